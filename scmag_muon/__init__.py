@@ -1,0 +1,27 @@
+"""scMAG for MuData: manifold fitting and a gated variational autoencoder for two kinds of measurement of the same cells."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scmag_muon import datasets, metrics, model, pp, tl
+
+__all__ = ["__version__", "datasets", "metrics", "model", "pp", "tl"]
+
+try:
+    __version__ = version("scmag-muon")
+except PackageNotFoundError:
+    __version__ = "unknown"
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return importlib.import_module(f"scmag_muon.{name}")
+    raise AttributeError(f"module 'scmag_muon' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,43 @@
+"""Every slot name that the package reads or writes in a MuData."""
+
+from __future__ import annotations
+
+
+class Keys:
+    """Slot names derived from the two ``key_added`` arguments.
+
+    ``manifold`` is the key of :func:`scmag_muon.pp.manifold_fit`, ``scmag`` that of :func:`scmag_muon.tl.scmag`.
+    """
+
+    MANIFOLD = "manifold"
+    SCMAG = "scmag"
+
+    @staticmethod
+    def joint_embedding(manifold: str) -> str:
+        """``mdata.obsm``: weighted principal components of all modalities, before fitting."""
+        return f"X_{manifold}_unfitted"
+
+    @staticmethod
+    def fitted_embedding(manifold: str) -> str:
+        """``mdata.obsm``: the same components after fitting."""
+        return f"X_{manifold}"
+
+    @staticmethod
+    def view_layer(manifold: str, view: str) -> str:
+        """``mod.layers``: one fitted view, kept on request."""
+        return f"{manifold}_{view}"
+
+    @staticmethod
+    def latent(scmag: str) -> str:
+        """``mdata.obsm``: clustering space Zc."""
+        return f"X_{scmag}"
+
+    @staticmethod
+    def reconstruction_latent(scmag: str) -> str:
+        """``mdata.obsm``: reconstruction space Zr."""
+        return f"X_{scmag}_recon"
+
+    @staticmethod
+    def confidence(scmag: str) -> str:
+        """``mdata.obs``: soft assignment to the cell's own cluster."""
+        return f"{scmag}_confidence"

@@ -1,0 +1,3 @@
+"""Manifold fitting in NumPy and SciPy: numbers in, numbers out (paper, section 2.2)."""
+
+from __future__ import annotations

@@ -1,0 +1,139 @@
+"""Nearest neighbours under a kernel's distance and shared nearest neighbours (paper, eq. 7-8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.linalg import svds
+
+from scmag_muon.manifold.kernels import Kernel, poly_gamma, squared_distance, squared_distance_pairs
+
+if TYPE_CHECKING:
+    from scmag_muon.manifold.transforms import View
+
+_BLOCK_ENTRIES = 16_000_000
+_EXACT_UP_TO = 50_000
+_CANDIDATES_PER_NEIGHBOR = 4
+
+
+def principal_components(view: View, n_pcs: int, *, random_state: int | None = 0) -> np.ndarray:
+    """Scores of the cells on the first principal components of a view, float32, shape ``(n_obs, <= n_pcs)``."""
+    n_obs, n_vars = view.shape
+    if min(n_obs, n_vars) <= n_pcs + 1:
+        block = view.toarray()
+        block -= block.mean(axis=0)
+        left, singular, right = np.linalg.svd(block, full_matrices=False)
+        left, singular, right = left[:, :n_pcs], singular[:n_pcs], right[:n_pcs]
+    else:
+        start = np.random.default_rng(random_state).standard_normal(min(n_obs, n_vars)).astype(np.float32)
+        left, singular, right = svds(view.centered(), k=n_pcs, v0=start, tol=1e-3)
+        order = np.argsort(-singular)
+        left, singular, right = left[:, order], singular[order], right[order]
+    # the sign of a singular vector is arbitrary: fix it, so that results repeat across solvers
+    peaks = np.take_along_axis(right, np.abs(right).argmax(axis=1)[:, None], axis=1).ravel()
+    sign = np.where(peaks < 0, -1.0, 1.0)
+    return np.ascontiguousarray(left * (singular * sign), dtype=np.float32)
+
+
+def nearest_neighbors(
+    x: np.ndarray, n_neighbors: int, *, kernel: Kernel = "rbf", random_state: int | None = 0
+) -> np.ndarray:
+    """The ``n_neighbors`` nearest cells of each cell, itself first, shape ``(n_obs, n_neighbors)``.
+
+    Exact up to 50,000 cells, by blocks of rows; above, candidates come from an approximate Euclidean search and are ranked
+    by the exact kernel distance. Equal distances are ordered by index.
+    """
+    n_obs = len(x)
+    n_neighbors = min(n_neighbors, n_obs)
+    gamma = poly_gamma(x) if kernel == "poly" else 1.0
+    if n_obs > _EXACT_UP_TO:
+        return _approximate(x, n_neighbors, kernel, gamma, random_state)
+    result = np.empty((n_obs, n_neighbors), dtype=np.int32)
+    step = max(1, _BLOCK_ENTRIES // n_obs)
+    for start in range(0, n_obs, step):
+        stop = min(start + step, n_obs)
+        distance = squared_distance(x[start:stop], x, kernel, gamma=gamma)
+        distance[np.arange(stop - start), np.arange(start, stop)] = -1
+        result[start:stop] = _smallest(distance, n_neighbors)
+    return result
+
+
+def _smallest(distance: np.ndarray, k: int) -> np.ndarray:
+    """Columns of the ``k`` smallest entries of each row, in order, ties by column."""
+    if k < distance.shape[1]:
+        chosen = np.argpartition(distance, k - 1, axis=1)[:, :k]
+    else:
+        chosen = np.broadcast_to(np.arange(k), (len(distance), k))
+    chosen = np.sort(chosen, axis=1)
+    order = np.argsort(np.take_along_axis(distance, chosen, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(chosen, order, axis=1)
+
+
+def _approximate(x: np.ndarray, n_neighbors: int, kernel: Kernel, gamma: float, random_state: int | None) -> np.ndarray:
+    from pynndescent import NNDescent
+
+    n_candidates = n_neighbors if kernel == "rbf" else _CANDIDATES_PER_NEIGHBOR * n_neighbors
+    found, _ = NNDescent(x, n_neighbors=n_candidates, random_state=random_state).neighbor_graph
+    distance = np.empty(found.shape, dtype=np.float32)
+    rows = np.arange(len(x))
+    for column in range(found.shape[1]):
+        distance[:, column] = squared_distance_pairs(x, x[found[:, column]], kernel, gamma=gamma)
+    distance[found == rows[:, None]] = -1
+    return np.take_along_axis(found, _smallest(distance, n_neighbors), axis=1).astype(np.int32)
+
+
+def indicator(neighbors: np.ndarray) -> sp.csr_array:
+    """Sparse 0/1 matrix of a neighbour table, shape ``(n_obs, n_obs)``."""
+    n_obs, k = neighbors.shape
+    data = np.ones(neighbors.size, dtype=np.float32)
+    return sp.csr_array((data, neighbors.ravel(), np.arange(0, neighbors.size + 1, k)), shape=(n_obs, n_obs))
+
+
+def jaccard_graph(neighbors: np.ndarray, *, smallest: float = 1 / 15) -> sp.csr_array:
+    """Graph of the shared neighbours: shared over all of the two lists, edges below ``smallest`` left out, ``(n_obs, n_obs)``."""
+    table = indicator(neighbors)
+    graph = sp.csr_array(table @ table.T)
+    graph.data /= 2 * neighbors.shape[1] - graph.data
+    graph.data[graph.data < smallest] = 0
+    graph.setdiag(0)
+    graph.eliminate_zeros()
+    return graph
+
+
+def shared_neighbors(neighbors: np.ndarray, x: np.ndarray, *, kernel: Kernel = "rbf") -> np.ndarray:
+    """For each cell the p cells that share most neighbours with it, R(i) of eq. 8, shape ``(n_obs, p)``.
+
+    SNN(i, j) is the number of cells that stand in both neighbour lists (eq. 7). The cell itself always shares all p and
+    comes first. Ties are broken by kernel distance, then by index.
+    """
+    n_obs, p = neighbors.shape
+    table = indicator(neighbors)
+    transposed = table.T.tocsr()
+    gamma = poly_gamma(x) if kernel == "poly" else 1.0
+    result = np.empty((n_obs, p), dtype=np.int32)
+    step = 2048
+    for start in range(0, n_obs, step):
+        stop = min(start + step, n_obs)
+        result[start:stop] = _most_shared(table[start:stop] @ transposed, start, p, x, kernel, gamma)
+    return result
+
+
+def _most_shared(shared: sp.csr_array, start: int, p: int, x: np.ndarray, kernel: Kernel, gamma: float) -> np.ndarray:
+    n_rows = shared.shape[0]
+    row = np.repeat(np.arange(n_rows), np.diff(shared.indptr))
+    column = shared.indices
+    # only pairs that reach the p-th largest count of their row can be chosen: rank those alone by distance
+    order = np.lexsort((-shared.data, row))
+    threshold = shared.data[order][shared.indptr[:-1] + p - 1]
+    keep = np.flatnonzero(shared.data >= threshold[row])
+    row, column, count = row[keep], column[keep], shared.data[keep]
+    distance = np.empty(len(row), dtype=np.float32)
+    for begin in range(0, len(row), 1_000_000):
+        part = slice(begin, begin + 1_000_000)
+        distance[part] = squared_distance_pairs(x[start + row[part]], x[column[part]], kernel, gamma=gamma)
+    distance[column == start + row] = -1
+    order = np.lexsort((column, distance, -count, row))
+    first = np.searchsorted(row[order], np.arange(n_rows))
+    return column[order][first[:, None] + np.arange(p)]

@@ -1,0 +1,114 @@
+"""The three transforms of the counts (paper, eq. 1-3), as sparse matrices with offsets.
+
+Nine counts in ten are zero, and each transform sends all zeros of a row or column to one value. A :class:`View` keeps the
+departures from that value only, so that nothing dense of the size of the data is ever held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.linalg import LinearOperator
+
+Transform = Literal["log", "zscore", "clr"]
+
+Z_CLIP = 10.0
+
+
+@dataclass(frozen=True)
+class View:
+    """Transformed data: entry (i, j) is ``values[i, j] + row_offset[i] + column_offset[j]``."""
+
+    values: sp.csc_array
+    row_offset: np.ndarray
+    column_offset: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells, features."""
+        return self.values.shape
+
+    def columns(self, start: int, stop: int) -> np.ndarray:
+        """Dense float32 block of the features ``start`` to ``stop``."""
+        block = self.values[:, start:stop].toarray()
+        block += self.row_offset[:, None]
+        block += self.column_offset[None, start:stop]
+        return block
+
+    def toarray(self) -> np.ndarray:
+        """All of the transformed data, dense, shape ``(n_obs, n_vars)``."""
+        return self.columns(0, self.shape[1])
+
+    def centered(self) -> LinearOperator:
+        """The view with each feature's mean taken off, as an operator that is never made dense."""
+        n_obs, n_vars = self.shape
+        rows = self.row_offset - self.row_offset.mean()
+        means = np.asarray(self.values.mean(axis=0)).ravel()
+        values = self.values.tocsr()
+        transposed = self.values.T.tocsr()
+
+        def matmat(x: np.ndarray) -> np.ndarray:
+            return values @ x + np.multiply.outer(rows, x.sum(axis=0)) - means @ x
+
+        def rmatmat(x: np.ndarray) -> np.ndarray:
+            total = x.sum(axis=0)
+            shift = rows @ x
+            return transposed @ x + shift - np.multiply.outer(means, total)
+
+        return LinearOperator(
+            (n_obs, n_vars), matvec=matmat, rmatvec=rmatmat, matmat=matmat, rmatmat=rmatmat, dtype=np.float32
+        )
+
+
+def scale_to_median(counts: sp.csr_array) -> sp.csr_array:
+    """Counts of each cell scaled to the median library size of the non-empty cells."""
+    totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    median = np.median(totals[totals > 0])
+    factors = np.divide(median, totals, out=np.zeros_like(totals), where=totals > 0)
+    scaled = counts.copy()
+    scaled.data = counts.data * np.repeat(factors, np.diff(counts.indptr)).astype(np.float32)
+    return scaled
+
+
+def log2p1(x: sp.csr_array) -> View:
+    r"""Logarithm, :math:`y = \log_2(x + 1)` (eq. 1)."""
+    values = sp.csc_array(x, dtype=np.float32, copy=True)
+    values.data = np.log2(values.data + 1, dtype=np.float32)
+    return View(values, np.zeros(x.shape[0], np.float32), np.zeros(x.shape[1], np.float32))
+
+
+def zscore(x: sp.csr_array, clip: float = Z_CLIP) -> View:
+    r"""Standard score of each feature, :math:`y = (x - \mu) / \sigma`, clipped at ``±clip`` (eq. 2).
+
+    Features that do not vary become 0.
+    """
+    values = sp.csc_array(x, dtype=np.float64, copy=True)
+    mean = np.asarray(values.mean(axis=0)).ravel()
+    square = np.asarray(values.multiply(values).mean(axis=0)).ravel()
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-12)
+    inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=~constant)
+    of_zero = np.clip(-mean * inverse, -clip, clip)
+    column = np.repeat(np.arange(values.shape[1]), np.diff(values.indptr))
+    standard = np.clip((values.data - mean[column]) * inverse[column], -clip, clip)
+    values.data = standard - of_zero[column]
+    return View(values.astype(np.float32), np.zeros(x.shape[0], np.float32), of_zero.astype(np.float32))
+
+
+def clr(x: sp.csr_array) -> View:
+    r"""Centred log-ratio of each cell with a pseudo-count of 1, :math:`y = \log(x + 1) - \overline{\log(x + 1)}` (eq. 3).
+
+    The paper's geometric mean is 0 as soon as one count is 0; the pseudo-count is what makes the ratio defined.
+    """
+    values = sp.csc_array(x, dtype=np.float32, copy=True)
+    values.data = np.log1p(values.data)
+    mean = np.asarray(values.sum(axis=1), dtype=np.float64).ravel() / x.shape[1]
+    return View(values, -mean.astype(np.float32), np.zeros(x.shape[1], np.float32))
+
+
+def transform(x: sp.csr_array, kind: Transform) -> View:
+    """One of the three transforms by name."""
+    return {"log": log2p1, "zscore": zscore, "clr": clr}[kind](x)

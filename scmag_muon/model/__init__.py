@@ -1,0 +1,7 @@
+"""The network: scMAG on scvi-tools."""
+
+from __future__ import annotations
+
+from scmag_muon.model._scmag import SCMAG
+
+__all__ = ["SCMAG"]

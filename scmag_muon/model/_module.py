@@ -1,0 +1,195 @@
+"""The gated variational autoencoder (paper, eq. 13-28, 33)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from torch import Tensor, nn
+
+from scmag_muon.model._clustering import (
+    SelectiveGate,
+    clustering_loss,
+    soft_assignment,
+    squared_distances,
+    total_variance,
+)
+from scmag_muon.model._components import N_LATENT, PairedEncoder, Widths, ZINBDecoder
+from scmag_muon.model._likelihood import zinb_log_likelihood
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COUNTS = ("X_counts_0", "X_counts_1")
+INPUTS = ("X_input_0", "X_input_1")
+
+
+class SCMAGModule(BaseModuleClass):
+    """Encoders, spaces Z1, Z2, Zr and Zc, gate and decoders for a pair of modalities.
+
+    Parameters
+    ----------
+    n_inputs
+        Features of the two modalities.
+    widths
+        Layer widths of the two modalities.
+    n_clusters, n_batch
+        Number of clusters and of batches.
+    median_totals
+        Median of the cells' total counts in each modality; a cell's size factor is its total over this.
+    noise_scale
+        k_R and k_A (eq. 13).
+    residual_weight
+        η, the share of Z1 in Zr (eq. 16).
+    reduction
+        Whether the likelihood is summed (``"sum"``) or averaged (``"mean"``) over the features of a modality.
+    gate_bias
+        Initial bias of the gate; ``None`` leaves the gate out, Zc = Z1.
+    relative_distance
+        Scale squared distances: in Q by the spread around the centres (unit variance per dimension), so that Q does not
+        depend on the scale of Zc and near clusters don't melt; in the loss by the total variance of Zc, so that it can't be
+        lowered by shrinking Zc.
+    """
+
+    def __init__(
+        self,
+        n_inputs: Sequence[int],
+        widths: Sequence[Widths],
+        *,
+        n_clusters: int,
+        n_batch: int,
+        median_totals: Sequence[float],
+        noise_scale: Sequence[float],
+        residual_weight: float,
+        reduction: Literal["sum", "mean"],
+        gate_bias: float | None,
+        relative_distance: bool,
+    ) -> None:
+        super().__init__()
+        self.n_inputs = tuple(n_inputs)
+        self.residual_weight = residual_weight
+        self.reduction = reduction
+        self.relative_distance = relative_distance
+        self.encoder = PairedEncoder(n_inputs, widths, noise_scale)
+        self.posterior = nn.Linear(N_LATENT, 2 * N_LATENT)
+        self.decoders = nn.ModuleList(ZINBDecoder(n, w, n_batch) for n, w in zip(n_inputs, widths, strict=True))
+        self.gate = None if gate_bias is None else SelectiveGate(N_LATENT, n_clusters, bias=gate_bias)
+        self.register_buffer("median_totals", torch.tensor(median_totals, dtype=torch.float32))
+        self.register_buffer("centers", torch.zeros(n_clusters, N_LATENT))
+        self.register_buffer("distance_scale", torch.ones(()))
+        self.register_buffer("stage", torch.ones((), dtype=torch.long))
+        self.register_buffer("stage_epochs", torch.zeros(3, dtype=torch.long))
+
+    @property
+    def clustering_started(self) -> bool:
+        """Whether stage 3 has been reached, so that centres and gate mean something."""
+        return int(self.stage) == 3
+
+    def cluster_space(self, z1: Tensor) -> tuple[Tensor, Tensor]:
+        """Zc and the values of the gate (eq. 17); Z1 and ones before stage 3 and without a gate."""
+        if self.gate is None or not self.clustering_started:
+            return z1, torch.ones_like(z1)
+        return self.gate(z1, self.centers, self.distance_scale)
+
+    def assign(self, zc: Tensor) -> Tensor:
+        """Soft assignment Q of cells to the current centres (eq. 29-31)."""
+        return soft_assignment(self.distance_scale * squared_distances(zc, self.centers))
+
+    def set_centers(self, zc: Tensor, q: Tensor) -> None:
+        """Centres as weighted means of Zc, and the scale of the distances from the spread around them; unused centres stay."""
+        weight = q.sum(dim=0)
+        means = (q.T @ zc) / weight.clamp_min(1e-8).unsqueeze(1)
+        self.centers.copy_(torch.where((weight > 1e-3).unsqueeze(1), means, self.centers))
+        if self.relative_distance:
+            within = clustering_loss(squared_distances(zc, self.centers), q)
+            self.distance_scale.copy_(N_LATENT / within.clamp_min(1e-8))
+
+    @torch.no_grad()
+    def reorder_clusters(self, order: Tensor) -> None:
+        """Number the clusters anew; the gate's weights for Q move along."""
+        self.centers.copy_(self.centers[order])
+        if self.gate is not None:
+            weights = self.gate.linear.weight
+            weights[:, N_LATENT:] = weights[:, N_LATENT:][:, order]
+
+    def _get_inference_input(self, tensors: dict[str, Tensor], **_: object) -> dict[str, Tensor]:
+        return {"x0": tensors[INPUTS[0]], "x1": tensors[INPUTS[1]]}
+
+    @auto_move_data
+    def inference(self, x0: Tensor, x1: Tensor) -> dict[str, Tensor]:
+        """Z1, Z2 with its mean and log-variance, Zr, Zc and the gate (eq. 13-17)."""
+        z1 = self.encoder(x0, x1)
+        mean, log_variance = self.posterior(z1).chunk(2, dim=-1)
+        log_variance = log_variance.clamp(-10, 10)
+        z2 = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if self.training else mean
+        zc, gate = self.cluster_space(z1)
+        return {
+            "z1": z1,
+            "z2": z2,
+            "mean": mean,
+            "log_variance": log_variance,
+            "zr": z2 + self.residual_weight * z1,
+            "zc": zc,
+            "gate": gate,
+        }
+
+    def _get_generative_input(
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **_: object
+    ) -> dict[str, Tensor | list[Tensor]]:
+        return {
+            "zr": inference_outputs["zr"],
+            "totals": torch.stack([tensors[key].sum(dim=1) for key in COUNTS], dim=1),
+            "batch_index": tensors[REGISTRY_KEYS.BATCH_KEY],
+        }
+
+    @auto_move_data
+    def generative(self, zr: Tensor, totals: Tensor, batch_index: Tensor) -> dict[str, list[tuple[Tensor, ...]]]:
+        """Log mean, log dispersion and dropout logit of both modalities (eq. 19-21), size factors included in the mean."""
+        log_size = (totals / self.median_totals).clamp_min(1e-4).log()
+        zinb = []
+        for i, decoder in enumerate(self.decoders):
+            log_mean, log_dispersion, logits = decoder(zr, batch_index)
+            zinb.append((log_mean + log_size[:, i : i + 1], log_dispersion, logits))
+        return {"zinb": zinb}
+
+    def loss(
+        self,
+        tensors: dict[str, Tensor],
+        inference_outputs: dict[str, Tensor],
+        generative_outputs: dict[str, list[tuple[Tensor, ...]]],
+        *,
+        kl_weight: float = 0.0,
+        cluster_weight: float = 0.0,
+    ) -> LossOutput:
+        """Reconstruction + α KL + β clustering (eq. 33); the weights come from the stage."""
+        reconstruction = {}
+        for i, parameters in enumerate(generative_outputs["zinb"]):
+            nll = -zinb_log_likelihood(tensors[COUNTS[i]], *parameters)
+            reconstruction[f"modality_{i}"] = nll / self.n_inputs[i] if self.reduction == "mean" else nll
+        mean, log_variance = inference_outputs["mean"], inference_outputs["log_variance"]
+        kl = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=1)
+        total = sum(reconstruction.values()).mean() + kl_weight * kl.mean()
+        cluster = torch.zeros((), device=kl.device)
+        if cluster_weight:
+            cluster = self._clustering_loss(inference_outputs["zc"])
+            total = total + cluster_weight * cluster
+        return LossOutput(
+            loss=total,
+            reconstruction_loss=reconstruction,
+            kl_local={"kl": kl},
+            extra_metrics={"cluster_loss": cluster.detach()},
+            n_obs_minibatch=len(kl),
+        )
+
+    def _clustering_loss(self, zc: Tensor) -> Tensor:
+        distances = squared_distances(zc, self.centers)
+        q = soft_assignment(self.distance_scale * distances).detach()
+        if self.relative_distance:
+            distances = distances * (N_LATENT / total_variance(zc).clamp_min(1e-8))
+        return clustering_loss(distances, q)
+
+    def sample(self, *args: object, **kwargs: object) -> Tensor:
+        """Not offered: use :meth:`SCMAG.get_normalized_expression`."""
+        raise NotImplementedError

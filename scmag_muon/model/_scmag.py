@@ -1,0 +1,407 @@
+"""The model class: scMAG's network on scvi-tools."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data.fields import MuDataCategoricalObsField, MuDataLayerField
+from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
+
+from scmag_muon import _mudata
+from scmag_muon._keys import Keys
+from scmag_muon.model._components import PANEL, WIDE
+from scmag_muon.model._module import COUNTS, INPUTS, SCMAGModule
+from scmag_muon.model._settings import SETTINGS, Settings
+from scmag_muon.model._training import SCMAGTrainingPlan, StageProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mudata import MuData
+
+logger = logging.getLogger(__name__)
+
+Preset = Literal["rna_protein", "rna_atac"]
+LatentKind = Literal["clustering", "reconstruction", "fused", "variational"]
+
+_LATENT = {"clustering": "zc", "reconstruction": "zr", "fused": "z1", "variational": "mean"}
+_WIDTHS = {"rna_protein": (WIDE, PANEL), "rna_atac": (WIDE, WIDE)}
+
+
+class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
+    """Gated variational autoencoder of two modalities with cluster-guided training (scMAG, sections 2.3-2.5).
+
+    Parameters
+    ----------
+    mdata
+        MuData set up with :meth:`setup_mudata`. It must hold the manifold-fitted layers of
+        :func:`scmag_muon.pp.manifold_fit`.
+    n_clusters
+        Number of clusters K.
+    settings
+        ``"default"``: what measured best; ``"paper"``: the paper's numbers (see :mod:`scmag_muon.model`).
+    registry
+        Registry of a saved model; given by :meth:`load`, not by users.
+    **network
+        Single numbers that replace those of ``settings``: ``noise_scale``, ``residual_weight``, ``reduction``,
+        ``gate_bias``, ``relative_distance``, ``kl_weight``, ``cluster_weight``.
+
+    Notes
+    -----
+    Methods return arrays and never write into the MuData; :func:`scmag_muon.tl.scmag` does that.
+
+    Examples
+    --------
+    >>> import scmag_muon as smm
+    >>> mdata = smm.datasets.simulate_citeseq(n_obs=120, n_vars=60, n_prot=10, n_clusters=3)
+    >>> smm.pp.manifold_fit(mdata)
+    >>> smm.model.SCMAG.setup_mudata(mdata)
+    >>> model = smm.model.SCMAG(mdata, n_clusters=3)
+    >>> model.train(max_epochs_pretrain=2, max_epochs=2, progress_bar=False)
+    >>> model.get_latent_representation().shape
+    (120, 32)
+    """
+
+    _module_cls = SCMAGModule
+    _training_plan_cls = SCMAGTrainingPlan
+
+    def __init__(
+        self,
+        mdata: MuData | None = None,
+        n_clusters: int = 8,
+        *,
+        settings: Settings = "default",
+        registry: dict[str, Any] | None = None,
+        **network: Any,
+    ) -> None:
+        super().__init__(mdata, registry)
+        if settings not in SETTINGS:
+            raise ValueError(f"`settings` must be one of {sorted(SETTINGS)}, got {settings!r}.")
+        setup = self.registry_["setup_args"]
+        numbers = {**vars(SETTINGS[settings]), **network}
+        unknown = set(network) - set(vars(SETTINGS[settings]))
+        if unknown:
+            raise TypeError(f"SCMAG has no setting named {sorted(unknown)}; it has {sorted(vars(SETTINGS[settings]))}.")
+        self.kl_weight_ = numbers.pop("kl_weight")
+        self.cluster_weight_ = numbers.pop("cluster_weight")
+        if mdata is not None and not 1 <= n_clusters <= mdata.n_obs:
+            raise ValueError(
+                f"`n_clusters` must lie between 1 and the number of cells ({mdata.n_obs}), got {n_clusters}."
+            )
+        self.modalities_ = tuple(setup["modalities"])
+        self.module = self._module_cls(
+            [self.summary_stats[f"n_{key}"] for key in INPUTS],
+            _WIDTHS[setup["preset"]],
+            n_clusters=n_clusters,
+            n_batch=self.summary_stats.n_batch,
+            median_totals=self._median_totals() if mdata is not None else (1.0, 1.0),
+            **numbers,
+        )
+        self._model_summary_string = f"scMAG of {' and '.join(self.modalities_)}: {n_clusters} clusters, preset {setup['preset']}, settings {settings}"
+        self.init_params_ = self._get_init_params(locals())
+
+    def _median_totals(self) -> list[float]:
+        totals = []
+        for key in COUNTS:
+            counts = self.adata_manager.get_from_registry(key)
+            sums = np.asarray(counts.sum(axis=1)).ravel()
+            totals.append(float(np.median(sums[sums > 0])))
+        return totals
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        *,
+        modalities: Sequence[str] | None = None,
+        layer: str | Mapping[str, str | None] | None = None,
+        input_layer: str = Keys.MANIFOLD,
+        batch_key: str | None = None,
+        preset: Preset | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Register counts and manifold-fitted layers of the two modalities.
+
+        Parameters
+        ----------
+        mdata
+            Paired cells, in the same order in both modalities.
+        modalities
+            Names of the two modalities; by default the only two, RNA first.
+        layer
+            Layer of the raw counts, for both or by modality; ``None`` is ``.X``.
+        input_layer
+            Layer that the encoders see: the ``key_added`` of :func:`scmag_muon.pp.manifold_fit`.
+        batch_key
+            Column of the cells' batches in ``mdata.obs`` or in a modality's ``obs``. The decoders are conditioned on it.
+        preset
+            Layer widths of section 2.4, ``"rna_protein"`` or ``"rna_atac"``; by default after the second modality's kind.
+        **kwargs
+            Used by scvi-tools when a saved model is set up again.
+
+        Raises
+        ------
+        ValueError
+            Where cells are not paired, counts are no counts or the batch is missing for some cells.
+        KeyError
+            Where a modality, layer or column is not there.
+        """
+        modalities = list(_mudata.modality_pair(mdata, modalities))
+        _mudata.check_paired(mdata, modalities)
+        for name in modalities:
+            _mudata.get_counts(mdata.mod[name], modality=name, layer=_mudata.layer_of(layer, name))
+            if input_layer not in mdata.mod[name].layers:
+                raise KeyError(
+                    f"No layer {input_layer!r} in modality {name!r}. Make it with "
+                    f"scmag_muon.pp.manifold_fit(mdata, key_added={input_layer!r})."
+                )
+        _mudata.get_batches(mdata, batch_key)
+        if preset is None:
+            kind = _mudata.modality_kind(modalities[1], mdata.mod[modalities[1]])
+            preset = "rna_protein" if kind == "protein" else "rna_atac"
+        arguments = cls._get_setup_method_args(
+            cls=cls,
+            mdata=mdata,
+            modalities=modalities,
+            layer=layer if layer is None or isinstance(layer, str) else dict(layer),
+            input_layer=input_layer,
+            batch_key=batch_key,
+            preset=preset,
+        )
+        batch_modality = None
+        if batch_key is not None and batch_key not in mdata.obs:
+            batch_modality = next(name for name in mdata.mod if batch_key in mdata.mod[name].obs)
+        fields = [MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=batch_modality)]
+        for name, counts, inputs in zip(modalities, COUNTS, INPUTS, strict=True):
+            counts_layer = _mudata.layer_of(layer, name)
+            fields.append(MuDataLayerField(counts, counts_layer, mod_key=name, is_count_data=False, mod_required=True))
+            fields.append(MuDataLayerField(inputs, input_layer, mod_key=name, is_count_data=False, mod_required=True))
+        manager = AnnDataManager(fields=fields, setup_method_args=arguments)
+        manager.register_fields(mdata, **kwargs)
+        cls.register_manager(manager)
+
+    @classmethod
+    def setup_anndata(cls, adata: Any, **kwargs: Any) -> None:
+        """Not offered: scMAG needs two modalities, use :meth:`setup_mudata`."""
+        raise NotImplementedError("scMAG joins two modalities: use SCMAG.setup_mudata with a MuData.")
+
+    def train(
+        self,
+        *,
+        max_epochs_pretrain: int = 400,
+        max_epochs: int = 100,
+        initial_labels: np.ndarray | None = None,
+        batch_size: int = 256,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        random_state: int | None = 0,
+        progress_bar: bool = True,
+        plan_kwargs: Mapping[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train in three stages; a second call goes on where the first stopped.
+
+        Parameters
+        ----------
+        max_epochs_pretrain
+            Most epochs of stages 1 (reconstruction) and 2 (+ KL), half each.
+        max_epochs
+            Most epochs of stage 3 (+ clustering) in this call.
+        initial_labels
+            Integer cluster of every cell from which the centres start, shape ``(n_obs,)``; ``None`` is k-means on Z1.
+        batch_size
+            Cells in a minibatch.
+        accelerator, devices
+            As in Lightning's trainer.
+        random_state
+            Seed of minibatches, noise and k-means. The global random state is put back afterwards.
+        progress_bar
+            Show stage, epoch and loss.
+        plan_kwargs
+            Arguments of the training plan, as ``lr``, ``loss_tolerance``, ``label_tolerance``.
+        **trainer_kwargs
+            Arguments of :class:`scvi.train.Trainer`.
+        """
+        n_clusters = len(self.module.centers)
+        if initial_labels is not None:
+            initial_labels = np.asarray(initial_labels)
+            if initial_labels.shape != (self.adata.n_obs,) or not np.isin(initial_labels, np.arange(n_clusters)).all():
+                raise ValueError(
+                    f"`initial_labels` must hold an integer from 0 to {n_clusters - 1} for each of {self.adata.n_obs} cells."
+                )
+        plan = {
+            "n_epochs_pretrain": max_epochs_pretrain,
+            "n_epochs_cluster": max_epochs,
+            "kl_weight": self.kl_weight_,
+            "cluster_weight": self.cluster_weight_,
+            "initial_labels": initial_labels,
+            "random_state": random_state,
+            **(plan_kwargs or {}),
+        }
+        callbacks = list(trainer_kwargs.pop("callbacks", []))
+        if progress_bar:
+            callbacks.append(StageProgress((max_epochs_pretrain, max_epochs)))
+        with torch.random.fork_rng(), _preserved_numpy_state(), _quiet_lightning():
+            if random_state is not None:
+                torch.manual_seed(random_state)
+                np.random.seed(random_state)  # noqa: NPY002 - read by scvi-tools' splitter
+            super().train(
+                max_epochs=max(max_epochs_pretrain + max_epochs, 1),
+                accelerator=accelerator,
+                devices=devices,
+                train_size=1.0,
+                batch_size=batch_size,
+                plan_kwargs=plan,
+                callbacks=callbacks,
+                enable_progress_bar=False,
+                **{"log_every_n_steps": 1, **trainer_kwargs},
+            )
+
+    @property
+    def training_history(self) -> pd.DataFrame:
+        """A row per epoch: ``stage``, each term of eq. 33, ``loss``, and ``label_change``, missing before stage 3."""
+        names = {f"reconstruction_{i}_train": f"reconstruction_{name}" for i, name in enumerate(self.modalities_)}
+        names |= {"kl_train": "kl", "cluster_train": "cluster", "train_loss": "loss"}
+        names |= {"stage": "stage", "label_change": "label_change"}
+        columns = {new: self.history_[old].iloc[:, 0] for old, new in names.items() if old in self.history_}
+        return pd.DataFrame(columns).astype(float).rename_axis("epoch")
+
+    @torch.inference_mode()
+    def _batches(
+        self, mdata: MuData | None, indices: Sequence[int] | None, batch_size: int | None
+    ) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]]:
+        self._check_if_trained(warn=False)
+        mdata = self._validate_anndata(mdata)
+        loader = self._make_data_loader(adata=mdata, indices=indices, batch_size=batch_size or 1024)
+        for tensors in loader:
+            yield tensors, self.module.inference(**self.module._get_inference_input(tensors))
+
+    def get_latent_representation(
+        self,
+        mdata: MuData | None = None,
+        indices: Sequence[int] | None = None,
+        *,
+        kind: LatentKind = "clustering",
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Coordinates of the cells in one of the network's spaces, float32, shape ``(n_obs, 32)``.
+
+        Parameters
+        ----------
+        mdata
+            Cells to embed, with the same features and layers; by default those of the training.
+        indices
+            Rows to embed.
+        kind
+            ``"clustering"``: Zc, gated (eq. 17); ``"fused"``: Z1 (eq. 15); ``"variational"``: the mean of Z2 (eq. 15);
+            ``"reconstruction"``: Zr at that mean (eq. 16).
+        batch_size
+            Cells in a minibatch.
+        """
+        if kind not in _LATENT:
+            raise ValueError(f"`kind` must be one of {sorted(_LATENT)}, got {kind!r}.")
+        parts = [inference[_LATENT[kind]].cpu() for _, inference in self._batches(mdata, indices, batch_size)]
+        return torch.cat(parts).numpy()
+
+    def get_cluster_assignments(
+        self,
+        mdata: MuData | None = None,
+        indices: Sequence[int] | None = None,
+        *,
+        soft: bool = False,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Cluster of each cell, integers of shape ``(n_obs,)``, or with ``soft`` the matrix Q (eq. 31), ``(n_obs, K)``.
+
+        Raises
+        ------
+        RuntimeError
+            Where the training has not reached the clustering stage.
+        """
+        if not self.module.clustering_started:
+            raise RuntimeError("There are no clusters yet: train with max_epochs of at least 1.")
+        zc = torch.from_numpy(self.get_latent_representation(mdata, indices, batch_size=batch_size))
+        with torch.inference_mode():
+            q = self.module.assign(zc.to(self.device)).cpu().numpy()
+        return q if soft else q.argmax(axis=1)
+
+    def get_normalized_expression(
+        self,
+        mdata: MuData | None = None,
+        indices: Sequence[int] | None = None,
+        *,
+        modality: str | None = None,
+        library_size: Literal["median", "observed"] = "median",
+        batch_size: int | None = None,
+        return_numpy: bool = False,
+    ) -> pd.DataFrame | np.ndarray:
+        """Denoised counts of a modality: mean μ of the negative binomial (eq. 20-21), shape ``(n_obs, n_features)``.
+
+        Parameters
+        ----------
+        mdata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        modality
+            Name of the modality; by default the first.
+        library_size
+            ``"median"``: each cell at the median total count, so that cells compare; ``"observed"``: at its own total.
+        return_numpy
+            An array in place of a data frame with cell and feature names.
+
+        Notes
+        -----
+        This is M of the paper, without the dropout probability: the expected *observed* count is (1 - π) μ.
+        """
+        which = 0 if modality is None else self._modality_index(modality)
+        blocks = []
+        with torch.inference_mode():
+            for tensors, inference in self._batches(mdata, indices, batch_size):
+                inputs = self.module._get_generative_input(tensors, inference)
+                if library_size == "median":
+                    inputs["totals"] = self.module.median_totals.expand(len(inputs["zr"]), 2)
+                blocks.append(self.module.generative(**inputs)["zinb"][which][0].exp().cpu().numpy())
+        values = np.concatenate(blocks)
+        if return_numpy:
+            return values
+        mdata = self.adata if mdata is None else mdata
+        names = mdata.obs_names if indices is None else mdata.obs_names[indices]
+        return pd.DataFrame(values, index=names, columns=mdata.mod[self.modalities_[which]].var_names)
+
+    def _modality_index(self, modality: str) -> int:
+        if modality not in self.modalities_:
+            raise KeyError(f"No modality {modality!r} in this model, which has {list(self.modalities_)}.")
+        return self.modalities_.index(modality)
+
+
+@contextlib.contextmanager
+def _preserved_numpy_state() -> Iterator[None]:
+    state = np.random.get_state()  # noqa: NPY002 - to put back what scvi-tools' splitter reads
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "scvi")]
+    levels = [log.level for log in loggers]
+    for log in loggers:
+        log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # Lightning's own use of a renamed torch class, and its advice on data-loading workers
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            yield
+    finally:
+        for log, level in zip(loggers, levels, strict=True):
+            log.setLevel(level)

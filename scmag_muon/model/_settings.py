@@ -1,0 +1,59 @@
+"""The two configurations of the network: what the paper prints, and what we measured to be better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Settings = Literal["default", "paper"]
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Numbers of sections 2.3 to 2.5.
+
+    Attributes
+    ----------
+    noise_scale
+        k_R, k_A (eq. 13).
+    residual_weight
+        η (eq. 16).
+    reduction
+        Likelihood summed or averaged over features (eq. 26-27).
+    gate_bias
+        Initial bias b of the gate (eq. 17): 3 is open, 0 halves Z1.
+    relative_distance
+        Clustering distances relative to the spread of Zc (eq. 29, "scaled"), or as printed.
+    kl_weight, cluster_weight
+        α and β of eq. 33.
+    """
+
+    noise_scale: tuple[float, float]
+    residual_weight: float
+    reduction: Literal["sum", "mean"]
+    gate_bias: float
+    relative_distance: bool
+    kl_weight: float
+    cluster_weight: float
+
+
+SETTINGS: dict[str, NetworkSettings] = {
+    "default": NetworkSettings(
+        noise_scale=(0.5, 0.5),
+        residual_weight=0.3,
+        reduction="sum",
+        gate_bias=3.0,
+        relative_distance=True,
+        kl_weight=0.01,
+        cluster_weight=10.0,
+    ),
+    "paper": NetworkSettings(
+        noise_scale=(2.0, 1.5),
+        residual_weight=0.3,
+        reduction="mean",
+        gate_bias=0.0,
+        relative_distance=False,
+        kl_weight=0.01,
+        cluster_weight=0.001,
+    ),
+}

@@ -1,0 +1,248 @@
+"""Training in three stages, each ending on convergence (paper, section 2.4 and eq. 33)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from scvi.train import TrainingPlan
+from sklearn.cluster import KMeans
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from scmag_muon.model._module import INPUTS, SCMAGModule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+STAGE_NAMES = {1: "reconstruction", 2: "+ KL", 3: "+ clustering"}
+
+
+class SCMAGTrainingPlan(TrainingPlan):
+    """The stages of :class:`~scmag_muon.model.SCMAG`.
+
+    Stage 1 reconstructs, stage 2 adds the KL divergence, stage 3 the clustering loss with its gate. A stage ends when its
+    epochs are used up or when it has converged: stages 1 and 2 when the loss stops falling, stage 3 when cells stop
+    changing clusters. Stage and epochs are buffers of the module: saved with it, and training goes on where it stopped.
+
+    Parameters
+    ----------
+    module
+        The network.
+    n_epochs_pretrain
+        Most epochs of stages 1 and 2, half each.
+    n_epochs_cluster
+        Most epochs of stage 3 in this call.
+    kl_weight, cluster_weight
+        α and β of eq. 33 once their stage has come.
+    initial_labels
+        Cluster of every cell from which the centres start; ``None`` starts them by k-means on Z1.
+    loss_tolerance
+        Stages 1 and 2 end when the mean loss of five epochs is less than this share below that of the five before.
+    label_tolerance
+        Stage 3 ends when less than this share of the cells changed cluster in an epoch.
+    random_state
+        Seed of the k-means.
+    """
+
+    _window = 5
+
+    def __init__(
+        self,
+        module: SCMAGModule,
+        *,
+        n_epochs_pretrain: int = 400,
+        n_epochs_cluster: int = 100,
+        kl_weight: float = 0.01,
+        cluster_weight: float = 10.0,
+        initial_labels: np.ndarray | None = None,
+        loss_tolerance: float = 5e-3,
+        label_tolerance: float = 1e-3,
+        random_state: int | None = 0,
+        lr: float = 1e-3,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        self._kl_weight_reached = kl_weight
+        self._cluster_weight_reached = cluster_weight
+        super().__init__(
+            module,
+            optimizer="Custom",
+            optimizer_creator=lambda params: torch.optim.Adam(
+                params, lr=lr, eps=eps, weight_decay=weight_decay, fused=True
+            ),
+            **kwargs,
+        )
+        self.limits = (n_epochs_pretrain - n_epochs_pretrain // 2, n_epochs_pretrain // 2)
+        self.n_epochs_cluster = n_epochs_cluster
+        self.initial_labels = initial_labels
+        self.loss_tolerance = loss_tolerance
+        self.label_tolerance = label_tolerance
+        self.random_state = random_state
+        self._losses: list[float] = []
+        self._batch_losses: list[Tensor] = []
+        self._labels: Tensor | None = None
+        self._cluster_epochs = 0
+
+    @property
+    def stage(self) -> int:
+        """1, 2 or 3."""
+        module = getattr(self, "module", None)
+        return 1 if module is None else int(module.stage)
+
+    @property
+    def kl_weight(self) -> float:
+        """α of eq. 33: 0 in stage 1."""
+        return self._kl_weight_reached if self.stage >= 2 else 0.0
+
+    @property
+    def cluster_weight(self) -> float:
+        """β of eq. 33: 0 before stage 3."""
+        return self._cluster_weight_reached if self.stage == 3 else 0.0
+
+    def on_train_start(self) -> None:
+        """scvi-tools leaves the module in evaluation mode after a first call, which would switch the noise off."""
+        self.module.train()
+
+    def on_train_epoch_start(self) -> None:
+        """Move to the next stage where the present one is over; in stage 3 renew the centres (expectation step)."""
+        while self.stage < 3 and self._stage_is_over():
+            self.module.stage += 1
+            self._losses.clear()
+            if self.stage == 3:
+                self._start_clusters()
+        if self.stage == 3:
+            self._update_clusters()
+        self._batch_losses.clear()
+
+    def on_train_epoch_end(self) -> None:
+        """Count the epoch; end the training when stage 3 is over."""
+        self._losses.append(float(torch.stack(self._batch_losses).mean()))
+        self.module.stage_epochs[self.stage - 1] += 1
+        self.log("stage", float(self.stage), on_step=False, on_epoch=True)
+        if self.stage == 3:
+            self._cluster_epochs += 1
+            self.log("label_change", self._label_change, on_step=False, on_epoch=True)
+            converged = self._label_change < self.label_tolerance
+            if converged or self._cluster_epochs >= self.n_epochs_cluster:
+                self.trainer.should_stop = True
+
+    def on_train_end(self) -> None:
+        """Leave centres that fit the final network, the largest cluster first."""
+        if self.stage == 3:
+            self._update_clusters()
+            sizes = torch.bincount(self._labels, minlength=len(self.module.centers))
+            self.module.reorder_clusters(torch.argsort(sizes, descending=True, stable=True))
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One minibatch: eq. 33 with the weights of the stage."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """The same loss on cells held out."""
+        self._step(batch, "validation")
+
+    def _step(self, batch: dict[str, Tensor], mode: str) -> Tensor:
+        weights = {"kl_weight": self.kl_weight, "cluster_weight": self.cluster_weight}
+        _, _, output = self.forward(batch, loss_kwargs=weights)
+        parts = {f"reconstruction_{i}": part.mean() for i, part in enumerate(output.reconstruction_loss.values())}
+        parts["kl"] = output.kl_local["kl"].mean()
+        parts["cluster"] = output.extra_metrics["cluster_loss"]
+        parts["loss"] = output.loss
+        for name, value in parts.items():
+            self.log(
+                f"{name}_{mode}" if name != "loss" else f"{mode}_loss",
+                value.detach(),
+                on_step=False,
+                on_epoch=True,
+                batch_size=output.n_obs_minibatch,
+                sync_dist=self.use_sync_dist,
+            )
+        if mode == "train":
+            self._batch_losses.append(output.loss.detach())
+        return output.loss
+
+    def _stage_is_over(self) -> bool:
+        done = int(self.module.stage_epochs[self.stage - 1])
+        if done >= self.limits[self.stage - 1]:
+            return True
+        if len(self._losses) < 2 * self._window:
+            return False
+        before = np.mean(self._losses[-2 * self._window : -self._window])
+        now = np.mean(self._losses[-self._window :])
+        return bool(before - now < self.loss_tolerance * abs(before))
+
+    def _fused_batches(self) -> Iterator[Tensor]:
+        data = self.trainer.datamodule
+        loader = data.data_loader_cls(
+            data.adata_manager,
+            indices=np.sort(data.train_idx),
+            batch_size=1024,
+            shuffle=False,
+            data_and_attributes=list(INPUTS),
+        )
+        for tensors in loader:
+            yield self.module.encoder(*(tensors[key].to(self.device) for key in INPUTS))
+
+    @torch.no_grad()
+    def _fused_space(self) -> Tensor:
+        self.module.eval()
+        z1 = torch.cat(list(self._fused_batches()))
+        self.module.train()
+        return z1
+
+    @torch.no_grad()
+    def _start_clusters(self) -> None:
+        z1 = self._fused_space()
+        n_clusters = len(self.module.centers)
+        if self.initial_labels is None:
+            kmeans = KMeans(n_clusters, n_init=10, random_state=self.random_state)
+            labels = kmeans.fit_predict(z1.cpu().numpy())
+        else:
+            labels = self.initial_labels[np.sort(self.trainer.datamodule.train_idx)]
+        q = torch.nn.functional.one_hot(torch.as_tensor(labels, device=z1.device).long(), n_clusters).to(z1.dtype)
+        self.module.set_centers(z1, q)
+        self.module.set_centers(self.module.cluster_space(z1)[0], q)
+        self._labels = q.argmax(dim=1)
+
+    @torch.no_grad()
+    def _update_clusters(self) -> None:
+        zc = self.module.cluster_space(self._fused_space())[0]
+        q = self.module.assign(zc)
+        self.module.set_centers(zc, q)
+        labels = q.argmax(dim=1)
+        same_cells = self._labels is not None and len(self._labels) == len(labels)
+        self._label_change = float((labels != self._labels).float().mean()) if same_cells else 1.0
+        self._labels = labels
+
+
+class StageProgress(Callback):
+    """One progress bar over all stages: stage, epoch and loss."""
+
+    def __init__(self, limits: Sequence[int]) -> None:
+        self.total = sum(limits)
+        self.bar = tqdm(disable=True)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Open the bar."""
+        self.bar = tqdm(total=self.total, desc="scMAG", unit="epoch")
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """One epoch on."""
+        loss = trainer.callback_metrics.get("train_loss")
+        self.bar.set_description(f"scMAG stage {pl_module.stage}/3 ({STAGE_NAMES[pl_module.stage]})")
+        self.bar.set_postfix(loss="–" if loss is None else f"{float(loss):.4g}", refresh=False)
+        self.bar.update()
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Close the bar at the epochs that were needed."""
+        self.bar.total = self.bar.n
+        self.bar.refresh()
+        self.bar.close()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Close the bar where training failed."""
+        self.bar.close()

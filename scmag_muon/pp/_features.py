@@ -1,0 +1,45 @@
+"""Which features of a modality take part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scanpy as sc
+import scipy.sparse as sp
+from anndata import AnnData
+
+if TYPE_CHECKING:
+    from scmag_muon._mudata import ModalityKind
+
+MOST_FEATURES: dict[ModalityKind, int] = {"rna": 4000, "protein": 4000, "atac": 10_000}
+
+
+def select_features(
+    adata: AnnData, counts: sp.csr_array, *, modality: str, kind: ModalityKind, mask_var: str | None
+) -> np.ndarray:
+    """Boolean mask of the features to use: ``mask_var``, else ``highly_variable``, else chosen where there are too many.
+
+    Features that are zero in every cell are left out in any case.
+    """
+    detected = np.asarray((counts > 0).sum(axis=0)).ravel() > 0
+    column = mask_var if mask_var is not None and mask_var in adata.var else "highly_variable"
+    if column in adata.var:
+        chosen = adata.var[column].to_numpy()
+        if chosen.dtype != bool:
+            raise ValueError(
+                f"mdata[{modality!r}].var[{column!r}] must be boolean to choose features, it is {chosen.dtype}."
+            )
+        mask = chosen & detected
+        if not mask.any():
+            raise ValueError(f"mdata[{modality!r}].var[{column!r}] chooses no feature that is detected in any cell.")
+        return mask
+    if detected.sum() <= MOST_FEATURES[kind]:
+        return detected
+    scratch = AnnData(sp.csr_matrix(counts[:, detected]))
+    sc.pp.normalize_total(scratch)
+    sc.pp.log1p(scratch)
+    sc.pp.highly_variable_genes(scratch, n_top_genes=MOST_FEATURES[kind])
+    mask = np.zeros(len(detected), dtype=bool)
+    mask[np.flatnonzero(detected)[scratch.var["highly_variable"].to_numpy()]] = True
+    return mask

@@ -1,0 +1,212 @@
+"""Multi-kernel manifold fitting of a MuData (paper, section 2.2)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from scmag_muon import _mudata
+from scmag_muon._keys import Keys
+from scmag_muon.manifold.fusion import fitted_view, fused
+from scmag_muon.pp._features import select_features
+from scmag_muon.pp._neighborhoods import (
+    VIEWS,
+    Modality,
+    joint_embedding,
+    make_modality,
+    own_operators,
+    shared_operators,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+
+logger = logging.getLogger(__name__)
+
+Neighborhoods = Literal["shared", "own"]
+
+_LOW_REPLICATION = 0.1
+
+
+def manifold_fit(
+    mdata: MuData,
+    *,
+    modalities: Sequence[str] | None = None,
+    layer: str | Mapping[str, str | None] | None = None,
+    mask_var: str | None = None,
+    batch_key: str | None = None,
+    n_neighbors: int = 15,
+    n_pcs: int = 50,
+    neighborhoods: Neighborhoods = "shared",
+    fusion_penalty: float = 1.0,
+    step: float = 1.0,
+    key_added: str = Keys.MANIFOLD,
+    keep_views: bool = False,
+    random_state: int | None = 0,
+    copy: bool = False,
+) -> MuData | None:
+    """Move each cell onto the manifold of its neighbours, in four views, and fuse the views (section 2.2).
+
+    The counts of each modality are transformed in three ways (log, z-score, CLR; eq. 1-3), paired with kernels to four
+    views (eq. 4), moved to the mean of the cells that share most neighbours with each cell (eq. 7-10), and summed with
+    weights on the simplex (eq. 11-12).
+
+    Parameters
+    ----------
+    mdata
+        Raw counts of two modalities of the same cells, in the same order.
+    modalities
+        Names of the two modalities; by default the only two, RNA first.
+    layer
+        Layer of the raw counts, one for both or by modality; ``None`` is ``.X``.
+    mask_var
+        Boolean column of ``var`` that chooses features, for each modality that has it; else ``highly_variable``; else up to
+        4,000 highly variable genes or 10,000 peaks are chosen.
+    batch_key
+        Column of batches in ``mdata.obs`` or in a modality's ``obs``: components are centred within each batch before
+        neighbours are sought, and the fitted layers are standardised within each batch.
+    n_neighbors
+        p, the size of the neighbour lists and of the shared neighbourhoods, the cell included. 1 leaves cells where they are.
+    n_pcs
+        Principal components of each modality in which neighbours are found.
+    neighborhoods
+        ``"shared"``: both modalities are fitted by the same neighbourhoods, found in their joint space, in which each weighs
+        as much as its neighbourhoods replicate between two random halves of its counts. ``"own"``: each view of each
+        modality by its own neighbourhoods, as in the paper. See Notes.
+    fusion_penalty
+        λ of eq. 12.
+    step
+        How far a cell moves to the mean of its shared neighbourhood, in (0, 1].
+    key_added
+        Name under which results are written.
+    keep_views
+        Also keep the four fitted views, as ``mod.layers[f"{key_added}_{view}"]``.
+    random_state
+        Seed of the count splitting and of the principal components' start.
+    copy
+        Return a changed copy and leave ``mdata`` as it is.
+
+    Returns
+    -------
+    ``None``, or the changed copy if ``copy=True``. Written:
+
+    ``mod.layers[key_added]``
+        Fused fitted data, standardised per feature (unitless), float32, ``(n_obs, n_vars)``. Dense where all features take
+        part, else sparse with zeros at the others.
+    ``mod.var[key_added]``
+        Which features took part.
+    ``mod.uns[key_added]``
+        ``params``, ``view_weights`` (α of eq. 11), ``replication`` (0 to 1) and ``modality_weight``.
+    ``mdata.obsm[f"X_{key_added}"]``, ``mdata.obsm[f"X_{key_added}_unfitted"]``
+        Joint space of both modalities after and before fitting, ready for ``scanpy.pp.neighbors(use_rep=...)``.
+
+    Raises
+    ------
+    ValueError
+        Where cells are not paired, counts are no counts, or an argument is out of range; ``mdata`` is then untouched.
+    KeyError
+        Where a modality, layer or column is not there.
+
+    Notes
+    -----
+    The paper fits each view by its own neighbours. Where a modality holds little information these are chance neighbours,
+    and averaging over them makes clusters out of noise: ARI on the sci-CAR kidney fell from .34 to .03. Shared, weighted
+    neighbourhoods don't do that, which is why they are the default; ``neighborhoods="own"`` is the paper's.
+
+    The density of eq. 9 has its maximum at the mean of the neighbourhood, always, so fitting is a sparse linear operator.
+
+    Examples
+    --------
+    >>> import scmag_muon as smm
+    >>> mdata = smm.datasets.simulate_citeseq(n_obs=150, n_vars=80, n_prot=12, n_clusters=3)
+    >>> smm.pp.manifold_fit(mdata)
+    >>> mdata["rna"].layers["manifold"].shape
+    (150, 80)
+    """
+    if not n_neighbors >= 1:
+        raise ValueError(f"`n_neighbors` must be at least 1, got {n_neighbors}.")
+    if not n_pcs >= 1:
+        raise ValueError(f"`n_pcs` must be at least 1, got {n_pcs}.")
+    if neighborhoods not in ("shared", "own"):
+        raise ValueError(f'`neighborhoods` must be "shared" or "own", got {neighborhoods!r}.')
+    names = _mudata.modality_pair(mdata, modalities)
+    _mudata.check_paired(mdata, names)
+    n_neighbors = min(n_neighbors, mdata.n_obs)
+    batches = _mudata.get_batches(mdata, batch_key)
+    if mask_var is not None and not any(mask_var in mdata.mod[name].var for name in names):
+        raise KeyError(f"mask_var={mask_var!r} names no column of var in any of the modalities {list(names)}.")
+    prepared = [_prepare(mdata, name, layer, mask_var) for name in names]
+
+    joint, weights = joint_embedding(prepared, n_pcs=n_pcs, batches=batches, random_state=random_state)
+    _warn_of_little_information(prepared, weights)
+    shared = shared_operators(joint, n_neighbors=n_neighbors, step=step)
+    params = {
+        "modalities": list(names),
+        "layer": layer,
+        "mask_var": mask_var,
+        "batch_key": batch_key,
+        "n_neighbors": n_neighbors,
+        "n_pcs": n_pcs,
+        "neighborhoods": neighborhoods,
+        "fusion_penalty": fusion_penalty,
+        "step": step,
+        "random_state": random_state,
+    }
+    results = []
+    for modality, weight in zip(prepared, weights, strict=True):
+        operators = shared
+        if neighborhoods == "own":
+            operators = own_operators(
+                modality, n_neighbors=n_neighbors, n_pcs=n_pcs, step=step, random_state=random_state
+            )
+        views = [modality.views[VIEWS[view][0]] for view in VIEWS]
+        applied = [operators[view] for view in VIEWS]
+        codes = None if batches is None else batches.codes
+        values, view_weights = fused(views, applied, penalty=fusion_penalty, batches=codes)
+        layers = {key_added: values}
+        if keep_views:
+            for view, data, operator in zip(VIEWS, views, applied, strict=True):
+                layers[Keys.view_layer(key_added, view)] = fitted_view(data, operator)
+        record = {
+            "params": params,
+            "view_weights": dict(zip(VIEWS, view_weights.tolist(), strict=True)),
+            "replication": modality.replication,
+            "modality_weight": float(weight),
+        }
+        results.append((modality, layers, record))
+
+    if copy:
+        mdata = mdata.copy()
+    for modality, layers, record in results:
+        adata = mdata.mod[modality.name]
+        for name, values in layers.items():
+            adata.layers[name] = _mudata.expand_features(values, modality.mask)
+        adata.var[key_added] = modality.mask
+        adata.uns[key_added] = _mudata.to_uns(record)
+    mdata.obsm[Keys.joint_embedding(key_added)] = joint
+    mdata.obsm[Keys.fitted_embedding(key_added)] = np.asarray(shared["log_rbf"] @ joint)
+    return mdata if copy else None
+
+
+def _prepare(mdata: MuData, name: str, layer: str | Mapping[str, str | None] | None, mask_var: str | None) -> Modality:
+    adata = mdata.mod[name]
+    kind = _mudata.modality_kind(name, adata)
+    counts = _mudata.get_counts(adata, modality=name, layer=_mudata.layer_of(layer, name))
+    mask = select_features(adata, counts, modality=name, kind=kind, mask_var=mask_var)
+    return make_modality(name, kind, counts, mask)
+
+
+def _warn_of_little_information(modalities: list[Modality], weights: np.ndarray) -> None:
+    for modality, weight in zip(modalities, weights, strict=True):
+        if modality.replication < _LOW_REPLICATION:
+            logger.warning(
+                "Modality %r holds little information on which cells belong together: only %.1f %% of neighbours replicate "
+                "between two halves of its counts. It gets a weight of %.2f in the joint neighbourhoods.",
+                modality.name,
+                100 * modality.replication,
+                weight,
+            )

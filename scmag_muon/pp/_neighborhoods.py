@@ -1,0 +1,105 @@
+"""Neighbourhoods that the modalities share, each with the weight its information earns, or that each finds for itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+
+from scmag_muon.manifold.fitting import fitting_operator
+from scmag_muon.manifold.information import modality_weights, replication
+from scmag_muon.manifold.neighbors import nearest_neighbors, principal_components, shared_neighbors
+from scmag_muon.manifold.transforms import Transform, View, scale_to_median, transform
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scmag_muon._mudata import ModalityKind
+    from scmag_muon.manifold.kernels import Kernel
+
+VIEWS: dict[str, tuple[Transform, Kernel]] = {
+    "log_rbf": ("log", "rbf"),
+    "log_poly": ("log", "poly"),
+    "zscore_poly": ("zscore", "poly"),
+    "clr_rbf": ("clr", "rbf"),
+}
+"""The four pairs of transform and kernel of section 2.2.1."""
+
+
+@dataclass
+class Modality:
+    """What fitting needs of one modality: chosen counts, transformed views and components of its main view."""
+
+    name: str
+    kind: ModalityKind
+    mask: np.ndarray
+    counts: sp.csr_array
+    views: dict[Transform, View]
+    replication: float = 0.0
+
+    @property
+    def main(self) -> Transform:
+        """Transform in which neighbours across modalities are found: CLR for proteins, else log."""
+        return "clr" if self.kind == "protein" else "log"
+
+
+def make_modality(name: str, kind: ModalityKind, counts: sp.csr_array, mask: np.ndarray) -> Modality:
+    """Transform the chosen counts; RNA and ATAC are first scaled to the median library size."""
+    chosen = sp.csr_array(counts[:, mask])
+    scaled = chosen if kind == "protein" else scale_to_median(chosen)
+    views = {kind_of: transform(scaled, kind_of) for kind_of in ("log", "zscore", "clr")}
+    return Modality(name, kind, mask, chosen, views)
+
+
+def joint_embedding(
+    modalities: list[Modality], *, n_pcs: int, batches: pd.Categorical | None, random_state: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Principal components of all modalities side by side, each block of unit variance times its weight.
+
+    The weight is the square root of the modality's share in all replication (:func:`modality_weights`). With batches, the
+    components are centred within each batch. Returns the embedding, ``(n_obs, n_components)``, and the weights.
+    """
+    blocks = []
+    for modality in modalities:
+        modality.replication = replication(
+            modality.counts, modality.main, scale=modality.kind != "protein", random_state=random_state
+        )
+        scores = principal_components(modality.views[modality.main], n_pcs, random_state=random_state)
+        scores = _center_batches(scores, batches)
+        blocks.append(scores / max(np.sqrt(scores.var(axis=0).sum()), 1e-12))
+    weights = modality_weights(np.array([modality.replication for modality in modalities]))
+    joint = np.hstack([weight * block for weight, block in zip(weights, blocks, strict=True)])
+    return joint.astype(np.float32), weights
+
+
+def _center_batches(scores: np.ndarray, batches: pd.Categorical | None) -> np.ndarray:
+    if batches is None:
+        return scores
+    centered = scores.copy()
+    for code in range(len(batches.categories)):
+        rows = batches.codes == code
+        centered[rows] -= centered[rows].mean(axis=0)
+    return centered
+
+
+def shared_operators(joint: np.ndarray, *, n_neighbors: int, step: float) -> dict[str, sp.csr_array]:
+    """One operator for each view, from the joint space under the view's kernel: the same for every modality."""
+    of_kernel = {kernel: _operator(joint, kernel, n_neighbors, step) for kernel in ("rbf", "poly")}
+    return {view: of_kernel[kernel] for view, (_, kernel) in VIEWS.items()}
+
+
+def own_operators(
+    modality: Modality, *, n_neighbors: int, n_pcs: int, step: float, random_state: int | None
+) -> dict[str, sp.csr_array]:
+    """One operator for each view of a modality, from its own components under its own kernel, as in the paper."""
+    scores = {
+        kind: principal_components(view, n_pcs, random_state=random_state) for kind, view in modality.views.items()
+    }
+    return {view: _operator(scores[kind], kernel, n_neighbors, step) for view, (kind, kernel) in VIEWS.items()}
+
+
+def _operator(x: np.ndarray, kernel: Kernel, n_neighbors: int, step: float) -> sp.csr_array:
+    neighbors = nearest_neighbors(x, n_neighbors, kernel=kernel)
+    return fitting_operator(shared_neighbors(neighbors, x, kernel=kernel), step=step)
