@@ -68,7 +68,7 @@ def _demo(arguments: argparse.Namespace) -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     print(_cluster_table(mdata, truth))
     print(_summary(mdata, truth, seconds))
-    mdata.write_h5mu(arguments.output / "demo.h5mu")
+    _write(mdata, arguments.output / "demo.h5mu")
     _draw_umap(mdata, truth, arguments.output / "demo.png")
     print(f"\nwrote {arguments.output / 'demo.h5mu'} and {arguments.output / 'demo.png'}")
 
@@ -99,10 +99,17 @@ def _run(arguments: argparse.Namespace) -> None:
         random_state=arguments.random_state,
     )
     seconds = time.perf_counter() - started
-    mdata.write_h5mu(arguments.output)
+    _write(mdata, arguments.output)
     print(_cluster_table(mdata, arguments.labels))
     print(_summary(mdata, arguments.labels, seconds))
     print(f"\nwrote {arguments.output}")
+
+
+def _write(mdata: MuData, path: Path) -> None:
+    from scmag_muon._mudata import no_pull_on_update
+
+    with no_pull_on_update():
+        mdata.write_h5mu(path)
 
 
 def _cluster_table(mdata: MuData, labels: str | None) -> str:

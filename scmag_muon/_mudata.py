@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,12 +56,20 @@ def no_pull_on_update() -> Iterator[None]:
 
 def make_mudata(mods: Mapping[str, AnnData], obs: pd.DataFrame | None = None) -> MuData:
     """A MuData of the given modalities with its own ``obs`` columns and none pulled up."""
-    with no_pull_on_update():
+    with no_pull_on_update(), warnings.catch_warnings():
+        # a protein and its gene often share a name; within a modality names are unique, which check_paired makes sure of
+        warnings.filterwarnings("ignore", message="var_names are not unique")
         mdata = mudata.MuData(dict(mods))
         if obs is not None:
             for column in obs.columns:
                 mdata.obs[column] = obs[column].reindex(mdata.obs_names)
     return mdata
+
+
+def copy_of(mdata: MuData) -> MuData:
+    """A full copy, without mudata 0.3's warning."""
+    with no_pull_on_update():
+        return mdata.copy()
 
 
 def modality_kind(name: str, adata: AnnData) -> ModalityKind:
@@ -122,12 +131,14 @@ def check_paired(mdata: MuData, modalities: Sequence[str]) -> None:
     reference = mdata.mod[modalities[0]].obs_names
     for name in modalities:
         names = mdata.mod[name].obs_names
-        shared = names.isin(reference).sum()
-        if shared == 0:
+        if not names.isin(reference).any():
             raise ValueError(
                 f"Modalities {modalities[0]!r} and {name!r} have no cells in common. "
                 "Give both the same cell names (barcodes) before joining them in a MuData."
             )
+    for name in modalities:
+        names = mdata.mod[name].obs_names
+        shared = names.isin(reference).sum()
         if shared < len(names) or shared < len(reference) or len(names) != mdata.n_obs:
             raise ValueError(
                 f"Modality {name!r} lacks some cells of the MuData ({len(names)} of {mdata.n_obs}, "
@@ -215,7 +226,7 @@ def used_features(layer: np.ndarray | sp.csr_matrix, mask: np.ndarray) -> np.nda
     """Undo :func:`expand_features`: the columns that ``mask`` chooses, dense and contiguous."""
     if mask.all() and isinstance(layer, np.ndarray):
         return np.ascontiguousarray(layer, dtype=np.float32)
-    chosen = layer[:, np.flatnonzero(mask)]
+    chosen: Any = layer[:, np.flatnonzero(mask)]
     return np.ascontiguousarray(chosen.toarray() if sp.issparse(chosen) else chosen, dtype=np.float32)
 
 

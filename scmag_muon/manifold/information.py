@@ -14,7 +14,7 @@ def split_counts(counts: sp.csr_array, *, random_state: int | None = 0) -> tuple
     rng = np.random.default_rng(random_state)
     whole = counts.data.astype(np.int64)
     half = rng.binomial(whole, 0.5)
-    return tuple(  # type: ignore[return-value]
+    return tuple(
         sp.csr_array((part.astype(np.float32), counts.indices, counts.indptr), shape=counts.shape)
         for part in (half, whole - half)
     )

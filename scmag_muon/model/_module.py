@@ -145,7 +145,9 @@ class SCMAGModule(BaseModuleClass):
         }
 
     @auto_move_data
-    def generative(self, zr: Tensor, totals: Tensor, batch_index: Tensor) -> dict[str, list[tuple[Tensor, ...]]]:
+    def generative(
+        self, zr: Tensor, totals: Tensor, batch_index: Tensor
+    ) -> dict[str, list[tuple[Tensor, Tensor, Tensor]]]:
         """Log mean, log dispersion and dropout logit of both modalities (eq. 19-21), size factors included in the mean."""
         log_size = (totals / self.median_totals).clamp_min(1e-4).log()
         zinb = []
@@ -158,7 +160,7 @@ class SCMAGModule(BaseModuleClass):
         self,
         tensors: dict[str, Tensor],
         inference_outputs: dict[str, Tensor],
-        generative_outputs: dict[str, list[tuple[Tensor, ...]]],
+        generative_outputs: dict[str, list[tuple[Tensor, Tensor, Tensor]]],
         *,
         kl_weight: float = 0.0,
         cluster_weight: float = 0.0,
@@ -170,7 +172,7 @@ class SCMAGModule(BaseModuleClass):
             reconstruction[f"modality_{i}"] = nll / self.n_inputs[i] if self.reduction == "mean" else nll
         mean, log_variance = inference_outputs["mean"], inference_outputs["log_variance"]
         kl = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=1)
-        total = sum(reconstruction.values()).mean() + kl_weight * kl.mean()
+        total = torch.stack(list(reconstruction.values())).sum(dim=0).mean() + kl_weight * kl.mean()
         cluster = torch.zeros((), device=kl.device)
         if cluster_weight:
             cluster = self._clustering_loss(inference_outputs["zc"])

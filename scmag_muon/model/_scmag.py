@@ -48,6 +48,8 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         Number of clusters K.
     settings
         ``"default"``: what measured best; ``"paper"``: the paper's numbers (see :mod:`scmag_muon.model`).
+    random_state
+        Seed of the network's first weights; the global random state is put back afterwards.
     registry
         Registry of a saved model; given by :meth:`load`, not by users.
     **network
@@ -79,6 +81,7 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         n_clusters: int = 8,
         *,
         settings: Settings = "default",
+        random_state: int | None = 0,
         registry: dict[str, Any] | None = None,
         **network: Any,
     ) -> None:
@@ -97,16 +100,22 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
                 f"`n_clusters` must lie between 1 and the number of cells ({mdata.n_obs}), got {n_clusters}."
             )
         self.modalities_ = tuple(setup["modalities"])
-        self.module = self._module_cls(
-            [self.summary_stats[f"n_{key}"] for key in INPUTS],
-            _WIDTHS[setup["preset"]],
-            n_clusters=n_clusters,
-            n_batch=self.summary_stats.n_batch,
-            median_totals=self._median_totals() if mdata is not None else (1.0, 1.0),
-            **numbers,
-        )
+        with _seeded(random_state):
+            self.module = self._make_module(
+                numbers, n_clusters, n_batch=self.summary_stats.n_batch, preset=setup["preset"]
+            )
         self._model_summary_string = f"scMAG of {' and '.join(self.modalities_)}: {n_clusters} clusters, preset {setup['preset']}, settings {settings}"
         self.init_params_ = self._get_init_params(locals())
+
+    def _make_module(self, numbers: dict[str, Any], n_clusters: int, *, n_batch: int, preset: Preset) -> SCMAGModule:
+        return self._module_cls(
+            [self.summary_stats[f"n_{key}"] for key in INPUTS],
+            _WIDTHS[preset],
+            n_clusters=n_clusters,
+            n_batch=n_batch,
+            median_totals=(1.0, 1.0) if self.adata is None else self._median_totals(),
+            **numbers,
+        )
 
     def _median_totals(self) -> list[float]:
         totals = []
@@ -249,15 +258,13 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         callbacks = list(trainer_kwargs.pop("callbacks", []))
         if progress_bar:
             callbacks.append(StageProgress((max_epochs_pretrain, max_epochs)))
-        with torch.random.fork_rng(), _preserved_numpy_state(), _quiet_lightning():
-            if random_state is not None:
-                torch.manual_seed(random_state)
-                np.random.seed(random_state)  # noqa: NPY002 - read by scvi-tools' splitter
+        with _seeded(random_state), _quiet_lightning():
             super().train(
                 max_epochs=max(max_epochs_pretrain + max_epochs, 1),
                 accelerator=accelerator,
                 devices=devices,
                 train_size=1.0,
+                shuffle_set_split=False,  # there is nothing to split, and scvi-tools would draw an unseeded permutation
                 batch_size=batch_size,
                 plan_kwargs=plan,
                 callbacks=callbacks,
@@ -382,10 +389,15 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
 
 
 @contextlib.contextmanager
-def _preserved_numpy_state() -> Iterator[None]:
-    state = np.random.get_state()  # noqa: NPY002 - to put back what scvi-tools' splitter reads
+def _seeded(random_state: int | None) -> Iterator[None]:
+    """Seed what torch and scvi-tools' data splitter read, and put the global states back afterwards."""
+    state = np.random.get_state()  # noqa: NPY002
     try:
-        yield
+        with torch.random.fork_rng():
+            if random_state is not None:
+                torch.manual_seed(random_state)
+                np.random.seed(random_state)  # noqa: NPY002
+            yield
     finally:
         np.random.set_state(state)  # noqa: NPY002
 

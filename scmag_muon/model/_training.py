@@ -84,7 +84,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.random_state = random_state
         self._losses: list[float] = []
         self._batch_losses: list[Tensor] = []
-        self._labels: Tensor | None = None
+        self._labels = torch.empty(0, dtype=torch.long)
         self._cluster_epochs = 0
 
     @property
@@ -214,7 +214,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         q = self.module.assign(zc)
         self.module.set_centers(zc, q)
         labels = q.argmax(dim=1)
-        same_cells = self._labels is not None and len(self._labels) == len(labels)
+        same_cells = len(self._labels) == len(labels)
         self._label_change = float((labels != self._labels).float().mean()) if same_cells else 1.0
         self._labels = labels
 

@@ -180,7 +180,7 @@ def manifold_fit(
         results.append((modality, layers, record))
 
     if copy:
-        mdata = mdata.copy()
+        mdata = _mudata.copy_of(mdata)
     for modality, layers, record in results:
         adata = mdata.mod[modality.name]
         for name, values in layers.items():

@@ -49,7 +49,8 @@ def make_modality(name: str, kind: ModalityKind, counts: sp.csr_array, mask: np.
     """Transform the chosen counts; RNA and ATAC are first scaled to the median library size."""
     chosen = sp.csr_array(counts[:, mask])
     scaled = chosen if kind == "protein" else scale_to_median(chosen)
-    views = {kind_of: transform(scaled, kind_of) for kind_of in ("log", "zscore", "clr")}
+    kinds: tuple[Transform, ...] = ("log", "zscore", "clr")
+    views = {kind_of: transform(scaled, kind_of) for kind_of in kinds}
     return Modality(name, kind, mask, chosen, views)
 
 

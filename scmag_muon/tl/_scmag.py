@@ -162,7 +162,7 @@ def scmag(
     n_clusters, initial_labels = _initial_clusters(work, n_clusters, manifold_key, settings, random_state)
     lean = _only_used_features(work, names, manifold_key, batch_key)
     SCMAG.setup_mudata(lean, modalities=names, input_layer=manifold_key, batch_key=batch_key)
-    model = SCMAG(lean, n_clusters=n_clusters, settings=settings, **(model_kwargs or {}))
+    model = SCMAG(lean, n_clusters=n_clusters, settings=settings, random_state=random_state, **(model_kwargs or {}))
     model.train(
         max_epochs_pretrain=max_epochs_pretrain,
         max_epochs=max_epochs,
@@ -204,7 +204,7 @@ def scmag(
     }
 
     if copy:
-        mdata = mdata.copy()
+        mdata = _mudata.copy_of(mdata)
     if refit:
         _mudata.copy_fitted(work, mdata, names, manifold_key)
     labels = q.argmax(axis=1)

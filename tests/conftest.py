@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import mudata
+import pytest
+import torch
+
+import scmag_muon as smm
+from scmag_muon._mudata import no_pull_on_update
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mudata import MuData
+
+mpl.use("agg")
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(autouse=True)
+def _doctest_namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    # examples in docstrings may write files: let them do it where it does no harm
+    if type(request.node).__name__ == "DoctestItem":
+        monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _mudata_as_of_0_4() -> Iterator[None]:
+    # mudata 0.3 warns at every copy and view of a MuData unless told to behave as 0.4
+    with no_pull_on_update():
+        yield
+
+
+@pytest.fixture
+def citeseq() -> MuData:
+    """120 cells of 3 types, 60 genes, 10 proteins."""
+    return smm.datasets.simulate_citeseq(n_obs=120, n_vars=60, n_prot=10, n_clusters=3)
+
+
+@pytest.fixture
+def real_data() -> Callable[[str], MuData]:
+    """Reader of the labelled sets; skips where they are absent."""
+    folder = Path(os.environ.get("SCMAG_MUON_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+    def read(name: str) -> MuData:
+        path = folder / f"{name}.h5mu"
+        if not path.exists():
+            pytest.skip(f"no real data: {path.name} is not in SCMAG_MUON_DATA nor in ../shared/data")
+        with no_pull_on_update():
+            return mudata.read_h5mu(path)
+
+    return read

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+
+from scmag_muon.manifold import neighbors
+from scmag_muon.manifold.transforms import transform
+from tests.reference import manifold as reference
+
+KERNELS = pytest.mark.parametrize("kernel", ["rbf", "poly"])
+# Corners of a cube, many of them more than once: all distances are exact in floating point, and most of them are ties.
+CORNERS = hnp.arrays(np.float32, st.tuples(st.integers(2, 24), st.just(4)), elements=st.sampled_from([-1.0, 1.0]))
+
+
+def points(n: int = 60, d: int = 5, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, d)) * np.linspace(2, 0.5, d)
+
+
+@KERNELS
+@pytest.mark.parametrize("p", [1, 2, 15, 59, 60])
+def test_nearest_equal_reference(kernel: str, p: int) -> None:
+    expected = reference.nearest(reference.distance(points(), kernel), p)
+    np.testing.assert_array_equal(neighbors.nearest_neighbors(points(), p, kernel=kernel), expected)
+
+
+def test_nearest_equal_scikit_learn() -> None:
+    x = points(500, 10)
+    expected = NearestNeighbors(n_neighbors=15, algorithm="brute").fit(x).kneighbors(return_distance=True)[1]
+    found = neighbors.nearest_neighbors(x, 16)
+    np.testing.assert_array_equal(found[:, 0], np.arange(500))
+    np.testing.assert_array_equal(found[:, 1:], expected)
+
+
+def test_no_more_neighbors_than_cells() -> None:
+    assert neighbors.nearest_neighbors(points(7), 20).shape == (7, 7)
+
+
+@KERNELS
+@given(x=CORNERS, p=st.integers(1, 24))
+@settings(deadline=None, max_examples=60)
+def test_nearest_with_ties(kernel: str, x: np.ndarray, p: int) -> None:
+    p = min(p, len(x))
+    expected = reference.nearest(reference.distance(x, kernel), p)
+    np.testing.assert_array_equal(neighbors.nearest_neighbors(x, p, kernel=kernel), expected)
+
+
+@KERNELS
+@pytest.mark.parametrize("entries", [1, 60 * 7, 60 * 30])
+def test_blocks_of_rows_change_nothing(kernel: str, entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = neighbors.nearest_neighbors(points(), 9, kernel=kernel)
+    monkeypatch.setattr(neighbors, "_BLOCK_ENTRIES", entries)
+    np.testing.assert_array_equal(neighbors.nearest_neighbors(points(), 9, kernel=kernel), whole)
+
+
+def test_approximate_search_finds_what_the_exact_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    # one test for both kernels: the search is compiled once
+    x = points(700, 8).astype(np.float32)
+    exact = {kernel: neighbors.nearest_neighbors(x, 15, kernel=kernel) for kernel in ("rbf", "poly")}
+    monkeypatch.setattr(neighbors, "_EXACT_UP_TO", 100)
+    for kernel, expected in exact.items():
+        found = neighbors.nearest_neighbors(x, 15, kernel=kernel)
+        np.testing.assert_array_equal(found[:, 0], np.arange(700))
+        assert all(len(set(row)) == 15 for row in found.tolist())
+        recall = np.mean([len(set(a) & set(b)) / 15 for a, b in zip(found.tolist(), expected.tolist(), strict=True)])
+        assert recall > 0.95
+        squared = reference.distance(x[:50].astype(float), "rbf") if kernel == "rbf" else None
+        if squared is not None:  # in order of distance
+            own = [[((x[i] - x[j]) ** 2).sum() for j in row] for i, row in enumerate(found[:50])]
+            assert (np.diff(own, axis=1) > -1e-5).all()
+        np.testing.assert_array_equal(found, neighbors.nearest_neighbors(x, 15, kernel=kernel))  # the seed repeats it
+    # more copies of a point than neighbours: each cell is still the first of its own list
+    copies = np.repeat(x[:20], 30, axis=0)
+    np.testing.assert_array_equal(neighbors.nearest_neighbors(copies, 15)[:, 0], np.arange(600))
+
+
+@KERNELS
+@pytest.mark.parametrize("p", [1, 4, 15, 60])
+def test_shared_equal_reference(kernel: str, p: int) -> None:
+    x = points()
+    squared = reference.distance(x, kernel)
+    lists = reference.nearest(squared, p)
+    expected = [reference.shared_neighborhood(lists, squared, i) for i in range(len(x))]
+    np.testing.assert_array_equal(neighbors.shared_neighbors(np.array(lists), x, kernel=kernel), expected)
+
+
+@KERNELS
+@given(x=CORNERS, p=st.integers(1, 24))
+@settings(deadline=None, max_examples=60)
+def test_shared_with_ties(kernel: str, x: np.ndarray, p: int) -> None:
+    squared = reference.distance(x, kernel)
+    lists = reference.nearest(squared, min(p, len(x)))
+    expected = [reference.shared_neighborhood(lists, squared, i) for i in range(len(x))]
+    np.testing.assert_array_equal(neighbors.shared_neighbors(np.array(lists), x, kernel=kernel), expected)
+
+
+def test_shared_by_hand() -> None:
+    # 0 and 3 share two cells though neither is in the other's list; 0 shares one cell with 1 and with 2, and 1 is nearer
+    x = np.array([[0.0], [1], [2], [50], [90]])
+    lists = np.array([[0, 1, 2], [1, 4, 3], [2, 4, 3], [3, 1, 2], [4, 3, 2]])
+    assert neighbors.shared_neighbors(lists, x)[0].tolist() == [0, 3, 1]
+
+
+@KERNELS
+def test_shared_over_several_blocks_of_rows(kernel: str) -> None:
+    x = points(2200, 3)
+    lists = neighbors.nearest_neighbors(x, 6, kernel=kernel)
+    found = neighbors.shared_neighbors(lists, x, kernel=kernel)
+    unit = reference.unit_norm(x)
+    for i in (0, 2047, 2048, 2100, 2199):
+        squared = np.full((2200, 2200), np.nan)
+        difference = unit - unit[i]
+        squared[i] = (difference**2).sum(axis=1)
+        if kernel == "poly":
+            squared[i] = (1 + (unit**2).sum(axis=1)) ** 2 + (1 + unit[i] @ unit[i]) ** 2 - 2 * (1 + unit @ unit[i]) ** 2
+        assert found[i].tolist() == reference.shared_neighborhood(lists.tolist(), squared, i)
+
+
+def test_shared_with_more_than_a_million_candidates() -> None:
+    # where all lists are equal, all counts are ties, and what is left is the distance
+    x = points(1100, 3)
+    lists = np.tile(np.arange(5), (1100, 1))
+    np.testing.assert_array_equal(neighbors.shared_neighbors(lists, x), neighbors.nearest_neighbors(x, 5))
+
+
+def test_indicator() -> None:
+    table = np.array([[0, 2], [1, 0], [2, 1]])
+    np.testing.assert_array_equal(neighbors.indicator(table).toarray(), [[1, 0, 1], [1, 1, 0], [0, 1, 1]])
+
+
+@pytest.mark.parametrize("smallest", [0, 1 / 15, 0.3])
+def test_jaccard_graph(smallest: float) -> None:
+    lists = neighbors.nearest_neighbors(points(), 8)
+    graph = neighbors.jaccard_graph(lists, smallest=smallest)
+    expected = reference.jaccard(lists.tolist(), smallest)
+    np.testing.assert_allclose(graph.toarray(), expected, rtol=1e-6)
+    assert graph.nnz == np.count_nonzero(expected)
+    assert expected.min() < 1 / 15 < expected.max()
+
+
+def view_and_dense(kind: str, shape: tuple[int, int]) -> tuple[object, np.ndarray]:
+    rng = np.random.default_rng(0)
+    n_obs, n_vars = shape
+    rates = np.exp(rng.normal(size=(n_obs, 6)) @ rng.normal(size=(6, n_vars)) / 2)
+    counts = rng.poisson(rates).astype(float)
+    return transform(sp.csr_array(counts), kind), reference.TRANSFORMS[kind](counts)
+
+
+@pytest.mark.parametrize("kind", ["log", "zscore", "clr"])
+@pytest.mark.parametrize(
+    ("shape", "n_pcs"),
+    [((120, 80), 10), ((60, 200), 10), ((120, 11), 10), ((120, 12), 10), ((120, 8), 10), ((9, 40), 10)],
+    ids=["cells", "features", "11", "12", "few-features", "few-cells"],
+)
+def test_components_equal_scikit_learn(kind: str, shape: tuple[int, int], n_pcs: int) -> None:
+    view, dense = view_and_dense(kind, shape)
+    found = neighbors.principal_components(view, n_pcs)
+    kept = min(n_pcs, *shape)
+    assert found.shape == (shape[0], kept)
+    assert found.dtype == np.float32
+    pca = PCA(kept, svd_solver="full").fit(dense)
+    expected = pca.transform(dense)
+    expected *= np.sign((expected * found).sum(axis=0))
+    np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(found.var(axis=0, ddof=1), pca.explained_variance_, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(120, 80), (120, 8)])
+def test_sign_of_components_is_fixed(shape: tuple[int, int]) -> None:
+    view, dense = view_and_dense("log", shape)
+    found = neighbors.principal_components(view, 5)
+    loadings = found.T @ (dense - dense.mean(axis=0))
+    peaks = np.take_along_axis(loadings, np.abs(loadings).argmax(axis=1)[:, None], axis=1)
+    assert (peaks > 0).all()
+    np.testing.assert_array_equal(found, neighbors.principal_components(view, 5))
+    np.testing.assert_allclose(found, neighbors.principal_components(view, 5, random_state=7), atol=2e-3)

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.special import expit, gammaln
+from scvi.distributions import ZeroInflatedNegativeBinomial
+from scvi.distributions._negative_binomial import log_zinb_positive
+
+from scmag_muon.model import _likelihood
+from scmag_muon.model._likelihood import zinb_log_likelihood
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from torch import Tensor
+
+KINDS = ["mixed", "zero", "nonzero"]
+
+
+def parameters(shape: tuple[int, int], dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Log mean, log dispersion and dropout logit."""
+    rng = np.random.default_rng(1)
+    return [torch.as_tensor(rng.normal(size=shape) * spread, dtype=dtype) for spread in (1.5, 1.0, 2.0)]
+
+
+def counts(kind: str, shape: tuple[int, int] = (30, 11), dtype: torch.dtype = torch.float64) -> Tensor:
+    rng = np.random.default_rng(2)
+    x = {"mixed": rng.negative_binomial(0.5, 0.1, shape), "zero": np.zeros(shape), "nonzero": 1 + rng.poisson(3, shape)}
+    return torch.as_tensor(x[kind], dtype=dtype)
+
+
+def gradients(function: object, *inputs: Tensor) -> list[Tensor]:
+    leaves = [value.clone().requires_grad_() for value in inputs]
+    weight = torch.linspace(0.5, 2, len(inputs[0]), dtype=inputs[0].dtype)
+    return list(torch.autograd.grad((function(*leaves) * weight).sum(), leaves))
+
+
+def plain_torch(x: Tensor, log_mean: Tensor, log_dispersion: Tensor, logits: Tensor) -> Tensor:
+    """The same by scvi-tools, differentiated by autograd."""
+    return log_zinb_positive(x, log_mean.exp(), log_dispersion.exp(), logits).sum(dim=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
+def test_is_eq_24(reference: ModuleType, kind: str, dtype: torch.dtype, tolerance: float) -> None:
+    x, given = counts(kind, dtype=dtype), parameters((30, 11), dtype)
+    value = zinb_log_likelihood(x, *given)
+    assert value.dtype == dtype
+    log_mean, log_dispersion, logits = (p.double().numpy() for p in given)
+    expected = reference.zinb_log(x.double().numpy(), expit(logits), np.exp(log_mean), np.exp(log_dispersion))
+    np.testing.assert_allclose(value, expected.sum(axis=1), rtol=tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_agrees_with_scvi_tools(kind: str) -> None:
+    x, (log_mean, log_dispersion, logits) = counts(kind), parameters((30, 11))
+    other = ZeroInflatedNegativeBinomial(mu=log_mean.exp(), theta=log_dispersion.exp(), zi_logits=logits)
+    value = zinb_log_likelihood(x, log_mean, log_dispersion, logits)
+    torch.testing.assert_close(value, other.log_prob(x).sum(dim=1), rtol=1e-6, atol=1e-6)
+
+
+def test_without_dropout_is_scipys_negative_binomial() -> None:
+    x = torch.arange(60, dtype=torch.float64).unsqueeze(1)
+    for mean, dispersion in ((0.3, 2.0), (8.0, 0.4), (40.0, 15.0)):
+        fixed = [torch.full_like(x, value) for value in (np.log(mean), np.log(dispersion), -40.0)]
+        expected = stats.nbinom.logpmf(x.numpy().ravel(), dispersion, dispersion / (dispersion + mean))
+        np.testing.assert_allclose(zinb_log_likelihood(x, *fixed), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("mean", "dispersion", "logit"), [(0.5, 0.7, -1.0), (12.0, 3.0, 0.4), (6.0, 6.0, -30.0)])
+def test_probabilities_sum_to_one(mean: float, dispersion: float, logit: float) -> None:
+    x = torch.arange(3000, dtype=torch.float64).unsqueeze(1)
+    fixed = [torch.full_like(x, value) for value in (np.log(mean), np.log(dispersion), logit)]
+    probability = zinb_log_likelihood(x, *fixed).exp()
+    assert probability.sum().item() == pytest.approx(1, abs=1e-9)
+    assert (probability * x.ravel()).sum().item() == pytest.approx((1 - expit(logit)) * mean, rel=1e-9)
+
+
+def test_eq_22_as_printed_is_no_distribution(reference: ModuleType) -> None:
+    x, mean, dispersion = np.arange(3000.0), 2.0, 4.0
+    with np.errstate(divide="ignore"):
+        assert np.isinf(reference.nb_as_printed(x[:1], mean, dispersion))  # x in the place of Γ(x+1)
+    assert reference.nb_as_printed(x[1:30], mean, dispersion).sum() > 1e6  # and without limit beyond
+    # With Γ(x+1) put right, the second factor printed as θ/(θ+μ) still leaves a sum of (θ/μ)^θ.
+    stay = dispersion / (dispersion + mean)
+    factorial = np.exp(gammaln(x + dispersion) - gammaln(dispersion) - gammaln(x + 1))
+    assert (factorial * stay**dispersion * stay**x).sum() == pytest.approx((dispersion / mean) ** dispersion)
+    assert np.exp(reference.nb_log(x, mean, dispersion)).sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_derivatives(kind: str) -> None:
+    x, given = counts(kind, (4, 3)), [p.requires_grad_() for p in parameters((4, 3))]
+    assert torch.autograd.gradcheck(lambda *p: zinb_log_likelihood(x, *p), given)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
+def test_derivatives_are_those_of_autograd(kind: str, dtype: torch.dtype, tolerance: float) -> None:
+    x, given = counts(kind), parameters((30, 11))
+    expected = gradients(lambda *p: plain_torch(x, *p), *given)
+    obtained = gradients(lambda *p: zinb_log_likelihood(x.to(dtype), *p), *(p.to(dtype) for p in given))
+    for ours, theirs in zip(obtained, expected, strict=True):
+        torch.testing.assert_close(ours, theirs.to(dtype), rtol=tolerance, atol=tolerance)
+
+
+def test_derivatives_only_where_needed() -> None:
+    x, (log_mean, log_dispersion, logits) = counts("mixed"), parameters((30, 11))
+    logits.requires_grad_()
+    zinb_log_likelihood(x, log_mean, log_dispersion, logits).sum().backward()
+    assert logits.grad.abs().sum() > 0
+    assert log_mean.grad is None
+    assert not zinb_log_likelihood(x, log_mean, log_dispersion, logits.detach()).requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_extremes_are_finite(dtype: torch.dtype) -> None:
+    corners = torch.cartesian_prod(
+        torch.tensor([0.0, 1.0, 1e5]),
+        torch.tensor([-12.0, 12.0]),
+        torch.tensor([-12.0, 12.0]),
+        torch.tensor([-30.0, 30]),
+    ).to(dtype)
+    x, *given = (column.unsqueeze(1) for column in corners.unbind(dim=1))
+    assert zinb_log_likelihood(x, *given).isfinite().all()
+    for gradient in gradients(lambda *p: zinb_log_likelihood(x, *p), *given):
+        assert gradient.isfinite().all()
+
+
+def test_extremes_of_zero_counts_are_exact_in_single_precision() -> None:
+    corners = torch.cartesian_prod(*[torch.linspace(-limit, limit, 9) for limit in (12, 12, 30)])
+    given = [column.unsqueeze(1) for column in corners.unbind(dim=1)]
+    single = zinb_log_likelihood(torch.zeros(len(corners), 1), *given)
+    double = zinb_log_likelihood(torch.zeros(len(corners), 1).double(), *(p.double() for p in given))
+    torch.testing.assert_close(single, double.float(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [1, 11, 50, 10**9])
+def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    x, given = counts("mixed"), parameters((30, 11))
+    whole = zinb_log_likelihood(x, *given)
+    of_whole = gradients(lambda *p: zinb_log_likelihood(x, *p), *given)
+    monkeypatch.setattr(_likelihood, "_CHUNK", chunk)
+    torch.testing.assert_close(zinb_log_likelihood(x, *given), whole, rtol=1e-12, atol=1e-12)
+    for blocks, one in zip(gradients(lambda *p: zinb_log_likelihood(x, *p), *given), of_whole, strict=True):
+        torch.testing.assert_close(blocks, one, rtol=1e-12, atol=1e-12)
+
+
+def test_no_cells_and_no_features() -> None:
+    assert zinb_log_likelihood(*(torch.zeros(0, 4),) * 4).shape == (0,)
+    assert zinb_log_likelihood(*(torch.zeros(4, 0),) * 4).tolist() == [0] * 4
+
+
+def test_inputs_stay_as_they_are() -> None:
+    x, given = counts("mixed"), parameters((30, 11))
+    before = [value.clone() for value in (x, *given)]
+    gradients(lambda *p: zinb_log_likelihood(x, *p), *given)
+    for value, copy in zip((x, *given), before, strict=True):
+        assert torch.equal(value, copy)

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+import scmag_muon as smm
+from scmag_muon.model import SCMAG
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mudata import MuData
+
+SHORT = {
+    "max_epochs_pretrain": 4,
+    "max_epochs": 2,
+    "progress_bar": False,
+    "accelerator": "cpu",
+    "plan_kwargs": {"label_tolerance": 0.0},
+}
+
+
+@pytest.fixture
+def fitted(citeseq: MuData) -> MuData:
+    smm.pp.manifold_fit(citeseq)
+    SCMAG.setup_mudata(citeseq)
+    return citeseq
+
+
+@pytest.fixture
+def model(fitted: MuData) -> SCMAG:
+    model = SCMAG(fitted, n_clusters=3)
+    model.train(**SHORT)
+    return model
+
+
+def test_spaces_are_the_papers(model: SCMAG) -> None:
+    z1, z2 = (model.get_latent_representation(kind=kind) for kind in ("fused", "variational"))
+    zr, zc = (model.get_latent_representation(kind=kind) for kind in ("reconstruction", "clustering"))
+    assert z1.shape == (120, 32)
+    np.testing.assert_allclose(zr, z2 + 0.3 * z1, rtol=1e-5, atol=1e-6)
+    gate = zc / z1
+    assert ((gate > 0) & (gate < 1)).all()
+    with pytest.raises(ValueError, match="`kind` must be one of"):
+        model.get_latent_representation(kind="zc")
+
+
+def test_assignments_follow_from_space_and_centres(model: SCMAG) -> None:
+    zc = model.get_latent_representation().astype(np.float64)
+    centers = model.module.centers.numpy().astype(np.float64)
+    distances = ((zc[:, None] - centers[None]) ** 2).sum(axis=2) * float(model.module.distance_scale)
+    expected = softmax(-2 * distances, axis=1)  # softmax, squared and normalised again
+    soft = model.get_cluster_assignments(soft=True)
+    np.testing.assert_allclose(soft, expected, atol=1e-4)
+    np.testing.assert_array_equal(model.get_cluster_assignments(), soft.argmax(axis=1))
+    sizes = np.bincount(model.get_cluster_assignments(), minlength=3)
+    assert (np.diff(sizes) <= 0).all()
+
+
+def test_indices_choose_rows(model: SCMAG) -> None:
+    rows = [5, 3, 40]
+    np.testing.assert_allclose(
+        model.get_latent_representation(indices=rows), model.get_latent_representation()[rows], rtol=1e-5, atol=1e-6
+    )
+    frame = model.get_normalized_expression(indices=rows, modality="prot")
+    assert list(frame.index) == list(model.adata.obs_names[rows])
+    assert list(frame.columns) == list(model.adata["prot"].var_names)
+
+
+def test_library_size_of_denoised_counts(model: SCMAG) -> None:
+    median = model.get_normalized_expression(return_numpy=True)
+    observed = model.get_normalized_expression(library_size="observed", return_numpy=True)
+    totals = np.asarray(model.adata["rna"].X.sum(axis=1)).ravel()
+    np.testing.assert_allclose(observed / median, np.tile(totals / np.median(totals), (60, 1)).T, rtol=1e-4)
+    with pytest.raises(KeyError, match="No modality 'atac' in this model"):
+        model.get_normalized_expression(modality="atac")
+
+
+def test_saved_model_gives_the_same_latent_bit_for_bit(model: SCMAG, tmp_path: Path) -> None:
+    model.save(str(tmp_path / "model"))
+    loaded = SCMAG.load(str(tmp_path / "model"), adata=model.adata, accelerator="cpu")
+    for kind in ("clustering", "reconstruction", "fused", "variational"):
+        np.testing.assert_array_equal(
+            loaded.get_latent_representation(kind=kind), model.get_latent_representation(kind=kind)
+        )
+    np.testing.assert_array_equal(loaded.get_cluster_assignments(), model.get_cluster_assignments())
+    assert loaded.training_history.equals(model.training_history)
+
+
+def test_saved_model_loads_without_data(model: SCMAG, fitted: MuData, tmp_path: Path) -> None:
+    model.save(str(tmp_path / "model"))
+    loaded = SCMAG.load(str(tmp_path / "model"), adata=False, accelerator="cpu")
+    new = fitted[:50].copy()
+    np.testing.assert_allclose(
+        loaded.get_latent_representation(new), model.get_latent_representation()[:50], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_same_seed_same_model_and_global_state_kept(fitted: MuData) -> None:
+    latents = []
+    for seed in (0, 0, 1):
+        model = SCMAG(fitted, n_clusters=3)
+        with torch.random.fork_rng():
+            torch.manual_seed(123)
+            np.random.seed(123)  # noqa: NPY002
+            model.train(random_state=seed, **SHORT)
+            assert torch.rand(1).item() == torch.rand(1, generator=torch.Generator().manual_seed(123)).item()
+            assert np.random.rand() == np.random.RandomState(123).rand()  # noqa: NPY002
+        latents.append(model.get_latent_representation())
+    np.testing.assert_array_equal(latents[0], latents[1])
+    assert not np.allclose(latents[0], latents[2])
+
+
+def test_history_has_every_term_and_the_stage(model: SCMAG) -> None:
+    history = model.training_history
+    assert history["stage"].tolist() == [1, 1, 2, 2, 3, 3]
+    for term in ("reconstruction_rna", "reconstruction_prot", "kl", "cluster", "loss", "label_change"):
+        assert term in history
+    first = history.iloc[0]
+    np.testing.assert_allclose(first["loss"], first["reconstruction_rna"] + first["reconstruction_prot"], rtol=1e-5)
+    last = history.iloc[-1]
+    parts = last["reconstruction_rna"] + last["reconstruction_prot"] + 0.01 * last["kl"] + 10 * last["cluster"]
+    np.testing.assert_allclose(last["loss"], parts, rtol=1e-5)
+
+
+def test_presets_set_the_widths_of_section_2_4(fitted: MuData) -> None:
+    protein = SCMAG(fitted, n_clusters=3).module
+    assert [layer.out_features for layer in protein.encoder.own[1] if hasattr(layer, "out_features")] == [64]
+    SCMAG.setup_mudata(fitted, preset="rna_atac")
+    atac = SCMAG(fitted, n_clusters=3).module
+    assert [layer.out_features for layer in atac.encoder.own[1] if hasattr(layer, "out_features")] == [256, 64]
+    assert [layer.out_features for layer in atac.decoders[1].trunk if hasattr(layer, "out_features")] == [64, 256]
+
+
+def test_paper_settings_and_single_numbers(fitted: MuData) -> None:
+    paper = SCMAG(fitted, n_clusters=3, settings="paper")
+    assert paper.module.encoder.noise_scale == (2.0, 1.5)
+    assert paper.module.reduction == "mean"
+    assert (paper.kl_weight_, paper.cluster_weight_) == (0.01, 0.001)
+    assert SCMAG(fitted, n_clusters=3, residual_weight=0.0).module.residual_weight == 0
+    with pytest.raises(TypeError, match="no setting named"):
+        SCMAG(fitted, n_clusters=3, noise=1.0)
+    with pytest.raises(ValueError, match="`settings` must be one of"):
+        SCMAG(fitted, n_clusters=3, settings="best")
+
+
+@pytest.mark.parametrize("n_clusters", [0, 121])
+def test_number_of_clusters_must_fit_the_cells(fitted: MuData, n_clusters: int) -> None:
+    with pytest.raises(ValueError, match=r"`n_clusters` must lie between 1 and the number of cells \(120\)"):
+        SCMAG(fitted, n_clusters=n_clusters)
+
+
+def test_training_starts_from_given_clusters(fitted: MuData) -> None:
+    labels = np.repeat([0, 1, 2], 40)
+    model = SCMAG(fitted, n_clusters=3)
+    with pytest.raises(ValueError, match="`initial_labels` must hold an integer from 0 to 2 for each of 120"):
+        model.train(initial_labels=labels + 1, **SHORT)
+    with pytest.raises(ValueError, match="for each of 120 cells"):
+        model.train(initial_labels=labels[:5], **SHORT)
+
+
+def test_no_clusters_before_the_clustering_stage(fitted: MuData) -> None:
+    model = SCMAG(fitted, n_clusters=3)
+    model.train(**{**SHORT, "max_epochs": 0})
+    with pytest.raises(RuntimeError, match="no clusters yet"):
+        model.get_cluster_assignments()
+
+
+def test_setup_needs_the_fitted_layer_and_paired_cells(citeseq: MuData) -> None:
+    with pytest.raises(KeyError, match=r"No layer 'manifold' in modality 'rna'.*manifold_fit"):
+        SCMAG.setup_mudata(citeseq)
+    assert "_scvi_uuid" not in citeseq.uns
+    smm.pp.manifold_fit(citeseq)
+    shuffled = smm._mudata.make_mudata({"rna": citeseq["rna"], "prot": citeseq["prot"][::-1].copy()})
+    with pytest.raises(ValueError, match="another order"):
+        SCMAG.setup_mudata(shuffled)
+    with pytest.raises(NotImplementedError, match="setup_mudata"):
+        SCMAG.setup_anndata(citeseq["rna"])
+
+
+def test_batch_in_a_modality_reaches_the_decoders(citeseq: MuData) -> None:
+    citeseq["rna"].obs["plate"] = np.tile(["a", "b"], 60)
+    smm.pp.manifold_fit(citeseq, batch_key="plate")
+    SCMAG.setup_mudata(citeseq, batch_key="plate")
+    model = SCMAG(citeseq, n_clusters=3)
+    assert model.summary_stats.n_batch == 2
+    assert model.module.decoders[0].trunk[0].in_features == 34
+
+
+def test_training_is_quiet_and_shows_one_bar(
+    fitted: MuData, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        SCMAG(fitted, n_clusters=3).train(**SHORT)
+    out, err = capfd.readouterr()
+    assert out + err == ""
+    assert not caplog.records
+    SCMAG(fitted, n_clusters=3).train(**{**SHORT, "progress_bar": True})
+    _, err = capfd.readouterr()
+    assert "stage 1/3 (reconstruction)" in err
+    assert "stage 3/3 (+ clustering)" in err
+    assert "loss=" in err

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.image
+import mudata
+import pytest
+
+from scmag_muon._cli import main
+from scmag_muon._mudata import no_pull_on_update
+from scmag_muon.metrics import clustering_scores
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mudata import MuData
+
+SHORT = ["--max-epochs-pretrain", "4", "--max-epochs", "2"]
+
+
+@pytest.fixture
+def file(citeseq: MuData, tmp_path: Path) -> Path:
+    path = tmp_path / "in.h5mu"
+    with no_pull_on_update():
+        citeseq.write_h5mu(path)
+    return path
+
+
+def read(path: Path) -> MuData:
+    with no_pull_on_update():
+        return mudata.read_h5mu(path)
+
+
+def test_run_writes_clusters_and_prints_the_scores(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = file.with_name("out.h5mu")
+    assert main(["run", str(file), "-o", str(out), "--n-clusters", "3", "--labels", "cell_type", *SHORT]) == 0
+    mdata = read(out)
+    printed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if len(line.split()) == 2)
+    scores = clustering_scores(mdata.obs["cell_type"], mdata.obs["scmag"])
+    assert {name: printed[name] for name in scores} == {name: f"{value:.3f}" for name, value in scores.items()}
+    assert printed["cells"] == "120"
+    assert printed["clusters"] == "3"
+
+
+def test_demo_writes_data_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "-o", str(tmp_path / "new"), "--n-obs", "200"]) == 0
+    printed = capsys.readouterr().out
+    scores = dict(line.split() for line in printed.splitlines() if line.startswith(("ARI", "NMI")))
+    mdata = read(tmp_path / "new" / "demo.h5mu")
+    assert float(scores["ARI"]) == round(clustering_scores(mdata.obs["cell_type"], mdata.obs["scmag"])["ARI"], 3)
+    picture = matplotlib.image.imread(tmp_path / "new" / "demo.png")
+    assert picture.shape[0] > 300
+    assert picture.std() > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--n-clusters", "1000"], "`n_clusters` must lie between 1 and the number of cells"),
+        (["--batch-key", "plate"], "batch_key='plate' names no column"),
+        (["--labels", "types"], "--labels='types' names no column"),
+        (["--layer", "raw"], "No layer 'raw'"),
+    ],
+)
+def test_wrong_arguments_end_with_a_plain_message(
+    file: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = file.with_name("out.h5mu")
+    assert main(["run", str(file), "-o", str(out), *arguments, *SHORT]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert "Traceback" not in error
+    assert not out.exists()
+
+
+def test_missing_files_and_folders(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(tmp_path / "no.h5mu"), "-o", str(tmp_path / "out.h5mu")]) == 2
+    assert "There is no file" in capsys.readouterr().err
+    assert main(["run", str(file), "-o", str(tmp_path / "no" / "out.h5mu")]) == 2
+    assert "There is no folder" in capsys.readouterr().err
