@@ -7,9 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scmag_muon import datasets, metrics, model, pp, tl
+    from scmag_muon import datasets, metrics, model, pl, pp, tl
 
-__all__ = ["__version__", "datasets", "metrics", "model", "pp", "tl"]
+__all__ = ["__version__", "datasets", "metrics", "model", "pl", "pp", "tl"]
 
 try:
     __version__ = version("scmag-muon")

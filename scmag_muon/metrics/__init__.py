@@ -1,7 +1,8 @@
-"""Agreement of clusters with known labels."""
+"""Measures: agreement of clusters with known labels, mixing of batches."""
 
 from __future__ import annotations
 
-from ._clustering import clustering_scores
+from scmag_muon.metrics._batches import batch_mixing
+from scmag_muon.metrics._clustering import clustering_scores
 
-__all__ = ["clustering_scores"]
+__all__ = ["batch_mixing", "clustering_scores"]

@@ -47,6 +47,8 @@ class SCMAGModule(BaseModuleClass):
         Whether the likelihood is summed (``"sum"``) or averaged (``"mean"``) over the features of a modality.
     gate_bias
         Initial bias of the gate; ``None`` leaves the gate out, Zc = Z1.
+    two_stage
+        Cluster on Z1 and add it to Zr; otherwise the variational space serves for both.
     relative_distance
         Scale squared distances: in Q by the spread around the centres (unit variance per dimension), so that Q does not
         depend on the scale of Zc and near clusters don't melt; in the loss by the total variance of Zc, so that it can't be
@@ -65,6 +67,7 @@ class SCMAGModule(BaseModuleClass):
         residual_weight: float,
         reduction: Literal["sum", "mean"],
         gate_bias: float | None,
+        two_stage: bool = True,
         relative_distance: bool,
     ) -> None:
         super().__init__()
@@ -72,6 +75,7 @@ class SCMAGModule(BaseModuleClass):
         self.residual_weight = residual_weight
         self.reduction = reduction
         self.relative_distance = relative_distance
+        self.two_stage = two_stage
         self.encoder = PairedEncoder(n_inputs, widths, noise_scale)
         self.posterior = nn.Linear(N_LATENT, 2 * N_LATENT)
         self.decoders = nn.ModuleList(ZINBDecoder(n, w, n_batch) for n, w in zip(n_inputs, widths, strict=True))
@@ -87,11 +91,16 @@ class SCMAGModule(BaseModuleClass):
         """Whether stage 3 has been reached, so that centres and gate mean something."""
         return int(self.stage) == 3
 
-    def cluster_space(self, z1: Tensor) -> tuple[Tensor, Tensor]:
-        """Zc and the values of the gate (eq. 17); Z1 and ones before stage 3 and without a gate."""
+    def ungated_space(self, x0: Tensor, x1: Tensor) -> Tensor:
+        """The space that the gate selects from: Z1, or the mean of Z2 where there is one stage only."""
+        z1 = self.encoder(x0, x1)
+        return z1 if self.two_stage else self.posterior(z1).chunk(2, dim=-1)[0]
+
+    def cluster_space(self, ungated: Tensor) -> tuple[Tensor, Tensor]:
+        """Zc and the values of the gate (eq. 17); the space as it is, and ones, before stage 3 and without a gate."""
         if self.gate is None or not self.clustering_started:
-            return z1, torch.ones_like(z1)
-        return self.gate(z1, self.centers, self.distance_scale)
+            return ungated, torch.ones_like(ungated)
+        return self.gate(ungated, self.centers, self.distance_scale)
 
     def assign(self, zc: Tensor) -> Tensor:
         """Soft assignment Q of cells to the current centres (eq. 29-31)."""
@@ -124,13 +133,13 @@ class SCMAGModule(BaseModuleClass):
         mean, log_variance = self.posterior(z1).chunk(2, dim=-1)
         log_variance = log_variance.clamp(-10, 10)
         z2 = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if self.training else mean
-        zc, gate = self.cluster_space(z1)
+        zc, gate = self.cluster_space(z1 if self.two_stage else mean)
         return {
             "z1": z1,
             "z2": z2,
             "mean": mean,
             "log_variance": log_variance,
-            "zr": z2 + self.residual_weight * z1,
+            "zr": z2 + self.residual_weight * z1 if self.two_stage else z2,
             "zc": zc,
             "gate": gate,
         }

@@ -54,7 +54,7 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         Registry of a saved model; given by :meth:`load`, not by users.
     **network
         Single numbers that replace those of ``settings``: ``noise_scale``, ``residual_weight``, ``reduction``,
-        ``gate_bias``, ``relative_distance``, ``kl_weight``, ``cluster_weight``.
+        ``gate_bias``, ``two_stage``, ``relative_distance``, ``kl_weight``, ``cluster_weight``.
 
     Notes
     -----
@@ -105,6 +105,8 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
                 numbers, n_clusters, n_batch=self.summary_stats.n_batch, preset=setup["preset"]
             )
         self._model_summary_string = f"scMAG of {' and '.join(self.modalities_)}: {n_clusters} clusters, preset {setup['preset']}, settings {settings}"
+        self.optimizer_state_: dict[str, Any] | None = None
+        self.converged_ = False
         self.init_params_ = self._get_init_params(locals())
 
     def _make_module(self, numbers: dict[str, Any], n_clusters: int, *, n_batch: int, preset: Preset) -> SCMAGModule:
@@ -208,6 +210,7 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         max_epochs_pretrain: int = 400,
         max_epochs: int = 100,
         initial_labels: np.ndarray | None = None,
+        train_size: float = 0.9,
         batch_size: int = 256,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
@@ -226,6 +229,9 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
             Most epochs of stage 3 (+ clustering) in this call.
         initial_labels
             Integer cluster of every cell from which the centres start, shape ``(n_obs,)``; ``None`` is k-means on Z1.
+        train_size
+            Share of the cells to train on. The others tell when stages 1 and 2 have converged; with 1 these run all their
+            epochs. All cells are embedded and clustered, and centres are taken from all.
         batch_size
             Cells in a minibatch.
         accelerator, devices
@@ -235,7 +241,7 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         progress_bar
             Show stage, epoch and loss.
         plan_kwargs
-            Arguments of the training plan, as ``lr``, ``loss_tolerance``, ``label_tolerance``.
+            Arguments of the training plan, as ``lr``, ``patience``, ``label_tolerance``.
         **trainer_kwargs
             Arguments of :class:`scvi.train.Trainer`.
         """
@@ -252,6 +258,7 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
             "kl_weight": self.kl_weight_,
             "cluster_weight": self.cluster_weight_,
             "initial_labels": initial_labels,
+            "optimizer_state": self.optimizer_state_,
             "random_state": random_state,
             **(plan_kwargs or {}),
         }
@@ -263,20 +270,28 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
                 max_epochs=max(max_epochs_pretrain + max_epochs, 1),
                 accelerator=accelerator,
                 devices=devices,
-                train_size=1.0,
-                shuffle_set_split=False,  # there is nothing to split, and scvi-tools would draw an unseeded permutation
+                # scvi-tools would draw its split without a seed
+                datasplitter_kwargs={"external_indexing": _split(self.adata.n_obs, train_size, random_state)},
+                check_val_every_n_epoch=1,
                 batch_size=batch_size,
                 plan_kwargs=plan,
                 callbacks=callbacks,
                 enable_progress_bar=False,
                 **{"log_every_n_steps": 1, **trainer_kwargs},
             )
+        self.optimizer_state_ = self.trainer.optimizers[0].state_dict()
+        self.converged_ = self.trainer.lightning_module.converged
 
     @property
     def training_history(self) -> pd.DataFrame:
-        """A row per epoch: ``stage``, each term of eq. 33, ``loss``, and ``label_change``, missing before stage 3."""
+        """A row per epoch: ``stage``, each term of eq. 33, ``loss``, ``validation_loss``, and ``label_change``, missing before stage 3."""
         names = {f"reconstruction_{i}_train": f"reconstruction_{name}" for i, name in enumerate(self.modalities_)}
-        names |= {"kl_train": "kl", "cluster_train": "cluster", "train_loss": "loss"}
+        names |= {
+            "kl_train": "kl",
+            "cluster_train": "cluster",
+            "train_loss": "loss",
+            "validation_loss": "validation_loss",
+        }
         names |= {"stage": "stage", "label_change": "label_change"}
         columns = {new: self.history_[old].iloc[:, 0] for old, new in names.items() if old in self.history_}
         return pd.DataFrame(columns).astype(float).rename_axis("epoch")
@@ -386,6 +401,15 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         if modality not in self.modalities_:
             raise KeyError(f"No modality {modality!r} in this model, which has {list(self.modalities_)}.")
         return self.modalities_.index(modality)
+
+
+def _split(n_obs: int, train_size: float, random_state: int | None) -> list[np.ndarray]:
+    """Cells to train on, to validate on, to test on (none)."""
+    if not 0 < train_size <= 1:
+        raise ValueError(f"`train_size` must lie in (0, 1], got {train_size}.")
+    order = np.random.default_rng(random_state).permutation(n_obs)
+    n_train = max(round(train_size * n_obs), 1)
+    return [order[:n_train], order[n_train:], np.array([], dtype=int)]
 
 
 @contextlib.contextmanager

@@ -21,7 +21,10 @@ class NetworkSettings:
     reduction
         Likelihood summed or averaged over features (eq. 26-27).
     gate_bias
-        Initial bias b of the gate (eq. 17): 3 is open, 0 halves Z1.
+        Initial bias b of the gate (eq. 17): 3 is open, 0 halves Z1; ``None`` leaves the gate out.
+    two_stage
+        Two spaces, Zr = Z2 + η Z1 and Zc from Z1 (eq. 16-17); or, for ablation, one variational space: Zr = Z2, Zc from its
+        mean.
     relative_distance
         Clustering distances relative to the spread of Zc (eq. 29, "scaled"), or as printed.
     kl_weight, cluster_weight
@@ -31,7 +34,8 @@ class NetworkSettings:
     noise_scale: tuple[float, float]
     residual_weight: float
     reduction: Literal["sum", "mean"]
-    gate_bias: float
+    gate_bias: float | None
+    two_stage: bool
     relative_distance: bool
     kl_weight: float
     cluster_weight: float
@@ -43,6 +47,7 @@ SETTINGS: dict[str, NetworkSettings] = {
         residual_weight=0.3,
         reduction="sum",
         gate_bias=3.0,
+        two_stage=True,
         relative_distance=True,
         kl_weight=0.01,
         cluster_weight=10.0,
@@ -52,6 +57,7 @@ SETTINGS: dict[str, NetworkSettings] = {
         residual_weight=0.3,
         reduction="mean",
         gate_bias=0.0,
+        two_stage=True,
         relative_distance=False,
         kl_weight=0.01,
         cluster_weight=0.001,

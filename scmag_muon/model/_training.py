@@ -24,7 +24,8 @@ class SCMAGTrainingPlan(TrainingPlan):
     """The stages of :class:`~scmag_muon.model.SCMAG`.
 
     Stage 1 reconstructs, stage 2 adds the KL divergence, stage 3 the clustering loss with its gate. A stage ends when its
-    epochs are used up or when it has converged: stages 1 and 2 when the loss stops falling, stage 3 when cells stop
+    epochs are used up or when it has converged: stages 1 and 2 when the loss of held-out cells stops falling (that of the
+    training cells goes on falling while the network learns their noise by heart), stage 3 when cells stop
     changing clusters. Stage and epochs are buffers of the module: saved with it, and training goes on where it stopped.
 
     Parameters
@@ -39,15 +40,15 @@ class SCMAGTrainingPlan(TrainingPlan):
         α and β of eq. 33 once their stage has come.
     initial_labels
         Cluster of every cell from which the centres start; ``None`` starts them by k-means on Z1.
-    loss_tolerance
-        Stages 1 and 2 end when the mean loss of five epochs is less than this share below that of the five before.
+    patience
+        Stages 1 and 2 end when the loss of the held-out cells has reached no new minimum for so many epochs.
     label_tolerance
         Stage 3 ends when less than this share of the cells changed cluster in an epoch.
+    optimizer_state
+        State of the optimiser at the end of an earlier call, to go on from.
     random_state
         Seed of the k-means.
     """
-
-    _window = 5
 
     def __init__(
         self,
@@ -58,8 +59,9 @@ class SCMAGTrainingPlan(TrainingPlan):
         kl_weight: float = 0.01,
         cluster_weight: float = 10.0,
         initial_labels: np.ndarray | None = None,
-        loss_tolerance: float = 5e-3,
+        patience: int = 5,
         label_tolerance: float = 1e-3,
+        optimizer_state: dict[str, Any] | None = None,
         random_state: int | None = 0,
         lr: float = 1e-3,
         eps: float = 1e-8,
@@ -79,11 +81,12 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.limits = (n_epochs_pretrain - n_epochs_pretrain // 2, n_epochs_pretrain // 2)
         self.n_epochs_cluster = n_epochs_cluster
         self.initial_labels = initial_labels
-        self.loss_tolerance = loss_tolerance
+        self.patience = patience
         self.label_tolerance = label_tolerance
         self.random_state = random_state
-        self._losses: list[float] = []
-        self._batch_losses: list[Tensor] = []
+        self.optimizer_state = optimizer_state
+        self.converged = False
+        self._validation_losses: list[float] = []
         self._labels = torch.empty(0, dtype=torch.long)
         self._cluster_epochs = 0
 
@@ -103,6 +106,13 @@ class SCMAGTrainingPlan(TrainingPlan):
         """β of eq. 33: 0 before stage 3."""
         return self._cluster_weight_reached if self.stage == 3 else 0.0
 
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimiser, where an earlier call left it."""
+        config = super().configure_optimizers()
+        if self.optimizer_state is not None:
+            config["optimizer"].load_state_dict(self.optimizer_state)
+        return config
+
     def on_train_start(self) -> None:
         """scvi-tools leaves the module in evaluation mode after a first call, which would switch the noise off."""
         self.module.train()
@@ -111,24 +121,27 @@ class SCMAGTrainingPlan(TrainingPlan):
         """Move to the next stage where the present one is over; in stage 3 renew the centres (expectation step)."""
         while self.stage < 3 and self._stage_is_over():
             self.module.stage += 1
-            self._losses.clear()
+            self._validation_losses.clear()
             if self.stage == 3:
                 self._start_clusters()
         if self.stage == 3:
             self._update_clusters()
-        self._batch_losses.clear()
 
     def on_train_epoch_end(self) -> None:
         """Count the epoch; end the training when stage 3 is over."""
-        self._losses.append(float(torch.stack(self._batch_losses).mean()))
         self.module.stage_epochs[self.stage - 1] += 1
         self.log("stage", float(self.stage), on_step=False, on_epoch=True)
         if self.stage == 3:
             self._cluster_epochs += 1
             self.log("label_change", self._label_change, on_step=False, on_epoch=True)
-            converged = self._label_change < self.label_tolerance
-            if converged or self._cluster_epochs >= self.n_epochs_cluster:
+            self.converged = self._label_change < self.label_tolerance
+            if self.converged or self._cluster_epochs >= self.n_epochs_cluster:
                 self.trainer.should_stop = True
+
+    def on_validation_epoch_end(self) -> None:
+        """Keep the loss of the held-out cells."""
+        if not self.trainer.sanity_checking:
+            self._validation_losses.append(float(self.trainer.callback_metrics["validation_loss"]))
 
     def on_train_end(self) -> None:
         """Leave centres that fit the final network, the largest cluster first."""
@@ -161,48 +174,44 @@ class SCMAGTrainingPlan(TrainingPlan):
                 batch_size=output.n_obs_minibatch,
                 sync_dist=self.use_sync_dist,
             )
-        if mode == "train":
-            self._batch_losses.append(output.loss.detach())
         return output.loss
 
     def _stage_is_over(self) -> bool:
         done = int(self.module.stage_epochs[self.stage - 1])
         if done >= self.limits[self.stage - 1]:
             return True
-        if len(self._losses) < 2 * self._window:
+        if len(self._validation_losses) <= self.patience:
             return False
-        before = np.mean(self._losses[-2 * self._window : -self._window])
-        now = np.mean(self._losses[-self._window :])
-        return bool(before - now < self.loss_tolerance * abs(before))
+        return int(np.argmin(self._validation_losses)) < len(self._validation_losses) - self.patience
 
-    def _fused_batches(self) -> Iterator[Tensor]:
+    def _ungated_batches(self) -> Iterator[Tensor]:
         data = self.trainer.datamodule
         loader = data.data_loader_cls(
             data.adata_manager,
-            indices=np.sort(data.train_idx),
+            indices=np.arange(data.adata_manager.adata.n_obs),
             batch_size=1024,
             shuffle=False,
             data_and_attributes=list(INPUTS),
         )
         for tensors in loader:
-            yield self.module.encoder(*(tensors[key].to(self.device) for key in INPUTS))
+            yield self.module.ungated_space(*(tensors[key].to(self.device) for key in INPUTS))
 
     @torch.no_grad()
-    def _fused_space(self) -> Tensor:
+    def _ungated_space(self) -> Tensor:
         self.module.eval()
-        z1 = torch.cat(list(self._fused_batches()))
+        z1 = torch.cat(list(self._ungated_batches()))
         self.module.train()
         return z1
 
     @torch.no_grad()
     def _start_clusters(self) -> None:
-        z1 = self._fused_space()
+        z1 = self._ungated_space()
         n_clusters = len(self.module.centers)
         if self.initial_labels is None:
             kmeans = KMeans(n_clusters, n_init=10, random_state=self.random_state)
             labels = kmeans.fit_predict(z1.cpu().numpy())
         else:
-            labels = self.initial_labels[np.sort(self.trainer.datamodule.train_idx)]
+            labels = self.initial_labels
         q = torch.nn.functional.one_hot(torch.as_tensor(labels, device=z1.device).long(), n_clusters).to(z1.dtype)
         self.module.set_centers(z1, q)
         self.module.set_centers(self.module.cluster_space(z1)[0], q)
@@ -210,7 +219,7 @@ class SCMAGTrainingPlan(TrainingPlan):
 
     @torch.no_grad()
     def _update_clusters(self) -> None:
-        zc = self.module.cluster_space(self._fused_space())[0]
+        zc = self.module.cluster_space(self._ungated_space())[0]
         q = self.module.assign(zc)
         self.module.set_centers(zc, q)
         labels = q.argmax(dim=1)

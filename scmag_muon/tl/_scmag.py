@@ -16,14 +16,14 @@ from scmag_muon.model import SCMAG
 from scmag_muon.tl._graph_clusters import communities, graph_clusters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from mudata import MuData
 
 logger = logging.getLogger(__name__)
 
 _VERSIONS_OF = ("scmag-muon", "scvi-tools", "torch", "mudata", "anndata", "scanpy")
-_PAPER_TRAINING = {"loss_tolerance": 0.0, "label_tolerance": 0.0}
+_ABLATIONS: dict[str, dict[str, Any]] = {"two_stage": {"two_stage": False}, "gate": {"gate_bias": None}}
 
 
 def scmag(
@@ -43,6 +43,7 @@ def scmag(
     accelerator: str = "auto",
     random_state: int | None = 0,
     progress_bar: bool = True,
+    ablate: Collection[Literal["manifold", "two_stage", "gate"]] = (),
     return_model: bool = False,
     copy: bool = False,
     model_kwargs: Mapping[str, Any] | None = None,
@@ -85,6 +86,9 @@ def scmag(
         Seed of everything random. The same seed on the same machine gives the same labels.
     progress_bar
         Show stage, epoch and loss.
+    ablate
+        Ideas of the paper to leave out, as in its figure 4: ``"manifold"`` (the network sees transformed data as they are),
+        ``"two_stage"`` (one variational space for reconstruction and clustering), ``"gate"`` (clusters on Z1).
     return_model
         Return the trained model. It holds the features that took part.
     copy
@@ -108,7 +112,8 @@ def scmag(
         Denoised counts: the mean μ of eq. 20-21 at the *median* library size, so size factors and dropout are *not* in it.
         float32, ``(n_obs, n_vars)``; sparse with zeros at features that took no part (``mod.var[manifold_key]``).
     ``mdata.uns[key_added]``
-        ``params``, ``n_clusters``, ``history`` (a row per epoch, a column per term of eq. 33), ``versions``.
+        ``params``, ``n_clusters``, ``history`` (a row per epoch, the stage and a column per term of eq. 33), ``converged``
+        (whether stage 3 ended because cells stopped changing clusters), ``versions``.
 
     and, where they were missing, the slots of :func:`~scmag_muon.pp.manifold_fit`.
 
@@ -135,6 +140,9 @@ def scmag(
     """
     if settings not in ("default", "paper"):
         raise ValueError(f'`settings` must be "default" or "paper", got {settings!r}.')
+    unknown = set(ablate) - set(_ABLATIONS) - {"manifold"}
+    if unknown:
+        raise ValueError(f'`ablate` may hold "manifold", "two_stage" and "gate", got {sorted(unknown)}.')
     if max_epochs < 1:
         raise ValueError(f"`max_epochs` must be at least 1 to get clusters, got {max_epochs}.")
     names = _mudata.modality_pair(mdata, modalities)
@@ -151,6 +159,7 @@ def scmag(
             modalities=names,
             mask_var=mask_var,
             batch_key=batch_key,
+            n_neighbors=1 if "manifold" in ablate else 15,
             neighborhoods="own" if settings == "paper" else "shared",
             key_added=manifold_key,
             random_state=random_state,
@@ -162,7 +171,10 @@ def scmag(
     n_clusters, initial_labels = _initial_clusters(work, n_clusters, manifold_key, settings, random_state)
     lean = _only_used_features(work, names, manifold_key, batch_key)
     SCMAG.setup_mudata(lean, modalities=names, input_layer=manifold_key, batch_key=batch_key)
-    model = SCMAG(lean, n_clusters=n_clusters, settings=settings, random_state=random_state, **(model_kwargs or {}))
+    network = {key: value for idea in ablate for key, value in _ABLATIONS.get(idea, {}).items()} | dict(
+        model_kwargs or {}
+    )
+    model = SCMAG(lean, n_clusters=n_clusters, settings=settings, random_state=random_state, **network)
     model.train(
         max_epochs_pretrain=max_epochs_pretrain,
         max_epochs=max_epochs,
@@ -171,7 +183,8 @@ def scmag(
         accelerator=accelerator,
         random_state=random_state,
         progress_bar=progress_bar,
-        plan_kwargs={**(_PAPER_TRAINING if settings == "paper" else {}), **(plan_kwargs or {})},
+        train_size=1.0 if settings == "paper" else 0.9,
+        plan_kwargs={**({"label_tolerance": 0.0} if settings == "paper" else {}), **(plan_kwargs or {})},
     )
     q = model.get_cluster_assignments(soft=True)
     latent = model.get_latent_representation()
@@ -190,6 +203,7 @@ def scmag(
             "layer": layer,
             "mask_var": mask_var,
             "settings": settings,
+            "ablate": list(ablate),
             "manifold_key": manifold_key,
             "max_epochs_pretrain": max_epochs_pretrain,
             "max_epochs": max_epochs,
@@ -200,6 +214,7 @@ def scmag(
         },
         "n_clusters": n_clusters,
         "history": model.training_history,
+        "converged": model.converged_,
         "versions": {package: version(package) for package in _VERSIONS_OF},
     }
 

@@ -38,7 +38,9 @@ def test_distance_in_the_space_of_the_polynomial_kernel(y: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0, 30.0])
-def test_distance_in_the_space_of_the_gaussian_kernel_orders_pairs_as_the_euclidean(y: np.ndarray, sigma: float) -> None:
+def test_distance_in_the_space_of_the_gaussian_kernel_orders_pairs_as_the_euclidean(
+    y: np.ndarray, sigma: float
+) -> None:
     y = y / 5
     euclidean = kernels.squared_distance(y, y, "rbf")
     np.testing.assert_allclose(euclidean, ((y[:, None] - y[None]) ** 2).sum(axis=2), rtol=1e-9, atol=1e-9)
@@ -88,6 +90,4 @@ def test_scale_of_the_inner_products(y: np.ndarray) -> None:
 
 @KERNELS
 def test_neighbors_do_not_depend_on_units(y: np.ndarray, kernel: str) -> None:
-    np.testing.assert_array_equal(
-        nearest_neighbors(y, 8, kernel=kernel), nearest_neighbors(1000 * y, 8, kernel=kernel)
-    )
+    np.testing.assert_array_equal(nearest_neighbors(y, 8, kernel=kernel), nearest_neighbors(1000 * y, 8, kernel=kernel))

@@ -195,6 +195,14 @@ def test_largest_cluster_comes_first(mdata: MuData) -> None:
         assert (np.diff(np.bincount(model.get_cluster_assignments(), minlength=6)) <= 0).all()
 
 
+@pytest.mark.xfail(strict=True, reason="Lightning warns of the evaluation mode before the plan can end it")
+def test_second_training_does_not_warn(mdata: MuData) -> None:
+    model = SCMAG(mdata, 3)
+    for _ in range(2):
+        train(model, 2, 1)
+
+
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode")
 def test_training_goes_on_where_it_stopped(mdata: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
     model = SCMAG(mdata, 3)
     assert train(model, 4, 0).stages == [1, 1, 2, 2]

@@ -43,7 +43,12 @@ def clr(x: np.ndarray) -> np.ndarray:
 
 
 TRANSFORMS = {"log": log2p1, "zscore": zscore, "clr": clr}
-VIEWS = {"log_rbf": ("log", "rbf"), "log_poly": ("log", "poly"), "zscore_poly": ("zscore", "poly"), "clr_rbf": ("clr", "rbf")}
+VIEWS = {
+    "log_rbf": ("log", "rbf"),
+    "log_poly": ("log", "poly"),
+    "zscore_poly": ("zscore", "poly"),
+    "clr_rbf": ("clr", "rbf"),
+}
 
 
 def rbf_kernel(y: np.ndarray, sigma: float) -> np.ndarray:

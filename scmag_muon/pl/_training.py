@@ -1,0 +1,74 @@
+"""Loss history with its stages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from scmag_muon._keys import Keys
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from mudata import MuData
+
+_STAGES = {1: "reconstruction", 2: "+ KL", 3: "+ clustering"}
+_TITLES = {"kl": "KL divergence", "cluster": "clustering loss", "label_change": "share of cells that changed cluster"}
+
+
+def training(mdata: MuData, *, key: str = Keys.SCMAG) -> np.ndarray:
+    """Each term of the loss over the epochs, with the switches between stages marked (section 2.4, eq. 33).
+
+    Parameters
+    ----------
+    mdata
+        As :func:`scmag_muon.tl.scmag` left it.
+    key
+        The ``key_added`` of that call.
+
+    Returns
+    -------
+    The axes, one per term, shape ``(n_terms,)``.
+
+    Raises
+    ------
+    KeyError
+        Where there is no history.
+
+    Examples
+    --------
+    >>> import scmag_muon as smm
+    >>> mdata = smm.datasets.simulate_citeseq(n_obs=150, n_vars=80, n_prot=12, n_clusters=3)
+    >>> smm.tl.scmag(mdata, n_clusters=3, max_epochs_pretrain=4, max_epochs=2, progress_bar=False)
+    >>> axes = smm.pl.training(mdata)
+    """
+    if key not in mdata.uns or "history" not in mdata.uns[key]:
+        raise KeyError(f"No training history in mdata.uns[{key!r}]. Run scmag_muon.tl.scmag(mdata, key_added={key!r}).")
+    history = mdata.uns[key]["history"]
+    terms = [name for name in history if name not in ("stage", "loss", "validation_loss")]
+    stage = history["stage"].to_numpy()
+    starts = [(int(number), int(np.flatnonzero(stage == number)[0])) for number in np.unique(stage)]
+    figure, axes = plt.subplots(
+        len(terms), 1, figsize=(7, 1.6 * len(terms) + 0.6), sharex=True, layout="constrained", squeeze=False
+    )
+    for ax, name in zip(axes[:, 0], terms, strict=True):
+        ax.plot(np.arange(1, len(history) + 1), history[name], color="#0072B2")
+        ax.set_title(_title(name), loc="left", fontsize=10)
+        ax.spines[["top", "right"]].set_visible(False)
+        for _, start in starts[1:]:
+            ax.axvline(start + 0.5, color="#555555", linestyle="--", linewidth=0.8)
+    _name_stages(axes[0, 0], starts, len(history))
+    axes[-1, 0].set_xlabel("epoch")
+    return axes[:, 0]
+
+
+def _title(name: str) -> str:
+    return _TITLES.get(name, name.replace("reconstruction_", "reconstruction loss, "))
+
+
+def _name_stages(ax: Axes, starts: list[tuple[int, int]], n_epochs: int) -> None:
+    ends = [start for _, start in starts[1:]] + [n_epochs]
+    for (number, start), end in zip(starts, ends, strict=True):
+        name = _STAGES[number] if end - start > 0.15 * n_epochs else str(number)
+        ax.text((start + end + 1) / 2, 1.28, name, transform=ax.get_xaxis_transform(), ha="center", fontsize=9)

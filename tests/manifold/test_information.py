@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from scmag_muon.manifold.information import modality_weights, neighborhood_overlap, replication, split_counts
+from scmag_muon.manifold.neighbors import nearest_neighbors
+
+KINDS = pytest.mark.parametrize("kind", ["log", "zscore", "clr"])
+COUNTS = hnp.arrays(np.int64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 1000))
+
+
+def poisson(rates: np.ndarray | float, shape: tuple[int, int], seed: int = 0) -> sp.csr_array:
+    return sp.csr_array(np.random.default_rng(seed).poisson(rates, shape).astype(np.float32))
+
+
+def clusters(depth: float, seed: int = 0) -> sp.csr_array:
+    """Four groups of cells, each with its own rates over 60 features."""
+    rng = np.random.default_rng(seed)
+    rates = np.exp(rng.normal(size=(4, 60)))
+    return poisson(depth * rates[np.arange(240) % 4], (240, 60), seed)
+
+
+@given(counts=COUNTS, seed=st.integers(0, 100))
+@settings(deadline=None, max_examples=40)
+def test_halves_sum_to_the_counts(counts: np.ndarray, seed: int) -> None:
+    halves = [half.toarray() for half in split_counts(sp.csr_array(counts.astype(np.float32)), random_state=seed)]
+    np.testing.assert_array_equal(halves[0] + halves[1], counts)
+    for half in halves:
+        assert half.min() >= 0
+        np.testing.assert_array_equal(half, np.rint(half))
+
+
+def test_each_half_is_binomial() -> None:
+    n = 20
+    first, second = split_counts(sp.csr_array(np.full((200, 200), n, dtype=np.float32)))
+    assert first.mean() == pytest.approx(n / 2, abs=0.05)
+    assert second.mean() == pytest.approx(n / 2, abs=0.05)
+    assert first.toarray().var() == pytest.approx(n / 4, rel=0.05)
+
+
+def test_halves_of_poisson_counts_are_independent() -> None:
+    first, second = (half.toarray().ravel() for half in split_counts(poisson(6.0, (200, 200))))
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.02
+    assert first.var() == pytest.approx(3, rel=0.05)
+
+
+def test_split_repeats_with_the_seed_only_and_leaves_the_counts() -> None:
+    counts = poisson(5.0, (20, 30))
+    before = counts.copy()
+    first, again, other = (split_counts(counts, random_state=seed)[0].toarray() for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    np.testing.assert_array_equal(counts.toarray(), before.toarray())
+
+
+def random_tables(n: int, k: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [nearest_neighbors(rng.normal(size=(n, 5)), k + 1) for _ in range(2)]
+
+
+def test_overlap_of_identical_neighborhoods_is_one() -> None:
+    table, _ = random_tables(100, 10)
+    assert neighborhood_overlap(table, table) == pytest.approx(1)
+    shuffled = np.column_stack([table[:, 0], table[:, :0:-1]])
+    assert neighborhood_overlap(table, shuffled) == pytest.approx(1)
+
+
+def test_overlap_of_unrelated_neighborhoods_is_zero() -> None:
+    for k in (5, 50, 150):
+        assert neighborhood_overlap(*random_tables(300, k)) == pytest.approx(0, abs=0.03)
+
+
+def test_overlap_by_hand() -> None:
+    # of the two neighbours of each of five cells one is common, and two of four others would be drawn by chance
+    first = np.array([[i, (i + 1) % 5, (i + 2) % 5] for i in range(5)])
+    second = np.array([[i, (i + 1) % 5, (i + 3) % 5] for i in range(5)])
+    assert neighborhood_overlap(first, second) == pytest.approx(0)
+    # one neighbour each, none or all in common; by chance a quarter
+    assert neighborhood_overlap(first[:, [0, 1]], first[:, [0, 2]]) == pytest.approx(-1 / 3)
+    assert neighborhood_overlap(first[:, [0, 1]], second[:, [0, 1]]) == pytest.approx(1)
+    half = np.array([[0, 1], [1, 2], [2, 4], [3, 0], [4, 1]])  # two of five
+    assert neighborhood_overlap(first[:, [0, 1]], half) == pytest.approx((0.4 - 0.25) / 0.75)
+
+
+def test_overlap_where_all_cells_are_neighbors_says_nothing() -> None:
+    table = nearest_neighbors(np.random.default_rng(0).normal(size=(6, 2)), 6)
+    assert neighborhood_overlap(table, table) == 0
+
+
+@KINDS
+def test_noise_does_not_replicate(kind: str) -> None:
+    rates = np.exp(np.random.default_rng(1).normal(size=(1, 60)))
+    assert 0 <= replication(poisson(rates, (240, 60)), kind, scale=False) < 0.04
+
+
+@KINDS
+def test_clusters_replicate_and_more_so_the_deeper_the_counts(kind: str) -> None:
+    found = [replication(clusters(depth), kind, scale=True) for depth in (0.05, 0.5, 5)]
+    assert found == sorted(found)
+    assert found[0] < 0.2
+    assert 0.4 < found[2] <= 1
+
+
+def test_neighborhoods_of_clusters_replicate_up_to_the_clusters() -> None:
+    # all cells of a cluster are alike: 30 of 59 others replicate by chance, so (30/59 - 30/239) / (1 - 30/239)
+    assert replication(clusters(50.0), "log", scale=True) == pytest.approx(0.437, abs=0.03)
+
+
+def test_library_size_counts_for_less_where_it_is_scaled_away() -> None:
+    library = np.random.default_rng(0).lognormal(0, 0.35, (240, 1))
+    counts = poisson(100 * library, (240, 60))
+    unscaled, scaled = (replication(counts, "log", scale=scale) for scale in (False, True))
+    assert unscaled > 0.4
+    assert scaled < unscaled / 2
+
+
+@pytest.mark.parametrize("kind", ["log", "clr"])
+def test_cells_that_cannot_be_told_apart_do_not_replicate(kind: str) -> None:
+    # most cells are empty, hence equal, in both halves: equal cells must not be matched by their index
+    assert replication(poisson(0.002, (400, 100)), kind, scale=kind == "log") < 0.1
+
+
+def test_one_protein_has_no_log_ratio_to_replicate() -> None:
+    assert replication(poisson(5.0, (200, 1)), "clr", scale=False) < 0.05
+
+
+def test_replication_repeats_with_the_seed() -> None:
+    counts = clusters(0.5)
+    assert replication(counts, "log", scale=True) == replication(counts, "log", scale=True)
+    assert replication(counts, "log", scale=True) != replication(counts, "log", scale=True, random_state=1)
+
+
+def test_replication_with_few_cells() -> None:
+    # neighbourhoods are at most half of the others
+    counts = sp.csr_array(np.repeat(clusters(20.0).toarray()[:2], 10, axis=0))
+    assert replication(counts, "log", scale=True) == pytest.approx(1, abs=0.15)
+
+
+@given(r=hnp.arrays(float, st.integers(1, 4), elements=st.floats(0.001, 1)))
+def test_weights_of_the_modalities(r: np.ndarray) -> None:
+    weights = modality_weights(r)
+    np.testing.assert_allclose(weights**2, r / r.sum())
+    np.testing.assert_allclose(modality_weights(3 * r), weights)
+
+
+def test_weights_of_the_modalities_by_hand() -> None:
+    np.testing.assert_allclose(modality_weights(np.array([0.1, 0.3])), [0.5, np.sqrt(0.75)])
+    np.testing.assert_allclose(modality_weights(np.array([0.0, 0.3])), [0, 1])
+    np.testing.assert_allclose(modality_weights(np.array([-0.2, 0.3])), [0, 1])
+    np.testing.assert_allclose(modality_weights(np.array([0.0, 0.0])), np.sqrt(0.5))
+    np.testing.assert_allclose(modality_weights(np.array([-0.1, 0.0, 0.0])), np.sqrt(1 / 3))

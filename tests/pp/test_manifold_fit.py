@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+import scmag_muon as smm
+from scmag_muon.datasets import simulate_citeseq, simulate_multiome
+from tests.reference import manifold as reference
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mudata import MuData
+
+KEEP = 40  # genes; with fewer genes than components, components are exact
+
+
+@pytest.fixture
+def mdata() -> MuData:
+    """Counts of 90 cells; every feature is seen."""
+    return simulate_citeseq(n_obs=90, n_vars=KEEP, n_prot=12, n_clusters=3, random_state=11)
+
+
+def dense(x: object) -> np.ndarray:
+    return x.toarray() if sp.issparse(x) else np.asarray(x)
+
+
+def transformed(mdata: MuData, name: str) -> dict[str, np.ndarray]:
+    counts = dense(mdata[name].X).astype(float)
+    counts = counts if name == "prot" else reference.median_scaled(counts)
+    return {kind: function(counts) for kind, function in reference.TRANSFORMS.items()}
+
+
+def test_all_features_are_seen(mdata: MuData) -> None:
+    for adata in mdata.mod.values():
+        assert dense(adata.X).any(axis=0).all()
+
+
+def test_what_is_written_where(mdata: MuData) -> None:
+    before = {name: adata.copy() for name, adata in mdata.mod.items()}
+    assert smm.pp.manifold_fit(mdata) is None
+    for name, adata in mdata.mod.items():
+        layer = adata.layers["manifold"]
+        assert isinstance(layer, np.ndarray)
+        assert (layer.dtype, layer.shape) == (np.float32, adata.shape)
+        np.testing.assert_allclose(layer.mean(axis=0), 0, atol=1e-5)
+        np.testing.assert_allclose(layer.std(axis=0), 1, rtol=1e-4)
+        assert adata.var["manifold"].dtype == bool
+        assert adata.var["manifold"].all()
+        assert set(adata.layers) == {"manifold"}
+        record = adata.uns["manifold"]
+        assert set(record) == {"params", "view_weights", "replication", "modality_weight"}
+        assert list(record["view_weights"]) == list(reference.VIEWS)
+        assert sum(record["view_weights"].values()) == pytest.approx(1)
+        assert 0 < record["replication"] <= 1
+        np.testing.assert_array_equal(dense(adata.X), dense(before[name].X))
+        assert list(adata.var.columns) == [*before[name].var.columns, "manifold"]
+    weights = [mdata[name].uns["manifold"]["modality_weight"] for name in ("rna", "prot")]
+    shares = np.array([mdata[name].uns["manifold"]["replication"] for name in ("rna", "prot")])
+    np.testing.assert_allclose(weights, np.sqrt(shares / shares.sum()))
+    assert list(mdata.obs.columns) == ["cell_type"]
+    for key in ("X_manifold", "X_manifold_unfitted"):
+        assert mdata.obsm[key].shape == (90, KEEP + 12)
+        assert mdata.obsm[key].dtype == np.float32
+
+
+def test_parameters_are_kept(mdata: MuData) -> None:
+    smm.pp.manifold_fit(mdata, n_neighbors=9, n_pcs=7, fusion_penalty=2.0, step=0.5, random_state=3, key_added="fit")
+    assert mdata["rna"].uns["fit"]["params"] == {
+        "modalities": ["rna", "prot"],
+        "layer": None,
+        "mask_var": None,
+        "batch_key": None,
+        "n_neighbors": 9,
+        "n_pcs": 7,
+        "neighborhoods": "shared",
+        "fusion_penalty": 2.0,
+        "step": 0.5,
+        "random_state": 3,
+    }
+    assert {"X_fit", "X_fit_unfitted"} <= set(mdata.obsm)
+    assert mdata.obsm["X_fit"].shape == (90, 14)
+    assert "manifold" not in mdata["rna"].layers
+    assert "manifold" not in mdata["rna"].uns
+
+
+def test_joint_space_equals_reference(mdata: MuData) -> None:
+    smm.pp.manifold_fit(mdata)
+    joint = mdata.obsm["X_manifold_unfitted"]
+    blocks = {"rna": joint[:, :KEEP], "prot": joint[:, KEEP:]}
+    for name, kind in (("rna", "log"), ("prot", "clr")):
+        expected = reference.principal_scores(transformed(mdata, name)[kind], 50)
+        expected *= mdata[name].uns["manifold"]["modality_weight"] / np.sqrt(expected.var(axis=0).sum())
+        # the sign of a component is free
+        np.testing.assert_allclose(np.abs(blocks[name]), np.abs(expected), atol=1e-4)
+
+
+@pytest.mark.parametrize("step", [1.0, 0.4])
+def test_shared_neighborhoods_equal_reference(mdata: MuData, step: float) -> None:
+    smm.pp.manifold_fit(mdata, keep_views=True, n_neighbors=10, step=step)
+    joint = mdata.obsm["X_manifold_unfitted"]
+    around = {kernel: reference.neighborhoods(joint, 10, kernel) for kernel in ("rbf", "poly")}
+    moved = reference.on_line(joint, reference.means(joint, around["rbf"]), step)
+    np.testing.assert_allclose(mdata.obsm["X_manifold"], moved, atol=1e-5)
+    check_views(
+        mdata,
+        {name: {view: around[kernel] for view, (_, kernel) in reference.VIEWS.items()} for name in mdata.mod},
+        step,
+    )
+
+
+def test_own_neighborhoods_equal_reference(mdata: MuData) -> None:
+    smm.pp.manifold_fit(mdata, keep_views=True, neighborhoods="own", n_neighbors=10)
+    around = {}
+    for name in mdata.mod:
+        views = transformed(mdata, name)
+        scores = {kind: reference.principal_scores(y, 50) for kind, y in views.items()}
+        around[name] = {
+            view: reference.neighborhoods(scores[kind], 10, kernel) for view, (kind, kernel) in reference.VIEWS.items()
+        }
+    check_views(mdata, around, step=1.0)
+
+
+def check_views(mdata: MuData, around: dict[str, dict[str, list[list[int]]]], step: float) -> None:
+    """The views that were kept, and their fusion, equal the reference's for the given neighbourhoods."""
+    for name, adata in mdata.mod.items():
+        views = []
+        for view, (kind, _) in reference.VIEWS.items():
+            y = transformed(mdata, name)[kind]
+            views.append(reference.on_line(y, reference.means(y, around[name][view]), step))
+            np.testing.assert_allclose(adata.layers[f"manifold_{view}"], views[-1], rtol=1e-4, atol=1e-5)
+        expected, weights = reference.fused(views, penalty=1.0)
+        np.testing.assert_allclose(list(adata.uns["manifold"]["view_weights"].values()), weights, atol=1e-3)
+        np.testing.assert_allclose(adata.layers["manifold"], expected, atol=5e-3)
+
+
+def test_own_and_shared_neighborhoods_differ(mdata: MuData) -> None:
+    shared, own = (smm.pp.manifold_fit(mdata, neighborhoods=which, copy=True) for which in ("shared", "own"))
+    for name in mdata.mod:
+        assert np.abs(shared[name].layers["manifold"] - own[name].layers["manifold"]).max() > 0.1
+    np.testing.assert_array_equal(shared.obsm["X_manifold"], own.obsm["X_manifold"])
+
+
+@pytest.mark.parametrize("neighborhoods", ["shared", "own"])
+def test_one_neighbor_leaves_cells_where_they_are(mdata: MuData, neighborhoods: str) -> None:
+    smm.pp.manifold_fit(mdata, n_neighbors=1, neighborhoods=neighborhoods, keep_views=True)
+    np.testing.assert_allclose(mdata.obsm["X_manifold"], mdata.obsm["X_manifold_unfitted"])
+    identity = [[i] for i in range(90)]
+    check_views(mdata, {name: dict.fromkeys(reference.VIEWS, identity) for name in mdata.mod}, step=1.0)
+
+
+def test_fitting_brings_cells_of_a_type_together() -> None:
+    mdata = simulate_citeseq(n_obs=300, n_vars=300, n_prot=25, n_clusters=4)
+    smm.pp.manifold_fit(mdata)
+    types = mdata.obs["cell_type"].to_numpy()
+
+    def within(x: np.ndarray) -> float:
+        rest = x - pd.DataFrame(x).groupby(types).transform("mean").to_numpy()
+        return rest.var(axis=0).sum() / x.var(axis=0).sum()
+
+    assert within(mdata.obsm["X_manifold"]) < 0.7 * within(mdata.obsm["X_manifold_unfitted"])
+
+
+def test_copy_leaves_the_input_as_it_is(mdata: MuData) -> None:
+    before = mdata.copy()
+    result = smm.pp.manifold_fit(mdata, copy=True, keep_views=True)
+    assert_same(mdata, before)
+    smm.pp.manifold_fit(mdata, keep_views=True)
+    assert_same(result, mdata)
+
+
+def assert_same(first: MuData, second: MuData) -> None:
+    pd.testing.assert_frame_equal(first.obs, second.obs)
+    assert set(first.obsm) == set(second.obsm)
+    for key in first.obsm:
+        np.testing.assert_array_equal(first.obsm[key], second.obsm[key])
+    assert list(first.mod) == list(second.mod)
+    assert first.uns == second.uns
+    for name, a in first.mod.items():
+        b = second.mod[name]
+        pd.testing.assert_frame_equal(a.obs, b.obs)
+        pd.testing.assert_frame_equal(a.var, b.var)
+        assert set(a.layers) == set(b.layers)
+        for key in a.layers:
+            assert type(a.layers[key]) is type(b.layers[key])
+            np.testing.assert_array_equal(dense(a.layers[key]), dense(b.layers[key]))
+        assert set(a.uns) == set(b.uns)
+        for key in a.uns:
+            assert plain(a.uns[key]) == plain(b.uns[key])
+        assert a.X.dtype == b.X.dtype
+        np.testing.assert_array_equal(dense(a.X), dense(b.X))
+
+
+def plain(value: object) -> object:
+    """Lists come back as arrays."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+@pytest.mark.parametrize("neighborhoods", ["shared", "own"])
+def test_results_survive_saving(mdata: MuData, tmp_path: Path, neighborhoods: str) -> None:
+    mdata["rna"].var["highly_variable"] = np.arange(KEEP) % 2 == 0
+    mdata["rna"].layers["counts"] = mdata["rna"].X.copy()
+    mdata.obs["batch"] = pd.Categorical(np.where(np.arange(90) % 2, "b", "a"))
+    layer = {"rna": "counts", "prot": None}
+    smm.pp.manifold_fit(mdata, neighborhoods=neighborhoods, keep_views=True, layer=layer, batch_key="batch")
+    mdata.write_h5mu(tmp_path / "fitted.h5mu")
+    assert_same(mudata.read_h5mu(tmp_path / "fitted.h5mu"), mdata)
+
+
+def test_multiome() -> None:
+    mdata = simulate_multiome(n_obs=80, n_vars=60, n_peaks=90, n_clusters=3)
+    smm.pp.manifold_fit(mdata)
+    joint = mdata.obsm["X_manifold_unfitted"]
+    seen = {name: dense(mdata[name].X).any(axis=0) for name in mdata.mod}
+    y = reference.log2p1(reference.median_scaled(dense(mdata["atac"].X)[:, seen["atac"]].astype(float)))
+    expected = reference.principal_scores(y, 50).var(axis=0)
+    block = joint[:, -50:].astype(float)
+    weight = mdata["atac"].uns["manifold"]["modality_weight"]
+    assert block.var(axis=0).sum() == pytest.approx(weight**2, rel=1e-3)
+    np.testing.assert_allclose(block.var(axis=0), weight**2 * expected / expected.sum(), rtol=2e-2)
