@@ -58,12 +58,19 @@ def replication(
     Counts in the two halves are independent given the cell (Poisson thinning), so what both find is the cell's, not the
     noise's. A modality whose neighbourhoods do not replicate can't say which cells belong together.
     """
-    n_neighbors = min(n_neighbors, (counts.shape[0] - 1) // 2)
+    n_obs = counts.shape[0]
+    n_neighbors = min(n_neighbors, (n_obs - 1) // 2)
+    if n_neighbors < 1:
+        return 0.0
+    rng = np.random.default_rng(random_state)
     tables = []
     for half in split_counts(counts, random_state=random_state):
         half_counts = scale_to_median(half) if scale else half
         scores = principal_components(transform(half_counts, kind), n_pcs, random_state=random_state)
-        tables.append(nearest_neighbors(scores, n_neighbors + 1, random_state=random_state))
+        # cells that are alike in one half tie for the places: in an order of its own, so that ties do not replicate
+        order = rng.permutation(n_obs)
+        table = nearest_neighbors(scores[order], n_neighbors + 1, random_state=random_state)
+        tables.append(order[table][np.argsort(order)])
     return max(neighborhood_overlap(*tables), 0.0)
 
 

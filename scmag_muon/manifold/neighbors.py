@@ -21,6 +21,8 @@ _CANDIDATES_PER_NEIGHBOR = 4
 def principal_components(view: View, n_pcs: int, *, random_state: int | None = 0) -> np.ndarray:
     """Scores of the cells on the first principal components of a view, float32, shape ``(n_obs, <= n_pcs)``."""
     n_obs, n_vars = view.shape
+    if n_obs == 1:
+        return np.zeros((1, 1), dtype=np.float32)
     if min(n_obs, n_vars) <= n_pcs + 1:
         block = view.toarray()
         block -= block.mean(axis=0)
@@ -31,6 +33,8 @@ def principal_components(view: View, n_pcs: int, *, random_state: int | None = 0
         left, singular, right = svds(view.centered(), k=n_pcs, v0=start, tol=1e-3)
         order = np.argsort(-singular)
         left, singular, right = left[:, order], singular[order], right[order]
+    # what is below rounding of the centred data is no component: cells that are alike must stay so
+    singular[singular <= 1e-5 * np.sqrt(n_obs * n_vars)] = 0
     # the sign of a singular vector is arbitrary: fix it, so that results repeat across solvers
     peaks = np.take_along_axis(right, np.abs(right).argmax(axis=1)[:, None], axis=1).ravel()
     sign = np.where(peaks < 0, -1.0, 1.0)
@@ -62,11 +66,13 @@ def nearest_neighbors(
 
 def _smallest(distance: np.ndarray, k: int) -> np.ndarray:
     """Columns of the ``k`` smallest entries of each row, in order, ties by column."""
-    if k < distance.shape[1]:
-        chosen = np.argpartition(distance, k - 1, axis=1)[:, :k]
-    else:
-        chosen = np.broadcast_to(np.arange(k), (len(distance), k))
-    chosen = np.sort(chosen, axis=1)
+    if k >= distance.shape[1]:
+        return np.argsort(distance, axis=1, kind="stable")
+    chosen = np.sort(np.argpartition(distance, k - 1, axis=1)[:, :k], axis=1)
+    # a partition takes any of the entries that tie for the last place: give it to the first ones where there are more
+    last = np.take_along_axis(distance, chosen, axis=1).max(axis=1)
+    tied = np.flatnonzero((distance <= last[:, None]).sum(axis=1) > k)
+    chosen[tied] = np.sort(np.argsort(distance[tied], axis=1, kind="stable")[:, :k], axis=1)
     order = np.argsort(np.take_along_axis(distance, chosen, axis=1), axis=1, kind="stable")
     return np.take_along_axis(chosen, order, axis=1)
 
@@ -78,6 +84,8 @@ def _approximate(x: np.ndarray, n_neighbors: int, kernel: Kernel, gamma: float, 
     found, _ = NNDescent(x, n_neighbors=n_candidates, random_state=random_state).neighbor_graph
     distance = np.empty(found.shape, dtype=np.float32)
     rows = np.arange(len(x))
+    without_self = ~(found == rows[:, None]).any(axis=1)  # as happens among many copies of one point
+    found[without_self, -1] = rows[without_self]
     for column in range(found.shape[1]):
         distance[:, column] = squared_distance_pairs(x, x[found[:, column]], kernel, gamma=gamma)
     distance[found == rows[:, None]] = -1

@@ -272,6 +272,7 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
                 devices=devices,
                 # scvi-tools would draw its split without a seed
                 datasplitter_kwargs={"external_indexing": _split(self.adata.n_obs, train_size, random_state)},
+                limit_val_batches=1.0 if train_size < 1 else 0,
                 check_val_every_n_epoch=1,
                 batch_size=batch_size,
                 plan_kwargs=plan,
@@ -437,6 +438,8 @@ def _quiet_lightning() -> Iterator[None]:
             # Lightning's own use of a renamed torch class, and its advice on data-loading workers
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            # scvi-tools thinks of batch normalisation, which we do without
+            warnings.filterwarnings("ignore", message=".*Last batch will have a small size.*")
             yield
     finally:
         for log, level in zip(loggers, levels, strict=True):

@@ -119,7 +119,7 @@ class SCMAGTrainingPlan(TrainingPlan):
 
     def on_train_epoch_start(self) -> None:
         """Move to the next stage where the present one is over; in stage 3 renew the centres (expectation step)."""
-        while self.stage < 3 and self._stage_is_over():
+        while self._can_advance() and self._stage_is_over():
             self.module.stage += 1
             self._validation_losses.clear()
             if self.stage == 3:
@@ -131,10 +131,13 @@ class SCMAGTrainingPlan(TrainingPlan):
         """Count the epoch; end the training when stage 3 is over."""
         self.module.stage_epochs[self.stage - 1] += 1
         self.log("stage", float(self.stage), on_step=False, on_epoch=True)
+        if self.stage == 2 and not self._can_advance() and self._stage_is_over():
+            self.trainer.should_stop = True
         if self.stage == 3:
             self._cluster_epochs += 1
             self.log("label_change", self._label_change, on_step=False, on_epoch=True)
-            self.converged = self._label_change < self.label_tolerance
+            # the first expectation step repeats the start: only the second can tell
+            self.converged = self._cluster_epochs > 1 and self._label_change < self.label_tolerance
             if self.converged or self._cluster_epochs >= self.n_epochs_cluster:
                 self.trainer.should_stop = True
 
@@ -175,6 +178,9 @@ class SCMAGTrainingPlan(TrainingPlan):
                 sync_dist=self.use_sync_dist,
             )
         return output.loss
+
+    def _can_advance(self) -> bool:
+        return self.stage == 1 or (self.stage == 2 and self.n_epochs_cluster > 0)
 
     def _stage_is_over(self) -> bool:
         done = int(self.module.stage_epochs[self.stage - 1])

@@ -131,6 +131,10 @@ def manifold_fit(
         raise ValueError(f"`n_neighbors` must be at least 1, got {n_neighbors}.")
     if not n_pcs >= 1:
         raise ValueError(f"`n_pcs` must be at least 1, got {n_pcs}.")
+    if not fusion_penalty > 0:
+        raise ValueError(f"`fusion_penalty` must be above 0, got {fusion_penalty}.")
+    if not 0 < step <= 1:
+        raise ValueError(f"`step` must lie in (0, 1], got {step}.")
     if neighborhoods not in ("shared", "own"):
         raise ValueError(f'`neighborhoods` must be "shared" or "own", got {neighborhoods!r}.')
     names = _mudata.modality_pair(mdata, modalities)
@@ -161,7 +165,12 @@ def manifold_fit(
         operators = shared
         if neighborhoods == "own":
             operators = own_operators(
-                modality, n_neighbors=n_neighbors, n_pcs=n_pcs, step=step, random_state=random_state
+                modality,
+                n_neighbors=n_neighbors,
+                n_pcs=n_pcs,
+                step=step,
+                batches=batches,
+                random_state=random_state,
             )
         views = [modality.views[VIEWS[view][0]] for view in VIEWS]
         applied = [operators[view] for view in VIEWS]

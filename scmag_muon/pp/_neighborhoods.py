@@ -92,11 +92,18 @@ def shared_operators(joint: np.ndarray, *, n_neighbors: int, step: float) -> dic
 
 
 def own_operators(
-    modality: Modality, *, n_neighbors: int, n_pcs: int, step: float, random_state: int | None
+    modality: Modality,
+    *,
+    n_neighbors: int,
+    n_pcs: int,
+    step: float,
+    batches: pd.Categorical | None,
+    random_state: int | None,
 ) -> dict[str, sp.csr_array]:
     """One operator for each view of a modality, from its own components under its own kernel, as in the paper."""
     scores = {
-        kind: principal_components(view, n_pcs, random_state=random_state) for kind, view in modality.views.items()
+        kind: _center_batches(principal_components(view, n_pcs, random_state=random_state), batches)
+        for kind, view in modality.views.items()
     }
     return {view: _operator(scores[kind], kernel, n_neighbors, step) for view, (kind, kernel) in VIEWS.items()}
 

@@ -70,12 +70,12 @@ def test_clr_sums_to_zero_in_each_cell(counts: np.ndarray) -> None:
 
 def test_scaled_to_the_median_library_size() -> None:
     counts = awkward_counts()
-    counts[3] = 0
+    counts[:60] = 0
     scaled = transforms.scale_to_median(sp.csr_array(counts)).toarray()
     np.testing.assert_allclose(scaled, reference.median_scaled(counts), rtol=1e-5)
     totals = scaled.sum(axis=1)
-    assert totals[3] == 0
-    np.testing.assert_allclose(np.delete(totals, 3), np.median(counts.sum(axis=1)[counts.any(axis=1)]), rtol=1e-5)
+    assert not totals[:60].any()
+    np.testing.assert_allclose(totals[60:], np.median(counts.sum(axis=1)[counts.any(axis=1)]), rtol=1e-5)
 
 
 @KINDS

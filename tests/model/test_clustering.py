@@ -103,6 +103,18 @@ def test_gate_starts_open(space: tuple[torch.Tensor, torch.Tensor], bias: float)
     torch.testing.assert_close(values, torch.full_like(z1, 1 / (1 + np.exp(-bias))))
 
 
+def test_gate_holds_the_assignment_fixed(space: tuple[torch.Tensor, torch.Tensor]) -> None:
+    z1, centers = space[0].requires_grad_(), space[1].requires_grad_()
+    gate = SelectiveGate(32, 3, bias=0.0, n_iterations=1).double()
+    torch.nn.init.normal_(gate.linear.weight)
+    zc, values = gate(z1, centers, torch.tensor(0.3))
+    zc.sum().backward()
+    assert centers.grad is None
+    slope = (values * (1 - values) * z1).detach()
+    expected = values + slope @ gate.linear.weight[:, :32]
+    torch.testing.assert_close(z1.grad, expected.detach())
+
+
 def test_gate_iterates_twice_by_default() -> None:
     assert SelectiveGate(32, 3, bias=0.0).n_iterations == 2
 

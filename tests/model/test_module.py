@@ -88,6 +88,18 @@ def test_zc_waits_for_stage_3(make_module: Make, tensors: Tensors) -> None:
     assert torch.equal(without["zc"], without["z1"])
 
 
+@pytest.mark.parametrize("stage", [2, 3])
+def test_one_space_without_two_stages(make_module: Make, tensors: Tensors, stage: int) -> None:
+    module = at_stage(make_module(two_stage=False, gate_bias=0.0), stage)
+    inference, _, _ = run(module, tensors)
+    assert torch.equal(inference["zr"], inference["z2"])
+    torch.testing.assert_close(inference["zc"], inference["mean"] * (0.5 if stage == 3 else 1))
+    ungated = module.eval().ungated_space(*(tensors[key] for key in INPUTS))
+    torch.testing.assert_close(ungated, inference["mean"])
+    two = make_module().eval()
+    torch.testing.assert_close(two.ungated_space(*(tensors[key] for key in INPUTS)), run(two, tensors)[0]["z1"])
+
+
 def test_gate_sees_centres_and_their_scale(make_module: Make, tensors: Tensors, reference: ModuleType) -> None:
     module = at_stage(make_module(), 3).eval()
     module.distance_scale.fill_(0.03)

@@ -93,28 +93,32 @@ def test_stage_counts_epochs_and_not_minibatches(mdata: MuData) -> None:
     assert recorder.stages == [1] * 3 + [2] * 3 + [3] * 3
 
 
-@pytest.mark.parametrize(("tolerance", "stages"), [(1e9, [1] * 10 + [2] * 10), (-1e9, [1] * 12 + [2] * 12)])
-def test_stages_end_when_the_loss_converges(mdata: MuData, tolerance: float, stages: list[int]) -> None:
-    recorder = train(SCMAG(mdata, 3), 24, 1, plan_kwargs={"loss_tolerance": tolerance})
-    assert recorder.stages == [*stages, 3]
+def test_stages_end_when_held_out_cells_gain_no_more(mdata: MuData) -> None:
+    # nothing moves at this learning rate, so the loss has no new minimum but by the noise of a shifting stage
+    recorder = train(SCMAG(mdata, 3), 24, 1, train_size=0.8, plan_kwargs={"patience": 3, "lr": 0.0})
+    assert recorder.stages == [1] * 4 + [2] * 4 + [3]
+
+
+def test_stages_run_all_epochs_without_held_out_cells(mdata: MuData) -> None:
+    recorder = train(SCMAG(mdata, 3), 24, 1, train_size=1.0, plan_kwargs={"patience": 3, "lr": 0.0})
+    assert recorder.stages == [1] * 12 + [2] * 12 + [3]
 
 
 @pytest.mark.parametrize(
     ("losses", "over"),
     [
-        ([100.0] * 5 + [99.4] * 5, False),
-        ([100.0] * 5 + [99.6] * 5, True),
-        ([100.0] * 5 + [120.0] * 5, True),
-        ([-100.0] * 5 + [-100.4] * 5, True),
-        ([-100.0] * 5 + [-100.6] * 5, False),
-        ([100.0] * 5 + [99.6] * 4, False),
-        ([500.0] * 9 + [100.0] * 5 + [99.6] * 5, True),
-        ([100.0] * 5 + [110.0, 110.0, 110.0, 110.0, 55.0], False),
+        ([5.0, 4.0, 3.0, 2.0, 1.0], False),
+        ([5.0, 4.0, 4.5, 4.4], False),
+        ([5.0, 4.0, 4.5, 4.4, 4.1], True),
+        ([5.0, 4.0, 4.5, 4.4, 3.9], False),
+        ([-1.0, -1.0, -1.0, -1.0], True),
+        ([1.0, 2.0, 3.0], False),
+        ([], False),
     ],
 )
 def test_convergence_of_the_loss(make_module: Callable[..., SCMAGModule], losses: list[float], *, over: bool) -> None:
-    made = plan(make_module, loss_tolerance=5e-3)
-    made._losses = losses
+    made = plan(make_module, patience=3)
+    made._validation_losses = losses
     assert made._stage_is_over() is over
 
 
@@ -126,15 +130,13 @@ def test_clustering_ends_when_labels_settle(mdata: MuData, tolerance: float, mos
     assert tolerance or recorder.stages.count(3) == most
 
 
-@pytest.mark.xfail(strict=True, reason="the first expectation step repeats the start, so that no label has changed yet")
 def test_clustering_does_not_end_before_labels_could_change(mdata: MuData) -> None:
     recorder = train(SCMAG(mdata, 3), 4, 6, plan_kwargs={"label_tolerance": 1e-3})
     assert recorder.stages.count(3) > 1
 
 
-@pytest.mark.xfail(strict=True, reason="the limit of stage 3 is looked at after an epoch only")
 def test_no_clustering_epoch_where_none_is_asked_for(mdata: MuData) -> None:
-    assert 3 not in train(SCMAG(mdata, 3), 24, 0, plan_kwargs={"loss_tolerance": 1e9}).stages
+    assert 3 not in train(SCMAG(mdata, 3), 4, 0).stages
 
 
 def test_expectation_step(mdata: MuData) -> None:

@@ -158,10 +158,10 @@ def test_variable_features_are_chosen_where_there_are_too_many(mdata: MuData, mo
     monkeypatch.setattr(_features, "MOST_FEATURES", {"rna": 100, "protein": 4000, "atac": 10_000})
     smm.pp.manifold_fit(mdata)
     chosen = mdata["rna"].var["manifold"].to_numpy()
-    assert chosen.sum() == 100
+    assert 100 <= chosen.sum() <= 103  # scanpy keeps genes that tie with the last
     assert chosen[varies].mean() > 0.9
     assert list(mdata["rna"].var.columns) == ["manifold"]
-    assert mdata["rna"].layers["manifold"].nnz == N * 100
+    assert mdata["rna"].layers["manifold"].nnz == N * chosen.sum()
     assert mdata["prot"].var["manifold"].all()
     monkeypatch.setattr(_features, "MOST_FEATURES", {"rna": 400, "protein": 4000, "atac": 10_000})
     smm.pp.manifold_fit(mdata)
