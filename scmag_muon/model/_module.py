@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 COUNTS = ("X_counts_0", "X_counts_1")
 INPUTS = ("X_input_0", "X_input_1")
 
+_FEW_CELLS = 32
+
 
 class SCMAGModule(BaseModuleClass):
     """Encoders, spaces Z1, Z2, Zr and Zc, gate and decoders for a pair of modalities.
@@ -83,6 +85,7 @@ class SCMAGModule(BaseModuleClass):
         self.register_buffer("median_totals", torch.tensor(median_totals, dtype=torch.float32))
         self.register_buffer("centers", torch.zeros(n_clusters, N_LATENT))
         self.register_buffer("distance_scale", torch.ones(()))
+        self.register_buffer("spread", torch.ones(()))
         self.register_buffer("stage", torch.ones((), dtype=torch.long))
         self.register_buffer("stage_epochs", torch.zeros(3, dtype=torch.long))
 
@@ -114,6 +117,7 @@ class SCMAGModule(BaseModuleClass):
         if self.relative_distance:
             within = clustering_loss(squared_distances(zc, self.centers), q)
             self.distance_scale.copy_(N_LATENT / within.clamp_min(1e-8))
+            self.spread.copy_(total_variance(zc))
 
     @torch.no_grad()
     def reorder_clusters(self, order: Tensor) -> None:
@@ -198,7 +202,9 @@ class SCMAGModule(BaseModuleClass):
         distances = squared_distances(zc, self.centers)
         q = soft_assignment(self.distance_scale * distances).detach()
         if self.relative_distance:
-            distances = distances * (N_LATENT / total_variance(zc).clamp_min(1e-8))
+            # a few cells can't tell the variance: a last, small minibatch takes that of all cells
+            spread = total_variance(zc) if len(zc) >= _FEW_CELLS else self.spread
+            distances = distances * (N_LATENT / spread.clamp_min(1e-8))
         return clustering_loss(distances, q)
 
     def sample(self, *args: object, **kwargs: object) -> Tensor:

@@ -265,6 +265,7 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         callbacks = list(trainer_kwargs.pop("callbacks", []))
         if progress_bar:
             callbacks.append(StageProgress((max_epochs_pretrain, max_epochs)))
+        self.module.train()  # scvi-tools leaves it in evaluation mode after a first call, which would switch the noise off
         with _seeded(random_state), _quiet_lightning():
             super().train(
                 max_epochs=max(max_epochs_pretrain + max_epochs, 1),

@@ -113,10 +113,6 @@ class SCMAGTrainingPlan(TrainingPlan):
             config["optimizer"].load_state_dict(self.optimizer_state)
         return config
 
-    def on_train_start(self) -> None:
-        """scvi-tools leaves the module in evaluation mode after a first call, which would switch the noise off."""
-        self.module.train()
-
     def on_train_epoch_start(self) -> None:
         """Move to the next stage where the present one is over; in stage 3 renew the centres (expectation step)."""
         while self._can_advance() and self._stage_is_over():
@@ -150,7 +146,9 @@ class SCMAGTrainingPlan(TrainingPlan):
         """Leave centres that fit the final network, the largest cluster first."""
         if self.stage == 3:
             self._update_clusters()
-            sizes = torch.bincount(self._labels, minlength=len(self.module.centers))
+            with torch.no_grad():
+                q = self.module.assign(self.module.cluster_space(self._ungated_space())[0])
+            sizes = torch.bincount(q.argmax(dim=1), minlength=len(self.module.centers))
             self.module.reorder_clusters(torch.argsort(sizes, descending=True, stable=True))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

@@ -189,7 +189,6 @@ def test_centres_start_from_k_means(mdata: MuData, starts: list[tuple[torch.Tens
     assert q.sum(dim=1).eq(1).all()
 
 
-@pytest.mark.xfail(strict=True, reason="the order is taken before the centres and the gate are renewed a last time")
 def test_largest_cluster_comes_first(mdata: MuData) -> None:
     for seed in range(4):
         model = SCMAG(mdata, 6)
@@ -197,7 +196,6 @@ def test_largest_cluster_comes_first(mdata: MuData) -> None:
         assert (np.diff(np.bincount(model.get_cluster_assignments(), minlength=6)) <= 0).all()
 
 
-@pytest.mark.xfail(strict=True, reason="Lightning warns of the evaluation mode before the plan can end it")
 def test_second_training_does_not_warn(mdata: MuData) -> None:
     model = SCMAG(mdata, 3)
     for _ in range(2):
