@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import scanpy as sc
 import scipy.sparse as sp
@@ -10,8 +12,11 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from scmag_muon.manifold.neighbors import jaccard_graph, nearest_neighbors
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _N_NEIGHBORS = 30
-_RESOLUTION = 1.0
+RESOLUTION = 1.0
 _DOUBLINGS = 8
 
 
@@ -35,7 +40,7 @@ def graph_clusters(embedding: np.ndarray, n_clusters: int, *, random_state: int 
     Integers from 0, largest cluster first, shape ``(n_obs,)``.
     """
     graph = _graph(embedding)
-    resolution = _RESOLUTION
+    resolution = RESOLUTION
     parts = _leiden(graph, resolution, random_state)
     for _ in range(_DOUBLINGS):
         if parts.max() + 1 >= n_clusters:
@@ -54,16 +59,19 @@ def graph_clusters(embedding: np.ndarray, n_clusters: int, *, random_state: int 
     return order_by_size(joined)
 
 
-def communities(embedding: np.ndarray, *, random_state: int | None = 0) -> np.ndarray:
-    """Leiden communities at resolution 1 of the *unfitted* joint space: clusters where their number is not given.
+def communities(
+    embedding: np.ndarray, *, resolutions: Sequence[float] = (RESOLUTION,), random_state: int | None = 0
+) -> list[np.ndarray]:
+    """Leiden communities of the *unfitted* joint space: clusters where their number is not given.
 
     The fitted graph falls into tens of communities and can't tell the number.
 
     Returns
     -------
-    Integers from 0, largest first, shape ``(n_obs,)``.
+    For each resolution, integers from 0, largest community first, shape ``(n_obs,)``.
     """
-    return order_by_size(_leiden(_graph(embedding), _RESOLUTION, random_state))
+    graph = _graph(embedding)
+    return [order_by_size(_leiden(graph, resolution, random_state)) for resolution in resolutions]
 
 
 def order_by_size(labels: np.ndarray) -> np.ndarray:

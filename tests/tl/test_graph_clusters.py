@@ -53,7 +53,7 @@ def test_same_seed_same_clusters(blobs: tuple[np.ndarray, np.ndarray]) -> None:
 
 def test_communities_of_separate_groups(blobs: tuple[np.ndarray, np.ndarray]) -> None:
     x, labels = blobs
-    found = communities(x)
+    (found,) = communities(x)
     # every community lies within one group, and the groups of less than 150 cells stay whole
     assert all(len(np.unique(labels[found == i])) == 1 for i in np.unique(found))
     assert len(np.unique(found[labels == 3])) == 1

@@ -1,0 +1,69 @@
+"""Evidence on the number of clusters, as a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from mudata import MuData
+
+
+def n_clusters(mdata: MuData, *, key: str = "n_clusters", ax: Axes | None = None) -> Axes:
+    """Number of communities over the resolution, with its range over samples and how stable the clusters are.
+
+    Parameters
+    ----------
+    mdata
+        As :func:`scmag_muon.tl.n_clusters` left it.
+    key
+        The ``key_added`` of that call.
+    ax
+        Axes to draw on.
+
+    Returns
+    -------
+    The axes.
+
+    Raises
+    ------
+    KeyError
+        Where there is no table.
+
+    Examples
+    --------
+    >>> import scmag_muon as smm
+    >>> mdata = smm.datasets.simulate_citeseq(n_obs=300, n_vars=200, n_prot=20, n_clusters=3)
+    >>> smm.pp.manifold_fit(mdata)
+    >>> table = smm.tl.n_clusters(mdata, resolutions=(0.5, 1.0), n_replicates=2)
+    >>> ax = smm.pl.n_clusters(mdata)
+    """
+    if key not in mdata.uns or "table" not in mdata.uns[key]:
+        raise KeyError(f"No table in mdata.uns[{key!r}]. Run scmag_muon.tl.n_clusters(mdata, key_added={key!r}).")
+    record = mdata.uns[key]
+    table = record["table"]
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    ax.fill_between(
+        table["resolution"],
+        table["fewest"],
+        table["most"],
+        color="#0072B2",
+        alpha=0.2,
+        linewidth=0,
+        label="samples of 80 %",
+    )
+    ax.plot(table["resolution"], table["n_clusters"], color="#0072B2", marker="o", label="all cells")
+    for x, y, stability in zip(table["resolution"], table["n_clusters"], table["stability"], strict=True):
+        ax.annotate(f"{stability:.2f}", (x, y), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8)
+    ax.margins(y=0.15)
+    ax.set_xlabel("Leiden resolution (above the points: ARI of samples with all cells)")
+    ax.set_ylabel("number of clusters")
+    ax.set_title(
+        f"{record['estimate']} clusters; {record['fewest']} to {record['most']} in samples", loc="left", fontsize=11
+    )
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, loc="lower right")
+    return ax
