@@ -230,6 +230,21 @@ def used_features(layer: np.ndarray | sp.csr_matrix, mask: np.ndarray) -> np.nda
     return np.ascontiguousarray(chosen.toarray() if sp.issparse(chosen) else chosen, dtype=np.float32)
 
 
+def with_features(mdata: MuData, features: Mapping[str, np.ndarray]) -> MuData:
+    """The MuData itself where its modalities have just these features in this order, else one that has them."""
+    if all(np.array_equal(mdata.mod[name].var_names, names) for name, names in features.items()):
+        return mdata
+    mods = {}
+    for name, names in features.items():
+        missing = pd.Index(names).difference(mdata.mod[name].var_names)
+        if len(missing):
+            raise ValueError(
+                f"Modality {name!r} lacks {len(missing)} of the model's {len(names)} features, among them {missing[0]!r}."
+            )
+        mods[name] = mdata.mod[name][:, names].copy()
+    return make_mudata(mods, mdata.obs)
+
+
 def copy_fitted(source: MuData, target: MuData, modalities: Sequence[str], key: str) -> None:
     """Carry what manifold fitting wrote under ``key`` from one MuData to another with the same cells and features."""
     for name in modalities:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
-_CHUNK = 65_536
+_CHUNK = 262_144
 
 
 class _ZINB(torch.autograd.Function):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +16,7 @@ from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 from scmag_muon import _mudata
 from scmag_muon._keys import Keys
 from scmag_muon.model._components import PANEL, WIDE
+from scmag_muon.model._context import quiet_lightning, seeded, split_cells
 from scmag_muon.model._module import COUNTS, INPUTS, SCMAGModule
 from scmag_muon.model._settings import SETTINGS, Settings
 from scmag_muon.model._training import SCMAGTrainingPlan, StageProgress
@@ -100,7 +99,7 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
                 f"`n_clusters` must lie between 1 and the number of cells ({mdata.n_obs}), got {n_clusters}."
             )
         self.modalities_ = tuple(setup["modalities"])
-        with _seeded(random_state):
+        with seeded(random_state):
             self.module = self._make_module(
                 numbers, n_clusters, n_batch=self.summary_stats.n_batch, preset=setup["preset"]
             )
@@ -245,6 +244,12 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         **trainer_kwargs
             Arguments of :class:`scvi.train.Trainer`.
         """
+        if min(max_epochs_pretrain, max_epochs) < 0 or max_epochs_pretrain + max_epochs == 0:
+            raise ValueError(
+                f"Nothing to train: `max_epochs_pretrain`={max_epochs_pretrain} and `max_epochs`={max_epochs}."
+            )
+        if self.module.clustering_started and max_epochs == 0:
+            raise ValueError("Stage 3 has begun, so nothing is left to train with `max_epochs`=0.")
         n_clusters = len(self.module.centers)
         if initial_labels is not None:
             initial_labels = np.asarray(initial_labels)
@@ -266,13 +271,13 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         if progress_bar:
             callbacks.append(StageProgress((max_epochs_pretrain, max_epochs)))
         self.module.train()  # scvi-tools leaves it in evaluation mode after a first call, which would switch the noise off
-        with _seeded(random_state), _quiet_lightning():
+        with seeded(random_state), quiet_lightning():
             super().train(
-                max_epochs=max(max_epochs_pretrain + max_epochs, 1),
+                max_epochs=max_epochs_pretrain + max_epochs,
                 accelerator=accelerator,
                 devices=devices,
                 # scvi-tools would draw its split without a seed
-                datasplitter_kwargs={"external_indexing": _split(self.adata.n_obs, train_size, random_state)},
+                datasplitter_kwargs={"external_indexing": split_cells(self.adata.n_obs, train_size, random_state)},
                 limit_val_batches=1.0 if train_size < 1 else 0,
                 check_val_every_n_epoch=1,
                 batch_size=batch_size,
@@ -297,6 +302,21 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         names |= {"stage": "stage", "label_change": "label_change"}
         columns = {new: self.history_[old].iloc[:, 0] for old, new in names.items() if old in self.history_}
         return pd.DataFrame(columns).astype(float).rename_axis("epoch")
+
+    def _validate_anndata(self, mdata: MuData | None = None, *args: Any, **kwargs: Any) -> MuData:
+        """Refuse new cells that are not paired, which scvi-tools would take, and give them the model's features."""
+        if mdata is not None and mdata is not self.adata:
+            for name in self.modalities_:
+                if name not in mdata.mod:
+                    raise KeyError(f"No modality {name!r} in the MuData, which has {list(mdata.mod)}.")
+            _mudata.check_paired(mdata, self.modalities_)
+            fields = self.registry_["field_registries"]
+            features = {
+                name: fields[key]["state_registry"]["column_names"]
+                for name, key in zip(self.modalities_, COUNTS, strict=True)
+            }
+            mdata = _mudata.with_features(mdata, features)
+        return super()._validate_anndata(mdata, *args, **kwargs)
 
     @torch.inference_mode()
     def _batches(
@@ -403,45 +423,3 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         if modality not in self.modalities_:
             raise KeyError(f"No modality {modality!r} in this model, which has {list(self.modalities_)}.")
         return self.modalities_.index(modality)
-
-
-def _split(n_obs: int, train_size: float, random_state: int | None) -> list[np.ndarray]:
-    """Cells to train on, to validate on, to test on (none)."""
-    if not 0 < train_size <= 1:
-        raise ValueError(f"`train_size` must lie in (0, 1], got {train_size}.")
-    order = np.random.default_rng(random_state).permutation(n_obs)
-    n_train = max(round(train_size * n_obs), 1)
-    return [order[:n_train], order[n_train:], np.array([], dtype=int)]
-
-
-@contextlib.contextmanager
-def _seeded(random_state: int | None) -> Iterator[None]:
-    """Seed what torch and scvi-tools' data splitter read, and put the global states back afterwards."""
-    state = np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng():
-            if random_state is not None:
-                torch.manual_seed(random_state)
-                np.random.seed(random_state)  # noqa: NPY002
-            yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "scvi")]
-    levels = [log.level for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            # Lightning's own use of a renamed torch class, and its advice on data-loading workers
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            # scvi-tools thinks of batch normalisation, which we do without
-            warnings.filterwarnings("ignore", message=".*Last batch will have a small size.*")
-            yield
-    finally:
-        for log, level in zip(loggers, levels, strict=True):
-            log.setLevel(level)

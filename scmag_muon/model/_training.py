@@ -48,6 +48,8 @@ class SCMAGTrainingPlan(TrainingPlan):
         State of the optimiser at the end of an earlier call, to go on from.
     random_state
         Seed of the k-means.
+    lr, cluster_lr
+        Learning rate of Adam in stages 1 and 2, and in stage 3.
     """
 
     def __init__(
@@ -63,7 +65,8 @@ class SCMAGTrainingPlan(TrainingPlan):
         label_tolerance: float = 1e-3,
         optimizer_state: dict[str, Any] | None = None,
         random_state: int | None = 0,
-        lr: float = 1e-3,
+        lr: float = 3e-3,
+        cluster_lr: float = 3e-4,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         **kwargs: Any,
@@ -82,6 +85,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.n_epochs_cluster = n_epochs_cluster
         self.initial_labels = initial_labels
         self.patience = patience
+        self.cluster_lr = cluster_lr
         self.label_tolerance = label_tolerance
         self.random_state = random_state
         self.optimizer_state = optimizer_state
@@ -110,7 +114,10 @@ class SCMAGTrainingPlan(TrainingPlan):
         """The optimiser, where an earlier call left it."""
         config = super().configure_optimizers()
         if self.optimizer_state is not None:
+            rate = config["optimizer"].param_groups[0]["lr"]
             config["optimizer"].load_state_dict(self.optimizer_state)
+            for group in config["optimizer"].param_groups:
+                group["lr"] = rate  # this call's, not that of the earlier one
         return config
 
     def on_train_epoch_start(self) -> None:
@@ -121,6 +128,8 @@ class SCMAGTrainingPlan(TrainingPlan):
             if self.stage == 3:
                 self._start_clusters()
         if self.stage == 3:
+            for group in self.trainer.optimizers[0].param_groups:
+                group["lr"] = self.cluster_lr
             self._update_clusters()
 
     def on_train_epoch_end(self) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 
 from scmag_muon import _mudata, pp
 from scmag_muon._keys import Keys
 from scmag_muon.model import SCMAG
 from scmag_muon.tl._graph_clusters import communities, graph_clusters
+from scmag_muon.tl._lean import is_fitted, only_used_features, warn_of_other_fit, working_copy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _VERSIONS_OF = ("scmag-muon", "scvi-tools", "torch", "mudata", "anndata", "scanpy")
+_PAPER_PLAN = {"label_tolerance": 0.0, "lr": 1e-3, "cluster_lr": 1e-3}
 _ABLATIONS: dict[str, dict[str, Any]] = {"two_stage": {"two_stage": False}, "gate": {"gate_bias": None}}
 
 
@@ -151,8 +152,8 @@ def scmag(
         raise ValueError(f"`n_clusters` must lie between 1 and the number of cells ({mdata.n_obs}), got {n_clusters}.")
     _mudata.get_batches(mdata, batch_key)
 
-    work = _working_copy(mdata, names, layer, batch_key)
-    refit = not _is_fitted(mdata, names, manifold_key)
+    work = working_copy(mdata, names, layer, batch_key)
+    refit = not is_fitted(mdata, names, manifold_key)
     if refit:
         pp.manifold_fit(
             work,
@@ -165,11 +166,11 @@ def scmag(
             random_state=random_state,
         )
     else:
-        _check_reused(mdata, names, manifold_key, batch_key, settings)
+        warn_of_other_fit(mdata, names, manifold_key, batch_key, settings)
         _mudata.copy_fitted(mdata, work, names, manifold_key)
 
     n_clusters, initial_labels = _initial_clusters(work, n_clusters, manifold_key, settings, random_state)
-    lean = _only_used_features(work, names, manifold_key, batch_key)
+    lean = only_used_features(work, names, manifold_key, batch_key)
     SCMAG.setup_mudata(lean, modalities=names, input_layer=manifold_key, batch_key=batch_key)
     network = {key: value for idea in ablate for key, value in _ABLATIONS.get(idea, {}).items()} | dict(
         model_kwargs or {}
@@ -184,7 +185,7 @@ def scmag(
         random_state=random_state,
         progress_bar=progress_bar,
         train_size=1.0 if settings == "paper" else 0.9,
-        plan_kwargs={**({"label_tolerance": 0.0} if settings == "paper" else {}), **(plan_kwargs or {})},
+        plan_kwargs={**(_PAPER_PLAN if settings == "paper" else {}), **(plan_kwargs or {})},
     )
     q = model.get_cluster_assignments(soft=True)
     latent = model.get_latent_representation()
@@ -249,54 +250,3 @@ def _initial_clusters(
         fitted = work.obsm[Keys.fitted_embedding(manifold_key)]
         labels = graph_clusters(fitted, n_clusters, random_state=random_state)
     return n_clusters, labels if settings == "default" else None
-
-
-def _working_copy(
-    mdata: MuData, names: Sequence[str], layer: str | Mapping[str, str | None] | None, batch_key: str | None
-) -> MuData:
-    """A MuData of the counts alone, so that the user's stays as it is until all has worked; counts are not copied."""
-    mods = {}
-    for name in names:
-        adata = mdata.mod[name]
-        counts = _mudata.get_counts(adata, modality=name, layer=_mudata.layer_of(layer, name))
-        mods[name] = AnnData(counts, obs=adata.obs[[]], var=adata.var.copy())
-    obs = pd.DataFrame(index=mdata.obs_names)
-    if batch_key is not None:
-        obs[batch_key] = _mudata.get_batches(mdata, batch_key)
-    return _mudata.make_mudata(mods, obs)
-
-
-def _only_used_features(work: MuData, names: Sequence[str], manifold_key: str, batch_key: str | None) -> MuData:
-    mods = {}
-    for name in names:
-        adata = work.mod[name]
-        mask = adata.var[manifold_key].to_numpy()
-        mods[name] = AnnData(
-            adata.X if mask.all() else adata.X[:, mask],
-            obs=adata.obs[[]],
-            var=adata.var.loc[mask, []],
-            layers={manifold_key: _mudata.used_features(adata.layers[manifold_key], mask)},
-        )
-    return _mudata.make_mudata(mods, work.obs if batch_key is not None else None)
-
-
-def _is_fitted(mdata: MuData, names: Sequence[str], key: str) -> bool:
-    slots = all(key in mdata.mod[n].layers and key in mdata.mod[n].var and key in mdata.mod[n].uns for n in names)
-    return slots and Keys.fitted_embedding(key) in mdata.obsm and Keys.joint_embedding(key) in mdata.obsm
-
-
-def _check_reused(mdata: MuData, names: Sequence[str], key: str, batch_key: str | None, settings: str) -> None:
-    params = mdata.mod[names[0]].uns[key]["params"]
-    wanted = {"batch_key": batch_key, "neighborhoods": "own" if settings == "paper" else "shared"}
-    for name, value in wanted.items():
-        if params.get(name) != value:
-            logger.warning(
-                "The layers %r were fitted with %s=%r, not %r. To fit anew, delete mdata[%r].layers[%r] or give another "
-                "manifold_key.",
-                key,
-                name,
-                params.get(name),
-                value,
-                names[0],
-                key,
-            )

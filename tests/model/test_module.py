@@ -197,6 +197,29 @@ def test_clustering_loss_moves_cells_towards_centres(make_module: Make) -> None:
     torch.testing.assert_close(zc.grad, expected.detach())
 
 
+def test_relative_clustering_loss_of_one_cluster_is_constant(make_module: Make) -> None:
+    module = make_module(n_clusters=1, relative_distance=True)
+    zc = torch.randn(60, 32)
+    module.centers.copy_(zc.mean(dim=0, keepdim=True))
+    zc.requires_grad_()
+    loss = module._clustering_loss(zc)
+    loss.backward()
+    assert loss.item() == pytest.approx(32, rel=1e-5)
+    assert zc.grad.abs().max() < 1e-5  # neither shrinking nor spreading pays
+
+
+def test_small_minibatch_takes_the_spread_of_all_cells(make_module: Make) -> None:
+    module = make_module(relative_distance=True)
+    zc = torch.randn(60, 32)
+    q = soft_assignment(0.05 * squared_distances(zc, module.centers))
+    module.set_centers(zc, q)
+    few = zc[:2]
+    d = squared_distances(few, module.centers)
+    within = (d * soft_assignment(module.distance_scale * d)).sum(dim=1).mean()
+    expected = 32 * within / zc.numpy().var(axis=0).sum()
+    torch.testing.assert_close(module._clustering_loss(few), expected, rtol=1e-4, atol=1e-6)
+
+
 def test_reconstruction_does_not_reach_the_gate(make_module: Make, tensors: Tensors) -> None:
     module = at_stage(make_module(), 3)
     run(module, tensors, kl_weight=1.0)[2].loss.backward()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import torch
 
 from scmag_muon.model._training import SCMAGTrainingPlan
@@ -34,7 +33,6 @@ def test_optimizer_goes_on_where_it_stopped(
     assert resumed.state
 
 
-@pytest.mark.xfail(strict=True, reason="the state of the earlier call brings its learning rate along")
 def test_learning_rate_of_the_new_call_counts(
     make_module: Callable[..., SCMAGModule], tensors: dict[str, torch.Tensor]
 ) -> None:

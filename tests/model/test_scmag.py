@@ -9,6 +9,7 @@ import torch
 from scipy.special import softmax
 
 import scmag_muon as smm
+from scmag_muon._mudata import make_mudata
 from scmag_muon.model import SCMAG
 
 if TYPE_CHECKING:
@@ -101,6 +102,23 @@ def test_saved_model_loads_without_data(model: SCMAG, fitted: MuData, tmp_path: 
     )
 
 
+def test_new_cells_must_be_paired_and_have_the_features(model: SCMAG, fitted: MuData) -> None:
+    mods = {name: fitted[name].copy() for name in ("rna", "prot")}
+    shuffled = make_mudata({"rna": mods["rna"], "prot": mods["prot"][::-1].copy()})
+    with pytest.raises(ValueError, match="'prot' are in another order"):
+        model.get_latent_representation(shuffled)
+    fewer = make_mudata({"rna": mods["rna"][:, 1:].copy(), "prot": mods["prot"]})
+    with pytest.raises(ValueError, match=r"'rna' lacks 1 of the model's 60 features, among them 'gene_0'"):
+        model.get_latent_representation(fewer)
+    with pytest.raises(KeyError, match="No modality 'prot'"):
+        model.get_latent_representation(make_mudata({"rna": mods["rna"]}))
+
+
+def test_features_of_new_cells_are_put_in_order(model: SCMAG, fitted: MuData) -> None:
+    reordered = make_mudata({"rna": fitted["rna"][:, ::-1].copy(), "prot": fitted["prot"].copy()})
+    np.testing.assert_array_equal(model.get_latent_representation(reordered), model.get_latent_representation())
+
+
 def test_same_seed_same_model_and_global_state_kept(fitted: MuData) -> None:
     latents = []
     for seed in (0, 0, 1):
@@ -162,6 +180,17 @@ def test_training_starts_from_given_clusters(fitted: MuData) -> None:
         model.train(initial_labels=labels + 1, **SHORT)
     with pytest.raises(ValueError, match="for each of 120 cells"):
         model.train(initial_labels=labels[:5], **SHORT)
+
+
+@pytest.mark.parametrize(("pretrain", "cluster"), [(0, 0), (-1, 5), (5, -1)])
+def test_nothing_to_train(fitted: MuData, pretrain: int, cluster: int) -> None:
+    with pytest.raises(ValueError, match="Nothing to train"):
+        SCMAG(fitted, n_clusters=3).train(max_epochs_pretrain=pretrain, max_epochs=cluster)
+
+
+def test_nothing_is_left_to_train(model: SCMAG) -> None:
+    with pytest.raises(ValueError, match="Stage 3 has begun"):
+        model.train(max_epochs=0)
 
 
 def test_no_clusters_before_the_clustering_stage(fitted: MuData) -> None:

@@ -137,6 +137,8 @@ def test_clustering_does_not_end_before_labels_could_change(mdata: MuData) -> No
 
 def test_no_clustering_epoch_where_none_is_asked_for(mdata: MuData) -> None:
     assert 3 not in train(SCMAG(mdata, 3), 4, 0).stages
+    early = train(SCMAG(mdata, 3), 24, 0, train_size=0.8, plan_kwargs={"patience": 3, "lr": 0.0})
+    assert early.stages == [1] * 4 + [2] * 4
 
 
 def test_expectation_step(mdata: MuData) -> None:

@@ -1,0 +1,115 @@
+"""Figure 4 of the paper: what each idea contributes, on labelled files over several seeds.
+
+Run with ``python tests/benchmarks/ablations.py FILE.h5mu [FILE.h5mu ...] --seeds 3 --output FOLDER``. Each run is kept in
+the folder under its file's hash, settings and seed, and not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import mudata
+import pandas as pd
+
+import scmag_muon as smm
+from scmag_muon._mudata import no_pull_on_update
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "all ideas": (),
+    "no manifold fitting": ("manifold",),
+    "no two-stage fusion": ("two_stage",),
+    "no gate": ("gate",),
+    "none of them": ("manifold", "two_stage", "gate"),
+}
+MEASURES = ("ARI", "NMI", "AMI")
+
+
+def main() -> None:
+    arguments = _arguments()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    results = [
+        {"set": file.stem, "variant": variant, "seed": seed, **_cached(file, variant, seed, arguments)}
+        for file in arguments.files
+        for variant in VARIANTS
+        for seed in range(arguments.seeds)
+    ]
+    table = pd.DataFrame(results)
+    table.to_csv(arguments.output / "ablations.csv", index=False)
+    summary = table.groupby(["set", "variant"], sort=False)[[*MEASURES, "seconds"]].agg(["mean", "std"])
+    shown = pd.DataFrame(
+        {m: summary[m].apply(lambda row: f"{row['mean']:.3f} ± {row['std']:.3f}", axis=1) for m in MEASURES}
+    )
+    print(shown.to_string())
+    _draw(table, arguments.output / "ablations.png")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path, help="MuData files with raw counts")
+    parser.add_argument("--labels", default="cell_type", help="column of known labels")
+    parser.add_argument("--settings", choices=("default", "paper"), default="default")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path("ablations"), help="folder of results")
+    return parser.parse_args()
+
+
+def _cached(file: Path, variant: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    identity = [hashlib.sha256(file.read_bytes()).hexdigest(), variant, seed, arguments.labels, arguments.settings]
+    name = hashlib.sha256(json.dumps([*identity, smm.__version__]).encode()).hexdigest()[:16]
+    kept = arguments.output / f"{file.stem}-{name}.json"
+    if not kept.exists():
+        kept.write_text(json.dumps(_run(file, variant, seed, arguments)))
+    found = json.loads(kept.read_text())
+    print(f"{file.stem}, {variant}, seed {seed}: ARI {found['ARI']:.3f}", flush=True)
+    return found
+
+
+def _run(file: Path, variant: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    with no_pull_on_update():
+        mdata = mudata.read_h5mu(file)
+    labels = mdata.obs[arguments.labels]
+    n_clusters = labels[labels.notna() & (labels != "unknown")].nunique()
+    started = time.perf_counter()
+    smm.tl.scmag(
+        mdata,
+        n_clusters=n_clusters,
+        ablate=VARIANTS[variant],
+        settings=arguments.settings,
+        random_state=seed,
+        progress_bar=False,
+    )
+    seconds = time.perf_counter() - started
+    return {**smm.metrics.clustering_scores(labels, mdata.obs["scmag"]), "seconds": seconds}
+
+
+def _draw(table: pd.DataFrame, path: Path) -> None:
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    sets = table["set"].unique()
+    figure, axes = plt.subplots(
+        len(sets), len(MEASURES), figsize=(11, 1.9 * len(sets) + 0.5), sharey=True, layout="constrained", squeeze=False
+    )
+    for row, name in zip(axes, sets, strict=True):
+        of_set = table[table["set"] == name]
+        for ax, measure in zip(row, MEASURES, strict=True):
+            for position, variant in enumerate(VARIANTS):
+                values = of_set.loc[of_set["variant"] == variant, measure]
+                ax.barh(position, values.mean(), color="#0072B2" if position == 0 else "#9AB8CC")
+                ax.plot(values, [position] * len(values), "o", color="#333333", markersize=3)
+            ax.set_yticks(range(len(VARIANTS)), list(VARIANTS))
+            ax.set_xlim(left=0)
+            ax.set_title(f"{name}: {measure}", loc="left", fontsize=9)
+            ax.spines[["top", "right"]].set_visible(False)
+        row[0].invert_yaxis()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
