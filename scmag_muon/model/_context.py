@@ -38,7 +38,8 @@ def seeded(random_state: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet_lightning() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Keep the messages of Lightning and scvi-tools, and warnings that don't concern the user, to ourselves."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "scvi")]
     levels = [log.level for log in loggers]
     for log in loggers:

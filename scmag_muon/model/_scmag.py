@@ -16,7 +16,7 @@ from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 from scmag_muon import _mudata
 from scmag_muon._keys import Keys
 from scmag_muon.model._components import PANEL, WIDE
-from scmag_muon.model._context import quiet_lightning, seeded, split_cells
+from scmag_muon.model._context import quiet, seeded, split_cells
 from scmag_muon.model._module import COUNTS, INPUTS, SCMAGModule
 from scmag_muon.model._settings import SETTINGS, Settings
 from scmag_muon.model._training import SCMAGTrainingPlan, StageProgress
@@ -67,8 +67,14 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
     >>> smm.model.SCMAG.setup_mudata(mdata)
     >>> model = smm.model.SCMAG(mdata, n_clusters=3)
     >>> model.train(max_epochs_pretrain=2, max_epochs=2, progress_bar=False)
-    >>> model.get_latent_representation().shape
+    >>> model.get_latent_representation(kind="clustering").shape
     (120, 32)
+    >>> model.get_cluster_assignments(soft=True).sum(axis=1).round(3).min()
+    np.float32(1.0)
+    >>> model.get_normalized_expression(modality="prot").shape
+    (120, 10)
+    >>> model.save("model", overwrite=True)
+    >>> model = smm.model.SCMAG.load("model", adata=mdata, accelerator="cpu")
     """
 
     _module_cls = SCMAGModule
@@ -271,7 +277,7 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         if progress_bar:
             callbacks.append(StageProgress((max_epochs_pretrain, max_epochs)))
         self.module.train()  # scvi-tools leaves it in evaluation mode after a first call, which would switch the noise off
-        with seeded(random_state), quiet_lightning():
+        with seeded(random_state), quiet():
             super().train(
                 max_epochs=max_epochs_pretrain + max_epochs,
                 accelerator=accelerator,
@@ -302,6 +308,15 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         names |= {"stage": "stage", "label_change": "label_change"}
         columns = {new: self.history_[old].iloc[:, 0] for old, new in names.items() if old in self.history_}
         return pd.DataFrame(columns).astype(float).rename_axis("epoch")
+
+    @classmethod
+    def load(cls, *args: Any, **kwargs: Any) -> SCMAG:
+        """Load a saved model, with ``adata=`` the MuData, or without data with ``adata=False``.
+
+        See :meth:`scvi.model.base.BaseModelClass.load`; this one says nothing while it works.
+        """
+        with quiet():
+            return super().load(*args, **kwargs)
 
     def _validate_anndata(self, mdata: MuData | None = None, *args: Any, **kwargs: Any) -> MuData:
         """Refuse new cells that are not paired, which scvi-tools would take, and give them the model's features."""

@@ -93,9 +93,12 @@ def test_saved_model_gives_the_same_latent_bit_for_bit(model: SCMAG, tmp_path: P
     assert loaded.training_history.equals(model.training_history)
 
 
-def test_saved_model_loads_without_data(model: SCMAG, fitted: MuData, tmp_path: Path) -> None:
+def test_saved_model_loads_without_data_and_quietly(
+    model: SCMAG, fitted: MuData, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     model.save(str(tmp_path / "model"))
     loaded = SCMAG.load(str(tmp_path / "model"), adata=False, accelerator="cpu")
+    assert "".join(capfd.readouterr()) == ""
     new = fitted[:50].copy()
     np.testing.assert_allclose(
         loaded.get_latent_representation(new), model.get_latent_representation()[:50], rtol=1e-5, atol=1e-6

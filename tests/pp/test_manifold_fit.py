@@ -139,6 +139,14 @@ def check_views(mdata: MuData, around: dict[str, dict[str, list[list[int]]]], st
         np.testing.assert_allclose(adata.layers["manifold"], expected, atol=5e-3)
 
 
+def test_penalty_reaches_the_fusion(mdata: MuData) -> None:
+    largest = []
+    for penalty in (1e-4, 1e6):
+        smm.pp.manifold_fit(mdata, fusion_penalty=penalty)
+        largest.append(max(mdata["rna"].uns["manifold"]["view_weights"].values()))
+    assert largest == pytest.approx([1, 0.25], abs=1e-3)
+
+
 def test_own_and_shared_neighborhoods_differ(mdata: MuData) -> None:
     shared, own = (smm.pp.manifold_fit(mdata, neighborhoods=which, copy=True) for which in ("shared", "own"))
     for name in mdata.mod:
