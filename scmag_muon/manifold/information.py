@@ -26,7 +26,7 @@ def neighborhood_overlap(first: np.ndarray, second: np.ndarray) -> float:
     The cell itself, first in each row, does not count.
     """
     n_obs, k = first.shape[0], first.shape[1] - 1
-    both = indicator(first[:, 1:]).multiply(indicator(second[:, 1:])).sum() / (n_obs * k)
+    both = indicator(first[:, 1:]).multiply(indicator(second[:, 1:])).sum(dtype=np.float64) / (n_obs * k)
     chance = k / (n_obs - 1)
     if chance >= 1:
         return 0.0
@@ -64,7 +64,10 @@ def replication(
         return 0.0
     rng = np.random.default_rng(random_state)
     tables = []
-    for half in split_counts(counts, random_state=random_state):
+    halves = split_counts(counts, random_state=random_state)
+    if not all(half.data.any() for half in halves):
+        return 0.0
+    for half in halves:
         half_counts = scale_to_median(half) if scale else half
         scores = principal_components(transform(half_counts, kind), n_pcs, random_state=random_state)
         # cells that are alike in one half tie for the places: in an order of its own, so that ties do not replicate

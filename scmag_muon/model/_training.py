@@ -43,7 +43,9 @@ class SCMAGTrainingPlan(TrainingPlan):
     patience
         Stages 1 and 2 end when the loss of the held-out cells has reached no new minimum for so many epochs.
     label_tolerance
-        Stage 3 ends when less than this share of the cells changed cluster in an epoch.
+        Stage 3 has converged when less than this share of the cells changed cluster in an epoch.
+    cluster_patience
+        Stage 3 also ends, not converged, when that share has reached no new minimum for so many epochs; ``None``: never.
     optimizer_state
         State of the optimiser at the end of an earlier call, to go on from.
     random_state
@@ -63,6 +65,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         initial_labels: np.ndarray | None = None,
         patience: int = 5,
         label_tolerance: float = 1e-3,
+        cluster_patience: int | None = 10,
         optimizer_state: dict[str, Any] | None = None,
         random_state: int | None = 0,
         lr: float = 3e-3,
@@ -87,12 +90,13 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.patience = patience
         self.cluster_lr = cluster_lr
         self.label_tolerance = label_tolerance
+        self.cluster_patience = cluster_patience
         self.random_state = random_state
         self.optimizer_state = optimizer_state
         self.converged = False
         self._validation_losses: list[float] = []
         self._labels = torch.empty(0, dtype=torch.long)
-        self._cluster_epochs = 0
+        self._label_changes: list[float] = []
 
     @property
     def stage(self) -> int:
@@ -139,11 +143,12 @@ class SCMAGTrainingPlan(TrainingPlan):
         if self.stage == 2 and not self._can_advance() and self._stage_is_over():
             self.trainer.should_stop = True
         if self.stage == 3:
-            self._cluster_epochs += 1
+            self._label_changes.append(self._label_change)
             self.log("label_change", self._label_change, on_step=False, on_epoch=True)
             # the first expectation step repeats the start: only the second can tell
-            self.converged = self._cluster_epochs > 1 and self._label_change < self.label_tolerance
-            if self.converged or self._cluster_epochs >= self.n_epochs_cluster:
+            self.converged = len(self._label_changes) > 1 and self._label_change < self.label_tolerance
+            stalled = self.cluster_patience is not None and _stalled(self._label_changes[1:], self.cluster_patience)
+            if self.converged or stalled or len(self._label_changes) >= self.n_epochs_cluster:
                 self.trainer.should_stop = True
 
     def on_validation_epoch_end(self) -> None:
@@ -193,9 +198,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         done = int(self.module.stage_epochs[self.stage - 1])
         if done >= self.limits[self.stage - 1]:
             return True
-        if len(self._validation_losses) <= self.patience:
-            return False
-        return int(np.argmin(self._validation_losses)) < len(self._validation_losses) - self.patience
+        return _stalled(self._validation_losses, self.patience)
 
     def _ungated_batches(self) -> Iterator[Tensor]:
         data = self.trainer.datamodule
@@ -239,6 +242,11 @@ class SCMAGTrainingPlan(TrainingPlan):
         same_cells = len(self._labels) == len(labels)
         self._label_change = float((labels != self._labels).float().mean()) if same_cells else 1.0
         self._labels = labels
+
+
+def _stalled(values: list[float], patience: int) -> bool:
+    """Whether the last ``patience`` values hold no new minimum."""
+    return len(values) > patience and int(np.argmin(values)) < len(values) - patience
 
 
 class StageProgress(Callback):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _VERSIONS_OF = ("scmag-muon", "scvi-tools", "torch", "mudata", "anndata", "scanpy")
-_PAPER_PLAN = {"label_tolerance": 0.0, "lr": 1e-3, "cluster_lr": 1e-3}
+_PAPER_PLAN: dict[str, Any] = {"label_tolerance": 0.0, "cluster_patience": None, "lr": 1e-3, "cluster_lr": 1e-3}
 _ABLATIONS: dict[str, dict[str, Any]] = {"two_stage": {"two_stage": False}, "gate": {"gate_bias": None}}
 
 

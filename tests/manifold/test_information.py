@@ -129,6 +129,12 @@ def test_one_protein_has_no_log_ratio_to_replicate() -> None:
     assert replication(poisson(5.0, (200, 1)), "clr", scale=False) < 0.05
 
 
+def test_next_to_no_counts_do_not_replicate() -> None:
+    counts = np.zeros((80, 100), dtype=np.float32)
+    counts[0, 0] = 1  # one of the halves is empty
+    assert replication(sp.csr_array(counts), "log", scale=True) == 0
+
+
 def test_replication_repeats_with_the_seed() -> None:
     counts = clusters(0.5)
     assert replication(counts, "log", scale=True) == replication(counts, "log", scale=True)

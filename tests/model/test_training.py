@@ -247,3 +247,11 @@ def test_every_term_falls_with_training(mdata: MuData) -> None:
     for term in ("reconstruction_rna", "reconstruction_prot"):
         assert history[term].iloc[-1] < 0.8 * history[term].iloc[0]
     assert history["cluster"].iloc[-1] < 0.8 * history["cluster"].iloc[20]
+
+
+def test_clustering_ends_when_labels_only_drift(mdata: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SCMAGTrainingPlan, "_update_clusters", lambda self: setattr(self, "_label_change", 0.5))
+    arguments = {"label_tolerance": 0.1, "cluster_patience": 4}
+    assert train(SCMAG(mdata, 3), 2, 12, plan_kwargs=arguments).stages.count(3) == 6
+    arguments = {"label_tolerance": 0.1, "cluster_patience": None}
+    assert train(SCMAG(mdata, 3), 2, 12, plan_kwargs=arguments).stages.count(3) == 12
