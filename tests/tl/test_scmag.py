@@ -31,7 +31,8 @@ SHORT = {
 def slots(mdata: MuData) -> dict[str, list[str]]:
     found = {"obs": list(mdata.obs), "obsm": sorted(mdata.obsm), "uns": sorted(mdata.uns)}
     for name, mod in mdata.mod.items():
-        found[name] = [*mod.layers.keys(), *mod.obs, *mod.var, *mod.uns, *mod.obsm]
+        # anndata 0.13 counts X among the layers, under None
+        found[name] = sorted(str(key) for slot in (mod.layers, mod.obs, mod.var, mod.uns, mod.obsm) for key in slot)
     return found
 
 
