@@ -172,7 +172,8 @@ def test_views_are_kept_on_request(mdata: MuData) -> None:
     mdata["rna"].var["highly_variable"] = np.arange(GENES) < 30
     smm.pp.manifold_fit(mdata, key_added="fit", keep_views=True)
     for adata in mdata.mod.values():
-        assert set(adata.layers) == {"fit", *(f"fit_{view}" for view in reference.VIEWS)}
+        # anndata 0.13 counts X among the layers, under None
+        assert set(adata.layers) - {None} == {"fit", *(f"fit_{view}" for view in reference.VIEWS)}
     for view in reference.VIEWS:
         assert sp.issparse(mdata["rna"].layers[f"fit_{view}"])
         assert mdata["rna"].layers[f"fit_{view}"].shape == (N, GENES)
