@@ -114,7 +114,7 @@ def manifold_fit(
     Notes
     -----
     The paper fits each view by its own neighbours. Where a modality holds little information these are chance neighbours,
-    and averaging over them makes clusters out of noise: ARI on the sci-CAR kidney fell from .34 to .03. Shared, weighted
+    and averaging over them makes clusters out of noise. Shared, weighted
     neighbourhoods don't do that, which is why they are the default; ``neighborhoods="own"`` is the paper's.
 
     The density of eq. 9 has its maximum at the mean of the neighbourhood, always, so fitting is a sparse linear operator.
