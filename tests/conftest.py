@@ -22,13 +22,6 @@ torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
 @pytest.fixture(autouse=True)
-def _doctest_namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    # examples in docstrings may write files: let them do it where it does no harm
-    if type(request.node).__name__ == "DoctestItem":
-        monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(autouse=True)
 def _mudata_as_of_0_4() -> Iterator[None]:
     # mudata 0.3 warns at every copy and view of a MuData unless told to behave as 0.4
     with no_pull_on_update():

@@ -73,8 +73,10 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
     np.float32(1.0)
     >>> model.get_normalized_expression(modality="prot").shape
     (120, 10)
-    >>> model.save("model", overwrite=True)
-    >>> model = smm.model.SCMAG.load("model", adata=mdata, accelerator="cpu")
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> model.save(folder, overwrite=True)
+    >>> model = smm.model.SCMAG.load(folder, adata=mdata, accelerator="cpu")
     """
 
     _module_cls = SCMAGModule
