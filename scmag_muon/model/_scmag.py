@@ -46,7 +46,7 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
     n_clusters
         Number of clusters K.
     settings
-        ``"default"``: what measured best; ``"paper"``: the paper's numbers (see :mod:`scmag_muon.model`).
+        ``"default"``: what measured best; ``"paper"``: the paper's numbers.
     random_state
         Seed of the network's first weights; the global random state is put back afterwards.
     registry

@@ -65,5 +65,6 @@ def n_clusters(mdata: MuData, *, key: str = "n_clusters", ax: Axes | None = None
         f"{record['estimate']} clusters; {record['fewest']} to {record['most']} in samples", loc="left", fontsize=11
     )
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="lower right")
+    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.legend(frameon=False, loc="upper left")
     return ax

@@ -127,8 +127,8 @@ def scmag(
 
     Notes
     -----
-    Departures from the paper in ``settings="default"`` and what they measured are in :mod:`scmag_muon.model` and
-    :func:`~scmag_muon.pp.manifold_fit`. The centres start from communities of the neighbour graph of the fitted data, joined
+    ``docs/method.md`` lists where ``settings="default"`` departs from the paper; the tables that measure each departure are
+    still to come. The centres start from communities of the neighbour graph of the fitted data, joined
     by average linkage, in place of k-means on the latent space, which the paper's ancestors use.
 
     Examples
