@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,6 +66,6 @@ def n_clusters(mdata: MuData, *, key: str = "n_clusters", ax: Axes | None = None
         f"{record['estimate']} clusters; {record['fewest']} to {record['most']} in samples", loc="left", fontsize=11
     )
     ax.spines[["top", "right"]].set_visible(False)
-    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(frameon=False, loc="upper left")
     return ax
