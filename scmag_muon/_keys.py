@@ -41,3 +41,43 @@ class Keys:
     def confidence(scmag: str) -> str:
         """``mdata.obs``: soft assignment to the cell's own cluster."""
         return f"{scmag}_confidence"
+
+    @staticmethod
+    def entropy(scmag: str) -> str:
+        """``mdata.obs``: entropy of the soft assignment."""
+        return f"{scmag}_entropy"
+
+    @staticmethod
+    def markers(scmag: str) -> str:
+        """``mdata.uns``: features ranked for each cluster and modality."""
+        return f"{scmag}_markers"
+
+    @staticmethod
+    def enrichment(scmag: str) -> str:
+        """``mdata.uns``: gene sets enriched in each cluster's markers."""
+        return f"{scmag}_enrichment"
+
+    @staticmethod
+    def trajectory(scmag: str) -> str:
+        """``mdata.uns``: PAGA graph and root of the pseudotime."""
+        return f"{scmag}_trajectory"
+
+    @staticmethod
+    def pseudotime(scmag: str) -> str:
+        """``mdata.obs``: diffusion pseudotime."""
+        return f"{scmag}_pseudotime"
+
+    @staticmethod
+    def batch_mixing(scmag: str) -> str:
+        """``mdata.uns``: mixing of the batches before and after; also ``obsm`` slots, with ``X_`` in front."""
+        return f"{scmag}_batch_mixing"
+
+    @staticmethod
+    def stability(scmag: str) -> str:
+        """``mdata.uns``: how well each cluster comes back with other seeds."""
+        return f"{scmag}_stability"
+
+    @staticmethod
+    def held_out(scmag: str) -> str:
+        """``mdata.uns``: how well markers tell held-out cells apart, raw and reconstructed."""
+        return f"{scmag}_held_out"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,30 @@ def _mudata_as_of_0_4() -> Iterator[None]:
 def citeseq() -> MuData:
     """120 cells of 3 types, 60 genes, 10 proteins."""
     return smm.datasets.simulate_citeseq(n_obs=120, n_vars=60, n_prot=10, n_clusters=3)
+
+
+def _finished() -> MuData:
+    # tests are no package, so that those of the installed wheel are tested
+    spec = importlib.util.spec_from_file_location("finished", Path(__file__).with_name("finished.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.finished()
+
+
+@pytest.fixture(scope="session")
+def _finished_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("finished") / "finished.h5mu"
+    with no_pull_on_update():
+        _finished().write_h5mu(path)
+    return path
+
+
+@pytest.fixture(params=["in memory", "read back"])
+def finished(request: pytest.FixtureRequest) -> MuData:
+    """180 cells in 4 clusters as tl.scmag leaves them (tests/finished.py), made anew or read back from a file."""
+    if request.param == "in memory":
+        return _finished()
+    return mudata.read_h5mu(request.getfixturevalue("_finished_file"))
 
 
 @pytest.fixture

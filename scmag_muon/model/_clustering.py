@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
+from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def squared_distances(z: Tensor, centers: Tensor) -> Tensor:
@@ -28,6 +34,48 @@ def total_variance(z: Tensor) -> Tensor:
     return (z - z.mean(dim=0)).square().sum(dim=1).mean()
 
 
+def within_covariance(z: Tensor, centers: Tensor, q: Tensor, *, shrinkage: float = 0.1) -> Tensor:
+    """Covariance of the cells around their centres, pooled over clusters, shrunk towards its mean variance, ``(32, 32)``."""
+    weight, n_latent = q.sum(dim=0), z.shape[1]
+    crossed = centers.T @ (q.T @ z)
+    scatter = z.T @ z - crossed - crossed.T + (centers.T * weight) @ centers
+    covariance = scatter / len(z)
+    even = torch.eye(n_latent, dtype=z.dtype, device=z.device) * covariance.diagonal().mean()
+    return (1 - shrinkage) * covariance + shrinkage * even
+
+
+def whitening(covariance: Tensor) -> Tensor:
+    """Matrix W with W W^T the inverse of the covariance: ``z @ W`` has unit variance in each direction."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return vectors / values.clamp_min(1e-8).sqrt()
+
+
+def one_hot_means(z: Tensor, labels: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:
+    """Mean of each cluster, ``(n_clusters, n_latent)``, and the membership as a matrix, ``(n_cells, n_clusters)``."""
+    q = nn.functional.one_hot(labels.long(), n_clusters).to(z.dtype)
+    return (q.T @ z) / q.sum(dim=0).clamp_min(1).unsqueeze(1), q
+
+
+def join_communities(z: Tensor, communities: Tensor, n_clusters: int) -> Tensor:
+    """Join communities of cells to ``n_clusters`` by average linkage of their means, in units of the spread within them.
+
+    Measured so, two communities are near if their cells overlap, however long or wide the direction between them is; and
+    their sizes do not matter, so that a small type is kept before a large one is cut.
+
+    Returns
+    -------
+    Integers from 0, shape ``(n_cells,)``.
+    """
+    n_communities = int(communities.max()) + 1
+    if n_communities <= n_clusters:
+        return communities.long()
+    means, q = one_hot_means(z, communities, n_communities)
+    means = means @ whitening(within_covariance(z, means, q))
+    tree = linkage(means.cpu().numpy(), method="average")
+    joined = torch.as_tensor(fcluster(tree, n_clusters, criterion="maxclust") - 1, device=z.device)
+    return joined.long()[communities.long()]
+
+
 class SelectiveGate(nn.Module):
     """Forget gate of the SER strategy, :math:`Z_c = σ(W [Z_c, Q] + b) ∘ Z_1` (eq. 17).
 
@@ -50,11 +98,11 @@ class SelectiveGate(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.constant_(self.linear.bias, bias)
 
-    def forward(self, z1: Tensor, centers: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Clustering space Zc and the gate's values, each ``(n_cells, n_latent)``; distances are multiplied by ``scale``."""
+    def forward(self, z1: Tensor, assign: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Clustering space Zc and the gate's values, each ``(n_cells, n_latent)``; ``assign`` gives Q of a Zc."""
         zc, gate = z1, torch.ones_like(z1)
         for _ in range(self.n_iterations):
-            q = soft_assignment(scale * squared_distances(zc, centers)).detach()
-            gate = torch.sigmoid(self.linear(torch.cat([zc, q], dim=-1)))
+            q = assign(zc).detach()
+            gate = torch.sigmoid(self.linear(torch.cat([zc, q], dim=-1))).to(z1.dtype)
             zc = gate * z1
         return zc, gate

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
+
+from scmag_muon.model._likelihood import LOG_LIMIT, zinb_log_likelihood_of_heads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SHARED_WIDTHS = (32, 16)
 N_LATENT = 2 * SHARED_WIDTHS[-1]
-
-_LOG_LIMIT = 12.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class PairedEncoder(nn.Module):
         for x, own, scale in zip(inputs, self.own, self.noise_scale, strict=True):
             noisy = x + scale * torch.randn_like(x) if self.training and scale else x
             codes.append(self.shared(own(noisy)))
-        return torch.cat(codes, dim=-1)
+        return torch.cat(codes, dim=-1).to(inputs[0].dtype)  # under autocast codes come in half precision
 
 
 class ZINBDecoder(nn.Module):
@@ -80,19 +80,29 @@ class ZINBDecoder(nn.Module):
         self.trunk = _dense((N_LATENT + self.n_batch, *widths.decoder))
         self.heads = nn.ModuleList(nn.Linear(widths.decoder[-1], n_output) for _ in range(3))
 
-    def forward(self, z: Tensor, batch_index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log of the mean at size factor 1, log dispersion, dropout logit, each ``(n_cells, n_output)``."""
+    def hidden(self, z: Tensor, batch_index: Tensor) -> Tensor:
+        """Last hidden layer, on which the heads stand."""
         if self.n_batch:
             one_hot = nn.functional.one_hot(batch_index.squeeze(-1).long(), self.n_batch).to(z.dtype)
             z = torch.cat([z, one_hot], dim=-1)
-        hidden = self.trunk(z)
+        return self.trunk(z)
+
+    def log_likelihood(self, x: Tensor, hidden: Tensor, log_size: Tensor) -> Tensor:
+        """Of each cell's counts, shape ``(n_cells,)``; ``log_size`` is the log of the size factors, ``(n_cells, 1)``."""
+        heads = cast("list[nn.Linear]", list(self.heads))
+        hidden = hidden.to(heads[0].weight.dtype)  # under autocast it comes in half precision
+        weights, biases = [head.weight for head in heads], [head.bias for head in heads]
+        return zinb_log_likelihood_of_heads(x, log_size, hidden, weights, biases)
+
+    def log_mean(self, hidden: Tensor) -> Tensor:
+        """Log of the mean at size factor 1, without the other two heads, ``(n_cells, n_output)``."""
+        return self.heads[0](hidden).clamp(-LOG_LIMIT, LOG_LIMIT)
+
+    def zinb(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log of the mean at size factor 1, log dispersion, dropout logit, each ``(n_cells, n_output)``."""
         log_mean, log_dispersion, logits = (head(hidden) for head in self.heads)
-        return _bounded(log_mean), _bounded(log_dispersion), logits
+        return log_mean.clamp(-LOG_LIMIT, LOG_LIMIT), log_dispersion.clamp(-LOG_LIMIT, LOG_LIMIT), logits
 
-
-def _bounded(x: Tensor) -> Tensor:
-    """Clamp so that exp stays finite; looked at first, since the clamp and its gradient cost several passes."""
-    low, high = x.detach().aminmax()
-    if low < -_LOG_LIMIT or high > _LOG_LIMIT:
-        return x.clamp(-_LOG_LIMIT, _LOG_LIMIT)
-    return x
+    def forward(self, z: Tensor, batch_index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The three parameters from Zr."""
+        return self.zinb(self.hidden(z, batch_index))

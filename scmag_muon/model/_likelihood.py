@@ -2,78 +2,184 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import softplus
+from torch.nn.functional import linear, softplus
 
-_CHUNK = 262_144
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LOG_LIMIT = 12.0
+"""Bound of log mean (at size factor 1) and log dispersion, so that their exponentials stay finite."""
+
+_LOGIT_LIMIT = -80.0  # the sigmoid of less is no normal number of single precision
+
+# so small that torch runs each operation in the thread that calls it: its teams of threads wait for each other after every
+# operation, which costs little on idle cores and very much on busy ones
+_BLOCK_ENTRIES = 32_768
 
 
 class _ZINB(torch.autograd.Function):
-    """Log-likelihood of each cell and the three derivatives of each entry, in one pass over blocks that stay in cache.
-
-    With θ the dispersion, μ the mean and l the logit of the dropout probability π, a zero count has
-
-        log p(0) = log(π + (1-π) (θ/(θ+μ))^θ) = softplus(t - l) - softplus(-l),    t = -θ softplus(log μ - log θ),
-
-    without any gamma function, since Γ(x+θ) and Γ(θ) cancel there. Nine counts in ten are zero.
-    """
+    """Log-likelihood of each cell from the three parameters of each entry."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, log_mean: Tensor, log_dispersion: Tensor, dropout_logits: Tensor) -> Tensor:
-        with_gradients = any(ctx.needs_input_grad[1:])
-        gradients = [torch.empty_like(x, dtype=log_mean.dtype) for _ in range(3)] if with_gradients else None
-        total = torch.empty(len(x), dtype=log_mean.dtype, device=x.device)
-        step = max(1, _CHUNK // max(x.shape[1], 1)) if x.device.type == "cpu" else max(len(x), 1)
-        for start in range(0, len(x), step):
-            rows = slice(start, start + step)
-            out = None if gradients is None else [gradient[rows] for gradient in gradients]
-            total[rows] = _block(x[rows], log_mean[rows], log_dispersion[rows], dropout_logits[rows], out)
-        if gradients is not None:
-            ctx.save_for_backward(*gradients)
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        derivatives = [parameter.clone(memory_format=torch.contiguous_format) for parameter in parameters]
+        total = _evaluate(x, derivatives, with_gradients=any(ctx.needs_input_grad[1:]))
+        ctx.save_for_backward(*derivatives)
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_outputs[0].unsqueeze(-1)
-        mean, dispersion, logits = ctx.saved_tensors
-        return None, mean * scale, dispersion * scale, logits * scale
+        return None, *(derivative * scale for derivative in ctx.saved_tensors)
 
 
-def _block(
-    x: Tensor, log_mean: Tensor, log_dispersion: Tensor, logits: Tensor, gradients: list[Tensor] | None
-) -> Tensor:
-    difference = log_mean - log_dispersion
-    log_ratio = softplus(difference)
-    dispersion = log_dispersion.exp()
-    log_zero = (dispersion * log_ratio).neg_()
-    posterior = log_zero - logits
-    value = softplus(posterior).sub_(softplus(-logits))
+class _ZINBHeads(torch.autograd.Function):
+    """The same from the last hidden layer, with the three linear heads inside.
 
-    at_nonzero = x.nonzero(as_tuple=True)
-    count, theta, ratio = x[at_nonzero].to(log_mean.dtype), dispersion[at_nonzero], log_ratio[at_nonzero]
-    logit, zero, diff = logits[at_nonzero], log_zero[at_nonzero], difference[at_nonzero]
-    gammas = torch.lgamma(count + theta) - torch.lgamma(theta) - torch.lgamma(count + 1)
-    value[at_nonzero] = zero + gammas + count * (diff - ratio) - softplus(logit)
+    The heads' outputs are overwritten with the derivatives, and what is to be summed over cells or features stays a matrix
+    product, so that nothing of the size of the counts is held twice.
+    """
 
-    if gradients is not None:
-        of_mean, of_dispersion, of_logits = gradients
-        slope = dispersion.mul_(difference.sigmoid_())
-        posterior.sigmoid_()
-        torch.sub(torch.sigmoid(-logits), posterior, out=of_logits)
-        torch.mul(posterior, slope, out=of_mean).neg_()
-        torch.mul(posterior, log_zero.add_(slope), out=of_dispersion)
-        stay = (-diff).sigmoid()
-        slope_nonzero = theta * (1 - stay)
-        of_logits[at_nonzero] = -logit.sigmoid()
-        of_mean[at_nonzero] = count * stay - slope_nonzero
-        digammas = torch.digamma(count + theta) - torch.digamma(theta)
-        of_dispersion[at_nonzero] = zero + slope_nonzero + theta * digammas - count * stay
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, log_size: Tensor, hidden: Tensor, *heads: Tensor) -> Tensor:
+        weights, biases = heads[:3], heads[3:]
+        # under autocast the products come in half precision; the likelihood needs all of its digits
+        outputs = [linear(hidden, w, b).to(hidden.dtype) for w, b in zip(weights, biases, strict=True)]
+        ctx.low_precision = torch.is_autocast_enabled(x.device.type)
+        outside = [_clamp(output) for output in outputs[:2]]
+        outputs[0] += log_size
+        total = _evaluate(x, outputs, with_gradients=any(ctx.needs_input_grad))
+        for output, mask in zip(outputs, outside, strict=False):
+            if mask is not None:
+                output[mask] = 0
+        ctx.save_for_backward(hidden, *weights, *outputs)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        scale = grad_outputs[0]
+        hidden, *saved = ctx.saved_tensors
+        weights, derivatives = saved[:3], saved[3:]
+        dtype = torch.bfloat16 if ctx.low_precision else hidden.dtype
+        scaled_hidden = (hidden * scale.unsqueeze(-1)).to(dtype)
+        of_hidden = torch.zeros_like(hidden)
+        of_weights, of_biases = [], []
+        for weight, derivative in zip(weights, derivatives, strict=True):
+            of_biases.append(scale @ derivative)
+            low = derivative.to(dtype)
+            of_weights.append((low.T @ scaled_hidden).to(hidden.dtype))
+            of_hidden += low @ weight.to(dtype)
+        return None, None, of_hidden * scale.unsqueeze(-1), *of_weights, *of_biases
+
+
+def _clamp(x: Tensor) -> Tensor | None:
+    """Bound in place; which entries were out of bounds, ``None`` where none was, as nearly always."""
+    low, high = x.aminmax()
+    if low >= -LOG_LIMIT and high <= LOG_LIMIT:
+        return None
+    outside = x.abs() > LOG_LIMIT
+    x.clamp_(-LOG_LIMIT, LOG_LIMIT)
+    return outside
+
+
+@cache
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="scmag-likelihood")
+
+
+# a forked process has the pool without its threads, and torch fails in any new thread of such a process
+_UNFORKED = os.getpid()
+
+
+def _evaluate(x: Tensor, parameters: Sequence[Tensor], *, with_gradients: bool) -> Tensor:
+    """Log-likelihood of each cell; ``parameters`` are overwritten with its derivatives."""
+    total = torch.empty(len(x), dtype=parameters[0].dtype, device=x.device)
+    step = max(1, _BLOCK_ENTRIES // max(x.shape[1], 1)) if x.device.type == "cpu" else max(len(x), 1)
+
+    inference = torch.is_inference_mode_enabled()  # of the calling thread; others would start without
+
+    def work(starts: range) -> None:
+        scratch = [torch.empty(min(step, len(x)) * x.shape[1], dtype=total.dtype, device=x.device) for _ in range(3)]
+        with torch.no_grad(), torch.inference_mode(inference):
+            for start in starts:
+                rows = slice(start, start + step)
+                total[rows] = _block(x[rows], [p[rows] for p in parameters], scratch, with_gradients=with_gradients)
+
+    n_threads = torch.get_num_threads() if x.device.type == "cpu" and os.getpid() == _UNFORKED else 1
+    if n_threads == 1 or len(x) <= step:
+        work(range(0, len(x), step))
+    else:
+        list(_pool(n_threads).map(work, (range(i * step, len(x), n_threads * step) for i in range(n_threads))))
+    return total
+
+
+def _block(x: Tensor, parameters: Sequence[Tensor], scratch: Sequence[Tensor], *, with_gradients: bool) -> Tensor:
+    """A block of cells, in place.
+
+    With θ the dispersion, μ the mean and l the logit of the dropout probability π, a zero count has
+
+        log p(0) = log(π + (1-π) (θ/(θ+μ))^θ) = log σ(l) - log σ(l + t),    t = θ softplus(log μ - log θ),
+
+    without any gamma function, since Γ(x+θ) and Γ(θ) cancel there. Nine counts in ten are zero.
+    """
+    log_mean, log_dispersion, logits = parameters
+    flat = x.reshape(-1)
+    at_nonzero = flat.nonzero().squeeze(1)
+    count = flat[at_nonzero].to(logits.dtype)
+    at_entries = [p.view(-1) for p in parameters]
+    entries = [p[at_nonzero] for p in at_entries]
+
+    difference, theta, slope = (buffer[: flat.numel()].view(x.shape) for buffer in scratch)
+    torch.sub(log_mean, log_dispersion, out=difference)
+    torch.exp(log_dispersion, out=theta)
+    torch.sigmoid(difference, out=slope)
+    surplus = softplus(difference).mul_(theta)
+    slope.mul_(theta)
+    logits.clamp_(min=_LOGIT_LIMIT)
+    kept = torch.add(logits, surplus, out=difference).sigmoid_()
+    dropped = logits.sigmoid_()
+    value = torch.div(dropped, kept, out=theta).log_()
+    at_value = value.view(-1)
+    if with_gradients:
+        torch.sub(kept, dropped, out=logits)
+        kept.sub_(1)
+        torch.mul(kept, slope, out=log_mean)
+        torch.mul(kept, surplus.sub_(slope), out=log_dispersion)
+    at_value[at_nonzero], derivatives = _nonzero(count, *entries)
+    if with_gradients:
+        for target, derivative in zip(at_entries, derivatives, strict=True):
+            target[at_nonzero] = derivative
     return value.sum(dim=-1)
+
+
+def _nonzero(
+    count: Tensor, log_mean: Tensor, log_dispersion: Tensor, logits: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Log-likelihood of non-zero counts and its derivatives by the three parameters."""
+    difference = log_mean - log_dispersion
+    theta = log_dispersion.exp()
+    ratio = softplus(difference)
+    zero = theta * ratio
+    slope = theta * difference.sigmoid()
+    # log Γ(x+θ)/Γ(θ)x! and θ(ψ(x+θ) - ψ(θ)): of a count of 1, log θ and 1
+    gammas, digammas = log_dispersion.clone(), torch.ones_like(theta)
+    several = (count != 1).nonzero().squeeze(1)
+    c, t = count[several], theta[several]
+    gammas[several] = torch.lgamma(c + t) - torch.lgamma(t) - torch.lgamma(c + 1)
+    digammas[several] = t * (torch.digamma(c + t) - torch.digamma(t))
+    value = count * (difference - ratio) - zero + gammas - softplus(logits)
+    stays = count * (-difference).sigmoid()
+    return value, (stays - slope, slope - zero + digammas - stays, -logits.sigmoid())
 
 
 def zinb_log_likelihood(x: Tensor, log_mean: Tensor, log_dispersion: Tensor, dropout_logits: Tensor) -> Tensor:
@@ -92,3 +198,22 @@ def zinb_log_likelihood(x: Tensor, log_mean: Tensor, log_dispersion: Tensor, dro
     second factor is (μ/(θ+μ))^x.
     """
     return _ZINB.apply(x, log_mean, log_dispersion, dropout_logits)
+
+
+def zinb_log_likelihood_of_heads(
+    x: Tensor, log_size: Tensor, hidden: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> Tensor:
+    """The same from a decoder's last hidden layer: heads (eq. 19-21) and likelihood in one, shape ``(n_cells,)``.
+
+    Parameters
+    ----------
+    x
+        Counts, shape ``(n_cells, n_features)``.
+    log_size
+        Log of the size factor of each cell, shape ``(n_cells, 1)``; added to the log mean.
+    hidden
+        Last hidden layer, shape ``(n_cells, n_hidden)``.
+    weights, biases
+        Of the heads for log mean, log dispersion and dropout logit, shapes ``(n_features, n_hidden)`` and ``(n_features,)``.
+    """
+    return _ZINBHeads.apply(x, log_size, hidden, *weights, *biases)

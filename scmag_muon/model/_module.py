@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from scvi import REGISTRY_KEYS
@@ -15,9 +15,10 @@ from scmag_muon.model._clustering import (
     soft_assignment,
     squared_distances,
     total_variance,
+    whitening,
+    within_covariance,
 )
 from scmag_muon.model._components import N_LATENT, PairedEncoder, Widths, ZINBDecoder
-from scmag_muon.model._likelihood import zinb_log_likelihood
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,8 +53,9 @@ class SCMAGModule(BaseModuleClass):
     two_stage
         Cluster on Z1 and add it to Zr; otherwise the variational space serves for both.
     relative_distance
-        Scale squared distances: in Q by the spread around the centres (unit variance per dimension), so that Q does not
-        depend on the scale of Zc and near clusters don't melt; in the loss by the total variance of Zc, so that it can't be
+        Scale squared distances: in Q by the covariance of the cells around their centres, less twice the log of the
+        cluster's share of the cells, so that Q depends neither on the scale nor on the directions of Zc and a cluster wins
+        no cells from a larger one by lying in its tail; in the loss by the total variance of Zc, so that it can't be
         lowered by shrinking Zc.
     """
 
@@ -84,10 +86,15 @@ class SCMAGModule(BaseModuleClass):
         self.gate = None if gate_bias is None else SelectiveGate(N_LATENT, n_clusters, bias=gate_bias)
         self.register_buffer("median_totals", torch.tensor(median_totals, dtype=torch.float32))
         self.register_buffer("centers", torch.zeros(n_clusters, N_LATENT))
-        self.register_buffer("distance_scale", torch.ones(()))
+        self.register_buffer("whitening", torch.eye(N_LATENT))
+        self.register_buffer("offset", torch.zeros(n_clusters))
         self.register_buffer("spread", torch.ones(()))
         self.register_buffer("stage", torch.ones((), dtype=torch.long))
         self.register_buffer("stage_epochs", torch.zeros(3, dtype=torch.long))
+
+    @property
+    def _decoders(self) -> tuple[ZINBDecoder, ...]:
+        return cast("tuple[ZINBDecoder, ...]", tuple(self.decoders))
 
     @property
     def clustering_started(self) -> bool:
@@ -103,11 +110,13 @@ class SCMAGModule(BaseModuleClass):
         """Zc and the values of the gate (eq. 17); the space as it is, and ones, before stage 3 and without a gate."""
         if self.gate is None or not self.clustering_started:
             return ungated, torch.ones_like(ungated)
-        return self.gate(ungated, self.centers, self.distance_scale)
+        return self.gate(ungated, self.assign)
 
     def assign(self, zc: Tensor) -> Tensor:
         """Soft assignment Q of cells to the current centres (eq. 29-31)."""
-        return soft_assignment(self.distance_scale * squared_distances(zc, self.centers))
+        with torch.autocast(zc.device.type, enabled=False):
+            distances = squared_distances(zc @ self.whitening, self.centers @ self.whitening)
+        return soft_assignment(distances + self.offset)
 
     def set_centers(self, zc: Tensor, q: Tensor) -> None:
         """Centres as weighted means of Zc, and the scale of the distances from the spread around them; unused centres stay."""
@@ -115,14 +124,15 @@ class SCMAGModule(BaseModuleClass):
         means = (q.T @ zc) / weight.clamp_min(1e-8).unsqueeze(1)
         self.centers.copy_(torch.where((weight > 1e-3).unsqueeze(1), means, self.centers))
         if self.relative_distance:
-            within = clustering_loss(squared_distances(zc, self.centers), q)
-            self.distance_scale.copy_(N_LATENT / within.clamp_min(1e-8))
+            self.whitening.copy_(whitening(within_covariance(zc, self.centers, q)))
+            self.offset.copy_(-2 * (weight.clamp_min(1) / len(zc)).log())
             self.spread.copy_(total_variance(zc))
 
     @torch.no_grad()
     def reorder_clusters(self, order: Tensor) -> None:
         """Number the clusters anew; the gate's weights for Q move along."""
         self.centers.copy_(self.centers[order])
+        self.offset.copy_(self.offset[order])
         if self.gate is not None:
             weights = self.gate.linear.weight
             weights[:, N_LATENT:] = weights[:, N_LATENT:][:, order]
@@ -134,7 +144,7 @@ class SCMAGModule(BaseModuleClass):
     def inference(self, x0: Tensor, x1: Tensor) -> dict[str, Tensor]:
         """Z1, Z2 with its mean and log-variance, Zr, Zc and the gate (eq. 13-17)."""
         z1 = self.encoder(x0, x1)
-        mean, log_variance = self.posterior(z1).chunk(2, dim=-1)
+        mean, log_variance = self.posterior(z1).to(z1.dtype).chunk(2, dim=-1)
         log_variance = log_variance.clamp(-10, 10)
         z2 = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if self.training else mean
         zc, gate = self.cluster_space(z1 if self.two_stage else mean)
@@ -158,30 +168,38 @@ class SCMAGModule(BaseModuleClass):
         }
 
     @auto_move_data
-    def generative(
-        self, zr: Tensor, totals: Tensor, batch_index: Tensor
-    ) -> dict[str, list[tuple[Tensor, Tensor, Tensor]]]:
-        """Log mean, log dispersion and dropout logit of both modalities (eq. 19-21), size factors included in the mean."""
+    def generative(self, zr: Tensor, totals: Tensor, batch_index: Tensor) -> dict[str, Tensor | list[Tensor]]:
+        """Last hidden layers of the decoders, and the log of the size factors, ``(n_cells, 2)``."""
         log_size = (totals / self.median_totals).clamp_min(1e-4).log()
+        return {"hidden": [decoder.hidden(zr, batch_index) for decoder in self._decoders], "log_size": log_size}
+
+    def log_mean(self, modality: int, hidden: list[Tensor], log_size: Tensor) -> Tensor:
+        """Log mean of one modality, its size factors included."""
+        return self._decoders[modality].log_mean(hidden[modality]) + log_size[:, modality : modality + 1]
+
+    @auto_move_data
+    def zinb_parameters(self, hidden: list[Tensor], log_size: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Log mean, log dispersion and dropout logit of both modalities (eq. 19-21), size factors included in the mean."""
         zinb = []
-        for i, decoder in enumerate(self.decoders):
-            log_mean, log_dispersion, logits = decoder(zr, batch_index)
+        for i, decoder in enumerate(self._decoders):
+            log_mean, log_dispersion, logits = decoder.zinb(hidden[i])
             zinb.append((log_mean + log_size[:, i : i + 1], log_dispersion, logits))
-        return {"zinb": zinb}
+        return zinb
 
     def loss(
         self,
         tensors: dict[str, Tensor],
         inference_outputs: dict[str, Tensor],
-        generative_outputs: dict[str, list[tuple[Tensor, Tensor, Tensor]]],
+        generative_outputs: dict[str, Any],
         *,
         kl_weight: float = 0.0,
         cluster_weight: float = 0.0,
     ) -> LossOutput:
         """Reconstruction + α KL + β clustering (eq. 33); the weights come from the stage."""
         reconstruction = {}
-        for i, parameters in enumerate(generative_outputs["zinb"]):
-            nll = -zinb_log_likelihood(tensors[COUNTS[i]], *parameters)
+        hidden, log_size = generative_outputs["hidden"], generative_outputs["log_size"]
+        for i, decoder in enumerate(self._decoders):
+            nll = -decoder.log_likelihood(tensors[COUNTS[i]], hidden[i], log_size[:, i : i + 1])
             reconstruction[f"modality_{i}"] = nll / self.n_inputs[i] if self.reduction == "mean" else nll
         mean, log_variance = inference_outputs["mean"], inference_outputs["log_variance"]
         kl = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=1)
@@ -200,7 +218,7 @@ class SCMAGModule(BaseModuleClass):
 
     def _clustering_loss(self, zc: Tensor) -> Tensor:
         distances = squared_distances(zc, self.centers)
-        q = soft_assignment(self.distance_scale * distances).detach()
+        q = self.assign(zc).detach()
         if self.relative_distance:
             # a few cells can't tell the variance: a last, small minibatch takes that of all cells
             spread = total_variance(zc) if len(zc) >= _FEW_CELLS else self.spread

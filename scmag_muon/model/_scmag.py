@@ -221,6 +221,7 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         batch_size: int = 256,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
+        precision: Literal["32-true", "bf16-mixed"] = "32-true",
         random_state: int | None = 0,
         progress_bar: bool = True,
         plan_kwargs: Mapping[str, Any] | None = None,
@@ -235,13 +236,14 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         max_epochs
             Most epochs of stage 3 (+ clustering) in this call.
         initial_labels
-            Integer cluster of every cell from which the centres start, shape ``(n_obs,)``; ``None`` is k-means on Z1.
+            Integer cluster of every cell from which the centres start, shape ``(n_obs,)``; or communities, more than
+            ``n_clusters``, that are joined by average linkage of their means in Z1. ``None`` is k-means on Z1.
         train_size
             Share of the cells to train on. The others tell when stages 1 and 2 have converged; with 1 these run all their
             epochs. All cells are embedded and clustered, and centres are taken from all.
         batch_size
             Cells in a minibatch.
-        accelerator, devices
+        accelerator, devices, precision
             As in Lightning's trainer.
         random_state
             Seed of minibatches, noise and k-means. The global random state is put back afterwards.
@@ -258,13 +260,8 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
             )
         if self.module.clustering_started and max_epochs == 0:
             raise ValueError("Stage 3 has begun, so nothing is left to train with `max_epochs`=0.")
-        n_clusters = len(self.module.centers)
         if initial_labels is not None:
-            initial_labels = np.asarray(initial_labels)
-            if initial_labels.shape != (self.adata.n_obs,) or not np.isin(initial_labels, np.arange(n_clusters)).all():
-                raise ValueError(
-                    f"`initial_labels` must hold an integer from 0 to {n_clusters - 1} for each of {self.adata.n_obs} cells."
-                )
+            initial_labels = _checked_labels(initial_labels, self.adata.n_obs)
         plan = {
             "n_epochs_pretrain": max_epochs_pretrain,
             "n_epochs_cluster": max_epochs,
@@ -284,6 +281,7 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
                 max_epochs=max_epochs_pretrain + max_epochs,
                 accelerator=accelerator,
                 devices=devices,
+                precision=precision,
                 # scvi-tools would draw its split without a seed
                 datasplitter_kwargs={"external_indexing": split_cells(self.adata.n_obs, train_size, random_state)},
                 limit_val_batches=1.0 if train_size < 1 else 0,
@@ -297,9 +295,15 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
         self.optimizer_state_ = self.trainer.optimizers[0].state_dict()
         self.converged_ = self.trainer.lightning_module.converged
 
+    def forget_data(self) -> None:
+        """Let go of the MuData, which scvi-tools would hold for as long as the process lives. Nothing can be asked afterwards."""
+        self._setup_adata_manager_store.pop(self.adata_manager.adata_uuid, None)
+        self._per_instance_manager_store.pop(self.id, None)
+        self.trainer: Any = None  # it holds the data too, in a circle with the network
+
     @property
     def training_history(self) -> pd.DataFrame:
-        """A row per epoch: ``stage``, each term of eq. 33, ``loss``, ``validation_loss``, and ``label_change``, missing before stage 3."""
+        """A row per epoch, with ``stage``, each term of eq. 33, ``loss``, ``validation_loss`` and ``label_change``, missing before stage 3."""
         names = {f"reconstruction_{i}_train": f"reconstruction_{name}" for i, name in enumerate(self.modalities_)}
         names |= {
             "kl_train": "kl",
@@ -327,11 +331,7 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
                 if name not in mdata.mod:
                     raise KeyError(f"No modality {name!r} in the MuData, which has {list(mdata.mod)}.")
             _mudata.check_paired(mdata, self.modalities_)
-            fields = self.registry_["field_registries"]
-            features = {
-                name: fields[key]["state_registry"]["column_names"]
-                for name, key in zip(self.modalities_, COUNTS, strict=True)
-            }
+            features = {name: self._feature_names(i) for i, name in enumerate(self.modalities_)}
             mdata = _mudata.with_features(mdata, features)
         return super()._validate_anndata(mdata, *args, **kwargs)
 
@@ -394,6 +394,21 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
             q = self.module.assign(zc.to(self.device)).cpu().numpy()
         return q if soft else q.argmax(axis=1)
 
+    def get_gate(
+        self,
+        mdata: MuData | None = None,
+        indices: Sequence[int] | None = None,
+        *,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Values of the gate (eq. 17), 0 (closed) to 1 (open), shape ``(n_obs, 32)``; ones before stage 3 or without a gate.
+
+        The first half of the dimensions is the first modality's code, the second half the other's (eq. 15).
+        """
+        return torch.cat(
+            [inference["gate"].cpu() for _, inference in self._batches(mdata, indices, batch_size)]
+        ).numpy()
+
     def get_normalized_expression(
         self,
         mdata: MuData | None = None,
@@ -428,15 +443,25 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
                 inputs = self.module._get_generative_input(tensors, inference)
                 if library_size == "median":
                     inputs["totals"] = self.module.median_totals.expand(len(inputs["zr"]), 2)
-                blocks.append(self.module.generative(**inputs)["zinb"][which][0].exp().cpu().numpy())
+                blocks.append(self.module.log_mean(which, **self.module.generative(**inputs)).exp().cpu().numpy())
         values = np.concatenate(blocks)
         if return_numpy:
             return values
         mdata = self.adata if mdata is None else mdata
         names = mdata.obs_names if indices is None else mdata.obs_names[indices]
-        return pd.DataFrame(values, index=names, columns=mdata.mod[self.modalities_[which]].var_names)
+        return pd.DataFrame(values, index=names, columns=self._feature_names(which))
+
+    def _feature_names(self, which: int) -> np.ndarray:
+        return self.registry_["field_registries"][COUNTS[which]]["state_registry"]["column_names"]
 
     def _modality_index(self, modality: str) -> int:
         if modality not in self.modalities_:
             raise KeyError(f"No modality {modality!r} in this model, which has {list(self.modalities_)}.")
         return self.modalities_.index(modality)
+
+
+def _checked_labels(labels: np.ndarray, n_obs: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.shape != (n_obs,) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+        raise ValueError(f"`initial_labels` must hold an integer of at least 0 for each of {n_obs} cells.")
+    return np.unique(labels, return_inverse=True)[1]

@@ -12,6 +12,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from scmag_muon.model._clustering import join_communities, one_hot_means
 from scmag_muon.model._module import INPUTS, SCMAGModule
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class SCMAGTrainingPlan(TrainingPlan):
     kl_weight, cluster_weight
         α and β of eq. 33 once their stage has come.
     initial_labels
-        Cluster of every cell from which the centres start; ``None`` starts them by k-means on Z1.
+        Cluster of every cell from which the centres start, or finer communities that are joined to clusters first; ``None``
+        starts the centres by k-means on Z1.
     patience
         Stages 1 and 2 end when the loss of the held-out cells has reached no new minimum for so many epochs.
     label_tolerance
@@ -95,6 +97,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.optimizer_state = optimizer_state
         self.converged = False
         self._validation_losses: list[float] = []
+        self._sums: dict[str, tuple[tuple[str, ...], Tensor]] = {}
         self._labels = torch.empty(0, dtype=torch.long)
         self._label_changes: list[float] = []
 
@@ -138,6 +141,7 @@ class SCMAGTrainingPlan(TrainingPlan):
 
     def on_train_epoch_end(self) -> None:
         """Count the epoch; end the training when stage 3 is over."""
+        self._log_means("train")
         self.module.stage_epochs[self.stage - 1] += 1
         self.log("stage", float(self.stage), on_step=False, on_epoch=True)
         if self.stage == 2 and not self._can_advance() and self._stage_is_over():
@@ -154,7 +158,7 @@ class SCMAGTrainingPlan(TrainingPlan):
     def on_validation_epoch_end(self) -> None:
         """Keep the loss of the held-out cells."""
         if not self.trainer.sanity_checking:
-            self._validation_losses.append(float(self.trainer.callback_metrics["validation_loss"]))
+            self._validation_losses.append(self._log_means("validation")["validation_loss"])
 
     def on_train_end(self) -> None:
         """Leave centres that fit the final network, the largest cluster first."""
@@ -176,20 +180,24 @@ class SCMAGTrainingPlan(TrainingPlan):
     def _step(self, batch: dict[str, Tensor], mode: str) -> Tensor:
         weights = {"kl_weight": self.kl_weight, "cluster_weight": self.cluster_weight}
         _, _, output = self.forward(batch, loss_kwargs=weights)
-        parts = {f"reconstruction_{i}": part.mean() for i, part in enumerate(output.reconstruction_loss.values())}
-        parts["kl"] = output.kl_local["kl"].mean()
-        parts["cluster"] = output.extra_metrics["cluster_loss"]
-        parts["loss"] = output.loss
-        for name, value in parts.items():
-            self.log(
-                f"{name}_{mode}" if name != "loss" else f"{mode}_loss",
-                value.detach(),
-                on_step=False,
-                on_epoch=True,
-                batch_size=output.n_obs_minibatch,
-                sync_dist=self.use_sync_dist,
-            )
+        parts = {
+            f"reconstruction_{i}_{mode}": part.mean() for i, part in enumerate(output.reconstruction_loss.values())
+        }
+        parts[f"kl_{mode}"] = output.kl_local["kl"].mean()
+        parts[f"cluster_{mode}"] = output.extra_metrics["cluster_loss"]
+        parts[f"{mode}_loss"] = output.loss
+        n_obs = output.n_obs_minibatch
+        values = torch.stack([*parts.values(), torch.ones_like(output.loss)]).detach() * n_obs
+        _, sums = self._sums.get(mode, ((), 0))
+        self._sums[mode] = (tuple(parts), sums + values)
         return output.loss
+
+    def _log_means(self, mode: str) -> dict[str, float]:
+        """Log each term's mean over the cells of the epoch; Lightning would take longer to do so in each step."""
+        names, sums = self._sums.pop(mode)
+        means = dict(zip(names, sums[:-1] / sums[-1], strict=True))
+        self.log_dict(means, on_step=False, on_epoch=True, sync_dist=self.use_sync_dist)
+        return {name: float(mean) for name, mean in means.items()}
 
     def _can_advance(self) -> bool:
         return self.stage == 1 or (self.stage == 2 and self.n_epochs_cluster > 0)
@@ -225,10 +233,10 @@ class SCMAGTrainingPlan(TrainingPlan):
         n_clusters = len(self.module.centers)
         if self.initial_labels is None:
             kmeans = KMeans(n_clusters, n_init=10, random_state=self.random_state)
-            labels = kmeans.fit_predict(z1.cpu().numpy())
+            labels = torch.as_tensor(kmeans.fit_predict(z1.cpu().numpy()), device=z1.device)
         else:
-            labels = self.initial_labels
-        q = torch.nn.functional.one_hot(torch.as_tensor(labels, device=z1.device).long(), n_clusters).to(z1.dtype)
+            labels = join_communities(z1, torch.as_tensor(self.initial_labels, device=z1.device), n_clusters)
+        _, q = one_hot_means(z1, labels, n_clusters)
         self.module.set_centers(z1, q)
         self.module.set_centers(self.module.cluster_space(z1)[0], q)
         self._labels = q.argmax(dim=1)

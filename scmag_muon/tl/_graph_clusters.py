@@ -8,7 +8,6 @@ import numpy as np
 import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
-from scipy.cluster.hierarchy import fcluster, linkage
 
 from scmag_muon.manifold.neighbors import jaccard_graph, nearest_neighbors
 
@@ -20,11 +19,11 @@ RESOLUTION = 1.0
 _DOUBLINGS = 8
 
 
-def graph_clusters(embedding: np.ndarray, n_clusters: int, *, random_state: int | None = 0) -> np.ndarray:
-    """Exactly ``n_clusters`` clusters of the cells: communities of the neighbour graph, joined by average linkage.
+def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: int | None = 0) -> np.ndarray:
+    """Communities of the fitted neighbour graph, several times as many as the clusters they are to be joined to.
 
-    Leiden finds many small communities; these are joined by the distance of their means, whatever their size. So a large
-    type is not cut in two before a small one is recognised, which is what a lower resolution does.
+    Leiden at a resolution that gives ``n_clusters`` at once cuts a large type in two before it recognises a small one. From
+    many small communities the network joins those that lie near to each other in its own space, whatever their size.
 
     Parameters
     ----------
@@ -37,26 +36,19 @@ def graph_clusters(embedding: np.ndarray, n_clusters: int, *, random_state: int 
 
     Returns
     -------
-    Integers from 0, largest cluster first, shape ``(n_obs,)``.
+    Integers from 0, largest community first, shape ``(n_obs,)``: at least 2 K, or as many as the graph falls into.
     """
     graph = _graph(embedding)
-    resolution = RESOLUTION
-    parts = _leiden(graph, resolution, random_state)
-    for _ in range(_DOUBLINGS):
-        if parts.max() + 1 >= n_clusters:
+    parts = np.zeros(len(embedding), dtype=np.int64)
+    for doublings in range(_DOUBLINGS):
+        parts = _leiden(graph, RESOLUTION * 2**doublings, random_state)
+        if parts.max() + 1 >= 2 * n_clusters:
             break
-        resolution *= 2
-        parts = _leiden(graph, resolution, random_state)
-    n_parts = parts.max() + 1
-    if n_parts < n_clusters:
+    if parts.max() + 1 < n_clusters:
         raise ValueError(
-            f"The cells fall into {n_parts} communities at most, fewer than n_clusters={n_clusters}. Ask for fewer clusters."
+            f"The cells fall into {parts.max() + 1} communities at most, fewer than n_clusters={n_clusters}. Ask for fewer clusters."
         )
-    if n_parts == 1:
-        return np.zeros(len(embedding), dtype=np.int64)
-    means = np.stack([embedding[parts == i].mean(axis=0) for i in range(n_parts)])
-    joined = fcluster(linkage(means, method="average"), n_clusters, criterion="maxclust")[parts]
-    return order_by_size(joined)
+    return order_by_size(parts)
 
 
 def communities(

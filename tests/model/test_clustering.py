@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from scipy.cluster.hierarchy import fcluster, linkage
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from scmag_muon.model._clustering import (
     SelectiveGate,
     clustering_loss,
+    join_communities,
     soft_assignment,
     squared_distances,
     total_variance,
@@ -89,7 +92,7 @@ def test_gate_is_eq_17(
     torch.nn.init.normal_(gate.linear.bias)
     weight, bias = (parameter.detach().numpy() for parameter in (gate.linear.weight, gate.linear.bias))
     expected = reference.gated_space(z1.numpy(), centers.numpy(), weight, bias, n_iterations, scale)
-    zc, values = gate(z1, centers, torch.tensor(scale, dtype=DOUBLE))
+    zc, values = gate(z1, lambda z: soft_assignment(scale * squared_distances(z, centers)))
     np.testing.assert_allclose(zc.detach(), expected, rtol=1e-9)
     torch.testing.assert_close(zc, values * z1)
     assert ((values > 0) & (values < 1)).all()
@@ -98,7 +101,7 @@ def test_gate_is_eq_17(
 @pytest.mark.parametrize("bias", [3.0, 0.0])
 def test_gate_starts_open(space: tuple[torch.Tensor, torch.Tensor], bias: float) -> None:
     z1, centers = space
-    zc, values = SelectiveGate(32, 3, bias=bias).double()(z1, centers, torch.tensor(1.0))
+    zc, values = SelectiveGate(32, 3, bias=bias).double()(z1, lambda z: soft_assignment(squared_distances(z, centers)))
     torch.testing.assert_close(zc, z1 / (1 + np.exp(-bias)))
     torch.testing.assert_close(values, torch.full_like(z1, 1 / (1 + np.exp(-bias))))
 
@@ -107,7 +110,7 @@ def test_gate_holds_the_assignment_fixed(space: tuple[torch.Tensor, torch.Tensor
     z1, centers = space[0].requires_grad_(), space[1].requires_grad_()
     gate = SelectiveGate(32, 3, bias=0.0, n_iterations=1).double()
     torch.nn.init.normal_(gate.linear.weight)
-    zc, values = gate(z1, centers, torch.tensor(0.3))
+    zc, values = gate(z1, lambda z: soft_assignment(0.3 * squared_distances(z, centers)))
     zc.sum().backward()
     assert centers.grad is None
     slope = (values * (1 - values) * z1).detach()
@@ -156,18 +159,68 @@ def test_shrinking_does_not_pay_on_relative_distances(
     torch.testing.assert_close(*assignments)
 
 
-def test_scale_of_distances_is_the_spread_around_centres(
+def test_relative_distances_are_those_of_discriminant_analysis(
     make_module: Callable[..., SCMAGModule], space: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
-    z, _ = space
-    labels = torch.arange(25).remainder(3)
-    hard = torch.nn.functional.one_hot(labels, 3).double()
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, p=[0.7, 0.2, 0.1], size=2000)
+    z = (rng.normal(size=(3, 32)) * 0.5)[labels] + rng.normal(size=(2000, 32)) @ rng.normal(size=(32, 32))
+    hard = torch.nn.functional.one_hot(torch.as_tensor(labels), 3).double()
     relative, printed = (in_space(make_module(relative_distance=on), *space) for on in (True, False))
     for module in (relative, printed):
-        module.set_centers(z, hard)
-    within = sum(z[labels == k].numpy().var(axis=0).sum() * (labels == k).sum().item() for k in range(3)) / 25
-    assert relative.distance_scale.item() == pytest.approx(32 / within)
-    assert printed.distance_scale.item() == 1
+        module.set_centers(torch.as_tensor(z), hard)
+    within = z - np.stack([z[labels == k].mean(axis=0) for k in range(3)])[labels]
+    covariance = within.T @ within / len(z)
+    covariance = 0.9 * covariance + 0.1 * np.diag(covariance).mean() * np.eye(32)
+    whitened = relative.whitening.numpy()
+    np.testing.assert_allclose(whitened @ whitened.T, np.linalg.inv(covariance), rtol=1e-6, atol=1e-9)
+    # scikit-learn shrinks the same covariance in the same way, and has the same prior
+    peer = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1).fit(z, labels)
+    assigned = relative.assign(torch.as_tensor(z)).argmax(dim=1)
+    assert (assigned.numpy() == peer.predict(z)).mean() > 0.99
+    assert (assigned.numpy() != printed.assign(torch.as_tensor(z)).argmax(dim=1).numpy()).any()
+    torch.testing.assert_close(printed.whitening, torch.eye(32).double())
+    assert not printed.offset.any()
+
+
+def test_small_cluster_loses_its_tail_to_a_large_one(make_module: Callable[..., SCMAGModule]) -> None:
+    module = in_space(make_module(relative_distance=True, n_clusters=2), torch.zeros(1, 32), torch.zeros(2, 32))
+    z = torch.randn(1010, 32).double()
+    z[1000:, 0] += 6
+    module.set_centers(z, torch.nn.functional.one_hot((torch.arange(1010) >= 1000).long(), 2).double())
+    middle = module.centers.mean(dim=0, keepdim=True)
+    assert module.assign(middle).argmax() == 0
+    assert module.offset[1] - module.offset[0] == pytest.approx(2 * np.log(100))
+
+
+def test_communities_are_joined_in_units_of_their_spread() -> None:
+    # a long type in two communities, and a short one beside it, nearer to each of them than they are to each other
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(900, 32)) * 0.1
+    z[:, 0] *= 100
+    z[:300, 0] -= 12
+    z[300:600, 0] += 12
+    z[600:, 1] += 4
+    z[600:, 0] *= 0.5
+    communities = torch.as_tensor(np.repeat([0, 1, 2], 300))
+    joined = join_communities(torch.as_tensor(z), communities, 2)
+    assert joined[0] == joined[300] != joined[600]
+    plain = fcluster(linkage(np.stack([z[i : i + 300].mean(axis=0) for i in (0, 300, 600)]), "average"), 2, "maxclust")
+    assert plain[0] != plain[1]
+    assert torch.equal(join_communities(torch.as_tensor(z), communities, 3), communities)
+    assert not join_communities(torch.as_tensor(z), communities, 1).any()
+
+
+def test_small_community_is_kept_before_a_large_one_is_cut() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(1020, 32))
+    communities = np.repeat([0, 1, 2, 3], [400, 400, 200, 20])
+    z[communities == 1, 0] += 2
+    z[communities == 2, 1] += 9
+    z[communities == 3, 2] += 9
+    joined = join_communities(torch.as_tensor(z), torch.as_tensor(communities), 3).numpy()
+    assert len(np.unique(joined)) == 3
+    assert joined[0] == joined[400]
 
 
 def test_centres_are_weighted_means(
@@ -189,7 +242,8 @@ def test_centre_without_cells_stays(
     module.set_centers(z, torch.nn.functional.one_hot(torch.arange(25).remainder(2), 3).double())
     torch.testing.assert_close(module.centers[2], centers[2])
     torch.testing.assert_close(module.centers[0], z[::2].mean(dim=0))
-    assert module.distance_scale.isfinite()
+    assert module.whitening.isfinite().all()
+    assert module.assign(z).argmax(dim=1).max() < 2
 
 
 @pytest.mark.parametrize("gate_bias", [0.5, None])

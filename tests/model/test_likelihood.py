@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,7 @@ from scvi.distributions import ZeroInflatedNegativeBinomial
 from scvi.distributions._negative_binomial import log_zinb_positive
 
 from scmag_muon.model import _likelihood
-from scmag_muon.model._likelihood import zinb_log_likelihood
+from scmag_muon.model._likelihood import LOG_LIMIT, zinb_log_likelihood, zinb_log_likelihood_of_heads
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -144,10 +146,101 @@ def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch, chunk: int) -> No
     x, given = counts("mixed"), parameters((30, 11))
     whole = zinb_log_likelihood(x, *given)
     of_whole = gradients(lambda *p: zinb_log_likelihood(x, *p), *given)
-    monkeypatch.setattr(_likelihood, "_CHUNK", chunk)
+    monkeypatch.setattr(_likelihood, "_BLOCK_ENTRIES", chunk)
     torch.testing.assert_close(zinb_log_likelihood(x, *given), whole, rtol=1e-12, atol=1e-12)
     for blocks, one in zip(gradients(lambda *p: zinb_log_likelihood(x, *p), *given), of_whole, strict=True):
         torch.testing.assert_close(blocks, one, rtol=1e-12, atol=1e-12)
+
+
+def test_threads_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, given = counts("mixed"), parameters((30, 11))
+    results = []
+    for n_threads in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
+        monkeypatch.setattr(_likelihood, "_BLOCK_ENTRIES", 44)
+        results.append([zinb_log_likelihood(x, *given), *gradients(lambda *p: zinb_log_likelihood(x, *p), *given)])
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_threads_in_inference_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, given = counts("mixed"), parameters((30, 11))
+    expected = zinb_log_likelihood(x, *given)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(_likelihood, "_BLOCK_ENTRIES", 44)
+    with torch.inference_mode():
+        torch.testing.assert_close(zinb_log_likelihood(x.clone(), *(p.clone() for p in given)), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_forked_process_does_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, given = counts("mixed"), parameters((30, 11))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(_likelihood, "_BLOCK_ENTRIES", 44)
+    expected = zinb_log_likelihood(x, *given).sum().item()
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(_total, (x, given)).get(timeout=60) == pytest.approx(expected)
+
+
+def _total(x: Tensor, given: list[Tensor]) -> float:
+    return zinb_log_likelihood(x, *given).sum().item()
+
+
+def heads(shift: float = 0.0) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+    """Log size factors, hidden layer, weights and biases for 30 cells, 5 hidden units and 11 features."""
+    rng = np.random.default_rng(3)
+    log_size, hidden = (torch.as_tensor(rng.normal(size=shape)) for shape in ((30, 1), (30, 5)))
+    weights = [torch.as_tensor(rng.normal(size=(11, 5)) * 0.5) for _ in range(3)]
+    biases = [torch.as_tensor(rng.normal(size=11)) + shift for _ in range(3)]
+    return log_size, hidden, weights, biases
+
+
+def of_separate_heads(x: Tensor, log_size: Tensor, hidden: Tensor, *heads: Tensor) -> Tensor:
+    """Heads and likelihood one after the other, differentiated by autograd."""
+    mean, dispersion, logits = (
+        torch.nn.functional.linear(hidden, w, b) for w, b in zip(heads[:3], heads[3:], strict=True)
+    )
+    mean, dispersion = (value.clamp(-LOG_LIMIT, LOG_LIMIT) for value in (mean, dispersion))
+    return zinb_log_likelihood(x, mean + log_size, dispersion, logits)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shift", [0.0, 11.0, -11.0])
+def test_heads_and_likelihood_in_one(kind: str, shift: float) -> None:
+    x, (log_size, hidden, weights, biases) = counts(kind), heads(shift)
+    inputs = [hidden, *weights, *biases]
+    bounded = torch.nn.functional.linear(hidden, weights[1], biases[1]).abs() > LOG_LIMIT
+    assert bounded.any() == (shift != 0)
+
+    def together(hidden: Tensor, *heads: Tensor) -> Tensor:
+        return zinb_log_likelihood_of_heads(x, log_size, hidden, heads[:3], heads[3:])
+
+    def one_by_one(hidden: Tensor, *heads: Tensor) -> Tensor:
+        return of_separate_heads(x, log_size, hidden, *heads)
+
+    torch.testing.assert_close(together(*inputs), one_by_one(*inputs), rtol=1e-6, atol=1e-6)
+    for ours, theirs in zip(gradients(together, *inputs), gradients(one_by_one, *inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_heads_in_half_precision() -> None:
+    x, (log_size, hidden, weights, biases) = counts("mixed").float(), heads()
+    inputs = [value.float() for value in (hidden, *weights, *biases)]
+
+    def together(hidden: Tensor, *heads: Tensor) -> Tensor:
+        return zinb_log_likelihood_of_heads(x, log_size.float(), hidden, heads[:3], heads[3:])
+
+    exact = gradients(together, *inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        value = together(*inputs)
+        rounded = gradients(together, *inputs)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, together(*inputs), rtol=0.02, atol=0.05)
+    assert not torch.equal(value, together(*inputs))
+    for a, b in zip(rounded, exact, strict=True):
+        assert a.dtype == torch.float32
+        assert (a - b).norm() < 0.02 * b.norm()
 
 
 def test_no_cells_and_no_features() -> None:

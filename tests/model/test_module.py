@@ -102,7 +102,7 @@ def test_one_space_without_two_stages(make_module: Make, tensors: Tensors, stage
 
 def test_gate_sees_centres_and_their_scale(make_module: Make, tensors: Tensors, reference: ModuleType) -> None:
     module = at_stage(make_module(), 3).eval()
-    module.distance_scale.fill_(0.03)
+    module.whitening.mul_(0.03**0.5)
     torch.nn.init.normal_(module.gate.linear.weight)
     inference, _, _ = run(module, tensors)
     weight, bias = array(module.gate.linear.weight), array(module.gate.linear.bias)
@@ -132,7 +132,7 @@ def test_means_carry_size_factors(make_module: Make, tensors: Tensors, reference
         decoder = module.decoders[i]
         heads = [weights(head)[0] for head in decoder.heads]
         expected = reference.decoder(array(inference["zr"]), size, weights(decoder.trunk), heads)
-        log_mean, log_dispersion, logits = generative["zinb"][i]
+        log_mean, log_dispersion, logits = module.zinb_parameters(**generative)[i]
         for value, of_paper in zip((log_mean.exp(), log_dispersion.exp(), logits.sigmoid()), expected, strict=True):
             np.testing.assert_allclose(array(value), of_paper, rtol=1e-4)
 
@@ -153,12 +153,12 @@ def test_total_loss_is_eq_33(
     make_module: Make, tensors: Tensors, reference: ModuleType, *, stage: int, reduction: str, relative: bool
 ) -> None:
     module = at_stage(make_module(reduction=reduction, relative_distance=relative), stage)
-    module.distance_scale.fill_(0.05)
+    module.whitening.mul_(0.05**0.5)
     kl_weight, cluster_weight = STAGES[stage]
     inference, generative, output = run(module, tensors, kl_weight=kl_weight, cluster_weight=cluster_weight)
 
     likelihoods = []
-    for key, zinb in zip(COUNTS, generative["zinb"], strict=True):
+    for key, zinb in zip(COUNTS, module.zinb_parameters(**generative), strict=True):
         log_mean, log_dispersion, logits = (array(p) for p in zinb)
         dropout = 1 / (1 + np.exp(-logits))
         log = reference.zinb_log(array(tensors[key]), dropout, np.exp(log_mean), np.exp(log_dispersion))
@@ -215,7 +215,7 @@ def test_small_minibatch_takes_the_spread_of_all_cells(make_module: Make) -> Non
     module.set_centers(zc, q)
     few = zc[:2]
     d = squared_distances(few, module.centers)
-    within = (d * soft_assignment(module.distance_scale * d)).sum(dim=1).mean()
+    within = (d * module.assign(few)).sum(dim=1).mean()
     expected = 32 * within / zc.numpy().var(axis=0).sum()
     torch.testing.assert_close(module._clustering_loss(few), expected, rtol=1e-4, atol=1e-6)
 
@@ -246,3 +246,22 @@ def test_inputs_are_told_from_counts(make_module: Make, tensors: Tensors) -> Non
 def test_prior_samples_are_not_offered(make_module: Make) -> None:
     with pytest.raises(NotImplementedError):
         make_module().sample()
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_only_products_take_half_precision(make_module: Make, tensors: Tensors, stage: int) -> None:
+    module = at_stage(make_module(relative_distance=True), stage).eval()
+    weights = {"kl_weight": 0.01, "cluster_weight": 10.0 if stage == 3 else 0.0}
+    inference, generative, exact = run(module, tensors, **weights)
+    zc = inference["zc"].detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded_inference, _, rounded = run(module, tensors, **weights)
+        likelihood = module.decoders[0].log_likelihood(
+            tensors[COUNTS[0]], generative["hidden"][0].bfloat16(), generative["log_size"][:, :1]
+        )
+        assigned = module.assign(zc)
+    assert likelihood.dtype == torch.float32
+    assert all(value.dtype == torch.float32 for value in rounded_inference.values())
+    assert rounded.loss.item() == pytest.approx(exact.loss.item(), rel=0.02)
+    assert rounded.loss.item() != exact.loss.item()
+    assert torch.equal(assigned, module.assign(zc))

@@ -54,7 +54,8 @@ def test_spaces_are_the_papers(model: SCMAG) -> None:
 def test_assignments_follow_from_space_and_centres(model: SCMAG) -> None:
     zc = model.get_latent_representation().astype(np.float64)
     centers = model.module.centers.numpy().astype(np.float64)
-    distances = ((zc[:, None] - centers[None]) ** 2).sum(axis=2) * float(model.module.distance_scale)
+    whitening, offset = (value.numpy().astype(np.float64) for value in (model.module.whitening, model.module.offset))
+    distances = (((zc[:, None] - centers[None]) @ whitening) ** 2).sum(axis=2) + offset
     expected = softmax(-2 * distances, axis=1)  # softmax, squared and normalised again
     soft = model.get_cluster_assignments(soft=True)
     np.testing.assert_allclose(soft, expected, atol=1e-4)
@@ -80,6 +81,14 @@ def test_library_size_of_denoised_counts(model: SCMAG) -> None:
     np.testing.assert_allclose(observed / median, np.tile(totals / np.median(totals), (60, 1)).T, rtol=1e-4)
     with pytest.raises(KeyError, match="No modality 'atac' in this model"):
         model.get_normalized_expression(modality="atac")
+
+
+def test_denoised_counts_are_the_means_of_the_network(model: SCMAG) -> None:
+    _, generative = model.module.eval()(next(iter(model._make_data_loader(adata=model.adata))), compute_loss=False)
+    means = [zinb[0].exp().detach().numpy() for zinb in model.module.zinb_parameters(**generative)]
+    for name, mean in zip(("rna", "prot"), means, strict=True):
+        observed = model.get_normalized_expression(modality=name, library_size="observed", return_numpy=True)
+        np.testing.assert_allclose(observed[: len(mean)], mean, rtol=1e-5)
 
 
 def test_saved_model_gives_the_same_latent_bit_for_bit(model: SCMAG, tmp_path: Path) -> None:
@@ -120,6 +129,9 @@ def test_new_cells_must_be_paired_and_have_the_features(model: SCMAG, fitted: Mu
 def test_features_of_new_cells_are_put_in_order(model: SCMAG, fitted: MuData) -> None:
     reordered = make_mudata({"rna": fitted["rna"][:, ::-1].copy(), "prot": fitted["prot"].copy()})
     np.testing.assert_array_equal(model.get_latent_representation(reordered), model.get_latent_representation())
+    frame = model.get_normalized_expression(reordered)
+    assert list(frame.columns) == list(fitted["rna"].var_names)
+    np.testing.assert_array_equal(frame, model.get_normalized_expression(return_numpy=True))
 
 
 def test_same_seed_same_model_and_global_state_kept(fitted: MuData) -> None:
@@ -179,8 +191,8 @@ def test_number_of_clusters_must_fit_the_cells(fitted: MuData, n_clusters: int) 
 def test_training_starts_from_given_clusters(fitted: MuData) -> None:
     labels = np.repeat([0, 1, 2], 40)
     model = SCMAG(fitted, n_clusters=3)
-    with pytest.raises(ValueError, match="`initial_labels` must hold an integer from 0 to 2 for each of 120"):
-        model.train(initial_labels=labels + 1, **SHORT)
+    with pytest.raises(ValueError, match="`initial_labels` must hold an integer of at least 0 for each of 120"):
+        model.train(initial_labels=labels - 1, **SHORT)
     with pytest.raises(ValueError, match="for each of 120 cells"):
         model.train(initial_labels=labels[:5], **SHORT)
 

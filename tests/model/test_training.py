@@ -227,7 +227,7 @@ def test_stage_is_saved_with_the_network(mdata: MuData) -> None:
     assert int(other.module.stage) == 3
     assert other.module.stage_epochs.tolist() == [3, 2, 2]
     torch.testing.assert_close(other.module.centers, model.module.centers)
-    torch.testing.assert_close(other.module.distance_scale, model.module.distance_scale)
+    torch.testing.assert_close(other.module.whitening, model.module.whitening)
     assert train(other, 5, 1).stages == [3]
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from typing import TYPE_CHECKING
 
 import mudata
@@ -67,6 +69,21 @@ def test_writes_what_the_docstring_says_and_it_survives_saving(citeseq: MuData, 
     np.testing.assert_array_equal(back.obsm["X_scmag"], citeseq.obsm["X_scmag"])
     np.testing.assert_array_equal(back["prot"].layers["scmag"], citeseq["prot"].layers["scmag"])
     np.testing.assert_allclose(back.uns["scmag"]["history"], record["history"])
+    np.testing.assert_allclose(back.uns["scmag"]["gate"], record["gate"])
+
+
+def test_gate_and_entropy_are_those_of_the_model(citeseq: MuData) -> None:
+    model = smm.tl.scmag(citeseq, n_clusters=3, return_model=True, **SHORT)
+    q = model.get_cluster_assignments(soft=True).astype(float)
+    by_hand = -(q * np.log(np.where(q > 0, q, 1))).sum(axis=1)
+    np.testing.assert_allclose(citeseq.obs["scmag_entropy"], by_hand, atol=1e-5)
+    assert (citeseq.obs["scmag_entropy"] <= np.log(3) + 1e-6).all()
+    gate = citeseq.uns["scmag"]["gate"]
+    assert list(gate.columns) == [f"{name} {i}" for name in ("rna", "prot") for i in range(1, 17)]
+    assert list(gate.index) == list(citeseq.obs["scmag"].cat.categories)
+    for cluster in gate.index:
+        cells = (citeseq.obs["scmag"] == cluster).to_numpy()
+        np.testing.assert_allclose(gate.loc[cluster], model.get_gate()[cells].mean(axis=0), rtol=1e-5)
 
 
 def test_denoised_counts_are_at_the_median_library_size(citeseq: MuData) -> None:
@@ -216,3 +233,46 @@ def test_set_without_labels(real_data: Callable[[str], MuData]) -> None:
     mdata = real_data("eccite_ctcl500_unlabelled")
     smm.tl.scmag(mdata, **SHORT)
     assert mdata.obs["scmag"].nunique() > 1
+
+
+def test_half_precision_finds_the_same_types() -> None:
+    results = []
+    for precision in ("32-true", "bf16-mixed"):
+        mdata = smm.datasets.simulate_citeseq(n_obs=500, n_clusters=5)
+        smm.tl.scmag(mdata, n_clusters=5, precision=precision, progress_bar=False, accelerator="cpu")
+        results.append(mdata)
+    exact, rounded = results
+    assert adjusted_rand_score(exact.obs["scmag"], rounded.obs["scmag"]) > 0.9
+    assert not np.array_equal(exact.obsm["X_scmag"], rounded.obsm["X_scmag"])
+    for slot in (rounded.obsm["X_scmag"], rounded["rna"].layers["scmag"]):
+        assert slot.dtype == np.float32
+        assert np.isfinite(slot).all()
+
+
+def test_fitting_cannot_be_ablated_afterwards(citeseq: MuData) -> None:
+    smm.pp.manifold_fit(citeseq)
+    before = slots(citeseq)
+    with pytest.raises(ValueError, match="The layers 'manifold' are there already, so nothing is left to ablate"):
+        smm.tl.scmag(citeseq, n_clusters=3, ablate=("manifold",), **SHORT)
+    assert slots(citeseq) == before
+    smm.tl.scmag(citeseq, n_clusters=3, ablate=("manifold",), manifold_key="unfitted", **SHORT)
+    assert citeseq["rna"].uns["unfitted"]["params"]["n_neighbors"] == 1
+
+
+def test_working_copies_do_not_stay_in_memory(citeseq: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scmag_muon.tl import _scmag
+
+    copies = []
+    make = _scmag.only_used_features
+
+    def remembered(*args: object) -> MuData:
+        copies.append(weakref.ref(made := make(*args)))
+        return made
+
+    monkeypatch.setattr(_scmag, "only_used_features", remembered)
+    smm.tl.scmag(citeseq, n_clusters=3, **SHORT)
+    gc.collect()
+    model = smm.tl.scmag(citeseq, n_clusters=3, return_model=True, **SHORT)
+    gc.collect()
+    assert [copy() is None for copy in copies] == [True, False]
+    assert model.get_latent_representation().shape == (120, 32)
