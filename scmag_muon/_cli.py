@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--layer", help="layer of the raw counts (default: .X)")
     run.add_argument("--batch-key", metavar="COLUMN", help="column of batches")
     run.add_argument("--labels", metavar="COLUMN", help="column of known labels to compare with")
+    run.add_argument("--report", type=Path, metavar="REPORT.html", help="also write a page with figures and tables")
     run.add_argument("--settings", choices=("default", "paper"), default="default")
     run.add_argument("--max-epochs-pretrain", type=int, default=400)
     run.add_argument("--max-epochs", type=int, default=100)
@@ -76,12 +77,14 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     import mudata
 
-    from scmag_muon import _mudata, tl
+    from scmag_muon import _mudata, report, tl
 
     if not arguments.input.exists():
         raise FileNotFoundError(f"There is no file {arguments.input}.")
     if not arguments.output.parent.exists():
         raise FileNotFoundError(f"There is no folder {arguments.output.parent} for the output.")
+    if arguments.report is not None and not arguments.report.parent.exists():
+        raise FileNotFoundError(f"There is no folder {arguments.report.parent} for the report.")
     with _mudata.no_pull_on_update():
         mdata = mudata.read_h5mu(arguments.input)
     if arguments.labels is not None:
@@ -103,6 +106,8 @@ def _run(arguments: argparse.Namespace) -> None:
     print(_cluster_table(mdata, arguments.labels))
     print(_summary(mdata, arguments.labels, seconds))
     print(f"\nwrote {arguments.output}")
+    if arguments.report is not None:
+        print(f"wrote {report(mdata, arguments.report, labels=arguments.labels)}")
 
 
 def _write(mdata: MuData, path: Path) -> None:

@@ -42,6 +42,19 @@ def test_run_writes_clusters_and_prints_the_scores(file: Path, capsys: pytest.Ca
     assert printed["clusters"] == "3"
 
 
+def test_run_writes_a_report(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    # the report has its own tests; this one says that it is asked for what the user asked for
+    monkeypatch.setattr("scmag_muon._report.report", lambda mdata, path, **arguments: calls.append(arguments) or path)
+    out, page = file.with_name("out.h5mu"), file.with_name("report.html")
+    command = ["run", str(file), "-o", str(out), "--n-clusters", "3", "--labels", "cell_type", "--report", str(page)]
+    assert main([*command, *SHORT]) == 0
+    assert calls == [{"labels": "cell_type"}]
+    assert f"wrote {page}" in capsys.readouterr().out
+    assert main([*command[:-1], str(file.parent / "none" / "report.html")]) == 2
+    assert "There is no folder" in capsys.readouterr().err
+
+
 def test_demo_writes_data_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "-o", str(tmp_path / "new"), "--n-obs", "200"]) == 0
     printed = capsys.readouterr().out

@@ -11,7 +11,7 @@ PUBLIC = [
     pytest.param(getattr(module, name), id=f"{module.__name__}.{name}")
     for module in (smm.datasets, smm.metrics, smm.model, smm.pl, smm.pp, smm.tl)
     for name in module.__all__
-]
+] + [pytest.param(smm.report, id="scmag_muon.report")]
 
 
 @pytest.mark.parametrize("public", PUBLIC)
@@ -32,6 +32,6 @@ def test_arguments_after_the_first_are_keywords(public: Any) -> None:
 
 
 def test_public_names_are_listed() -> None:
-    assert set(dir(smm)) == {"__version__", "datasets", "metrics", "model", "pl", "pp", "tl"}
+    assert set(dir(smm)) == {"__version__", "datasets", "metrics", "model", "pl", "pp", "report", "tl"}
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = smm.nothing

@@ -1,7 +1,15 @@
-"""Simulated data sets with known clusters."""
+"""Simulated data sets with known clusters, and loaders of the public sets of the paper."""
 
 from __future__ import annotations
 
-from ._simulate import simulate_citeseq, simulate_multiome
+from scmag_muon.datasets._public import pbmc3k_multiome, pbmc10k_citeseq, pbmc10k_multiome, spleen_lymph
+from scmag_muon.datasets._simulate import simulate_citeseq, simulate_multiome
 
-__all__ = ["simulate_citeseq", "simulate_multiome"]
+__all__ = [
+    "pbmc3k_multiome",
+    "pbmc10k_citeseq",
+    "pbmc10k_multiome",
+    "simulate_citeseq",
+    "simulate_multiome",
+    "spleen_lymph",
+]

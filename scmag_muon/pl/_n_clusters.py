@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
+from scmag_muon.pl import _draw
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
@@ -41,9 +43,7 @@ def n_clusters(mdata: MuData, *, key: str = "n_clusters", ax: Axes | None = None
     >>> table = smm.tl.n_clusters(mdata, resolutions=(0.5, 1.0), n_replicates=2)
     >>> ax = smm.pl.n_clusters(mdata)
     """
-    if key not in mdata.uns or "table" not in mdata.uns[key]:
-        raise KeyError(f"No table in mdata.uns[{key!r}]. Run scmag_muon.tl.n_clusters(mdata, key_added={key!r}).")
-    record = mdata.uns[key]
+    record = _draw.record(mdata, key, f"scmag_muon.tl.n_clusters(mdata, key_added={key!r})")
     table = record["table"]
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 4), layout="constrained")

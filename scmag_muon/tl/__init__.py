@@ -1,8 +1,23 @@
-"""Tools: the whole run in one call, and the number of clusters."""
+"""Tools: the whole run in one call, the number of clusters, and what comes after clustering."""
 
 from __future__ import annotations
 
+from scmag_muon.tl._batch_mixing import batch_mixing
+from scmag_muon.tl._enrichment import enrichment
+from scmag_muon.tl._held_out_markers import held_out_markers
+from scmag_muon.tl._markers import markers
 from scmag_muon.tl._n_clusters import n_clusters
 from scmag_muon.tl._scmag import scmag
+from scmag_muon.tl._stability import stability
+from scmag_muon.tl._trajectory import trajectory
 
-__all__ = ["n_clusters", "scmag"]
+__all__ = [
+    "batch_mixing",
+    "enrichment",
+    "held_out_markers",
+    "markers",
+    "n_clusters",
+    "scmag",
+    "stability",
+    "trajectory",
+]

@@ -1,0 +1,93 @@
+"""What in the data or the run should make a reader careful."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scmag_muon import _mudata, _values
+from scmag_muon._keys import Keys
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+_FEW_CELLS = 500
+_SMALL_CLUSTER = 20
+_LOW_REPLICATION = 0.1
+_LOW_CONFIDENCE = 0.8
+_LOW_COUNTS = 0.1
+_SHARE_WITH_LOW_COUNTS = 0.01
+_ONE_BATCH = 0.95
+_LOW_STABILITY = 0.5
+
+
+def doubts(mdata: MuData, key: str, batch_key: str | None) -> list[str]:
+    """Warnings about data and run, in plain sentences."""
+    labels = _values.cluster_column(mdata, key)
+    names = _values.used_modalities(mdata, key)
+    found = []
+    if mdata.n_obs < _FEW_CELLS:
+        found.append(f"There are only {mdata.n_obs} cells: small types can't be told from chance.")
+    for name in names:
+        found += _of_modality(mdata, name, key)
+    sizes = labels.value_counts()
+    small = [f"{cluster} ({size})" for cluster, size in sizes.items() if size < _SMALL_CLUSTER]
+    if small:
+        found.append(f"Clusters of fewer than {_SMALL_CLUSTER} cells: {', '.join(small)}. Their markers are uncertain.")
+    confidence = mdata.obs.get(Keys.confidence(key))
+    if confidence is not None:
+        means = confidence.groupby(labels, observed=True).mean()
+        low = [str(cluster) for cluster, mean in means.items() if mean < _LOW_CONFIDENCE]
+        if low:
+            found.append(
+                f"Mean confidence below {_LOW_CONFIDENCE} in clusters {', '.join(low)}: their borders are soft."
+            )
+    if key in mdata.uns and not bool(mdata.uns[key].get("converged", True)):
+        found.append(
+            "Training ended before cells stopped changing clusters. More epochs (max_epochs=) may move cells still."
+        )
+    if Keys.stability(key) in mdata.uns:
+        table = mdata.uns[Keys.stability(key)]["table"]
+        lost = [str(cluster) for cluster, mean in table.mean(axis=1).items() if mean < _LOW_STABILITY]
+        if lost:
+            found.append(f"Clusters {', '.join(lost)} do not come back with other seeds: base no claim on them.")
+    return found + _of_batches(mdata, labels, batch_key)
+
+
+def _of_modality(mdata: MuData, name: str, key: str) -> list[str]:
+    found = []
+    layer = _values.counts_layer(mdata, key, name)
+    totals = np.asarray(_mudata.get_counts(mdata.mod[name], modality=name, layer=layer).sum(axis=1)).ravel()
+    empty = int((totals == 0).sum())
+    if empty:
+        found.append(f"{empty} cells have no count at all in modality {name}.")
+    few = int(((totals > 0) & (totals < _LOW_COUNTS * np.median(totals))).sum())
+    if few > _SHARE_WITH_LOW_COUNTS * mdata.n_obs:
+        found.append(f"{few} cells have less than a tenth of the median count in modality {name}: are they cells?")
+    params = mdata.uns[key].get("params", {}) if key in mdata.uns else {}
+    record = mdata.mod[name].uns.get(str(params.get("manifold_key", Keys.MANIFOLD)), {})
+    replication = record.get("replication")
+    if replication is not None and float(replication) < _LOW_REPLICATION:
+        found.append(
+            f"Modality {name} holds little information on which cells belong together: {float(replication):.1%} of "
+            "neighbours replicate between two halves of its counts. Clusters rest on the other modality."
+        )
+    return found
+
+
+def _of_batches(mdata: MuData, labels: pd.Series, batch_key: str | None) -> list[str]:
+    batches = _mudata.get_batches(mdata, batch_key)
+    if batches is None or len(batches.categories) < 2:
+        return []
+    shares = pd.crosstab(labels.astype(str).to_numpy(), np.asarray(batches), normalize="index")
+    overall = pd.Series(np.asarray(batches)).value_counts(normalize=True)
+    if overall.max() > 1 - (1 - _ONE_BATCH) * 2:
+        return []
+    alone = [f"{cluster} ({row.idxmax()})" for cluster, row in shares.iterrows() if row.max() > _ONE_BATCH]
+    if not alone:
+        return []
+    return [
+        f"Clusters from one batch almost alone: {', '.join(alone)}. They may be a type of that batch, or the batch itself."
+    ]

@@ -1,0 +1,116 @@
+"""The report as one file."""
+
+from __future__ import annotations
+
+import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+
+from scmag_muon import _mudata, _values
+from scmag_muon._keys import Keys
+from scmag_muon._report import _html, _sections
+from scmag_muon._report._doubts import doubts
+from scmag_muon._report._prepare import prepared
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+
+def report(
+    mdata: MuData,
+    path: str | Path,
+    *,
+    labels: str | None = None,
+    batch_key: str | None = None,
+    key: str = Keys.SCMAG,
+    title: str = "Cell clusters from two modalities",
+    random_state: int | None = 0,
+) -> Path:
+    """Write one HTML page with clusters, markers, batches, the model's insides, parameters and warnings about the data.
+
+    The page holds its pictures and needs no network. What it shows and is not in ``mdata`` yet (UMAP, markers, dendrogram,
+    mixing of the batches) is computed for it; ``mdata`` stays as it is. Trajectory, enrichment, stability and held-out markers
+    are shown where their verbs have run.
+
+    Parameters
+    ----------
+    mdata
+        As :func:`scmag_muon.tl.scmag` left it, also read back from a file.
+    path
+        File to write, as ``"report.html"``.
+    labels
+        Column of known labels to compare with.
+    batch_key
+        Column of batches; ``None`` takes the one that :func:`scmag_muon.tl.scmag` was told, if any.
+    key
+        The ``key_added`` of :func:`scmag_muon.tl.scmag`.
+    title
+        Heading of the page.
+    random_state
+        Seed of the UMAPs.
+
+    Returns
+    -------
+    The path.
+
+    Raises
+    ------
+    KeyError
+        Where clusters or a column are not there.
+    FileNotFoundError
+        Where there is no such folder.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import scmag_muon as smm
+    >>> mdata = smm.datasets.simulate_citeseq(n_obs=150, n_vars=80, n_prot=12, n_clusters=3)
+    >>> smm.tl.scmag(mdata, n_clusters=3, max_epochs_pretrain=4, max_epochs=2, progress_bar=False)
+    >>> path = smm.report(mdata, pathlib.Path(tempfile.mkdtemp()) / "report.html", labels="cell_type")
+    >>> path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    True
+    """
+    path = Path(path)
+    if not path.parent.exists():
+        raise FileNotFoundError(f"There is no folder {path.parent} for the report.")
+    _values.cluster_column(mdata, key)
+    if key not in mdata.uns or Keys.latent(key) not in mdata.obsm:
+        raise KeyError(f"No run in mdata.uns[{key!r}]. Make it with scmag_muon.tl.scmag(mdata, key_added={key!r}).")
+    if labels is not None:
+        _mudata.get_obs_column(mdata, labels, argument="labels")
+    batch_key = batch_key or mdata.uns[key]["params"].get("batch_key")
+    work, made = prepared(mdata, key=key, batch_key=batch_key, random_state=random_state)
+    with plt.rc_context({"font.family": "DejaVu Sans", "figure.facecolor": "white", "savefig.facecolor": "white"}):
+        sections = [("summary", "Summary", _sections.summary(work, key, labels))]
+        messages = doubts(work, key, batch_key)
+        sections.append(
+            ("warnings", "What to be careful about", _html.warnings(messages) or _html.paragraph("Nothing was found."))
+        )
+        sections.append(("clusters", "Clusters", _sections.clusters(work, key, labels, batch_key)))
+        if Keys.markers(key) in work.uns:
+            sections.append(("markers", "Markers", _sections.markers(work, key)))
+        if Keys.batch_mixing(key) in work.uns:
+            sections.append(("batches", "Batches", _sections.batches(work, key)))
+        further = _sections.further(work, key)
+        if further:
+            sections.append(("further", "Further analyses", further))
+        sections.append(("inside", "Inside the model", _sections.inside(work, key)))
+    notes = f"Computed for this page: {', '.join(made)}." if made else ""
+    parameters = _sections.parameters(work, key) + (_html.paragraph(notes) if notes else "")
+    sections.append(("parameters", "Parameters and versions", parameters))
+    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    subtitle = f"{mdata.n_obs:,} cells, {' and '.join(_values.used_modalities(mdata, key))}, clustered by scMAG."
+    path.write_text(
+        _html.page(title, subtitle, sections, f"Written on {today} by scmag_muon {_version()}."), encoding="utf-8"
+    )
+    return path
+
+
+def _version() -> str:
+    try:
+        return version("scmag-muon")
+    except PackageNotFoundError:
+        return "of unknown version"

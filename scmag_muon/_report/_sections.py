@@ -1,0 +1,157 @@
+"""The parts of the report, each as HTML."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scmag_muon import _mudata, _values, pl
+from scmag_muon._keys import Keys
+from scmag_muon._report import _html
+from scmag_muon.metrics import clustering_scores
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+_N_NAMED = 5
+
+
+def summary(mdata: MuData, key: str, labels: str | None) -> str:
+    record = mdata.uns[key]
+    names = _values.used_modalities(mdata, key)
+    rows: dict[str, Any] = {"cells": mdata.n_obs, "clusters": len(_values.cluster_column(mdata, key).cat.categories)}
+    manifold_key = str(record["params"].get("manifold_key", Keys.MANIFOLD))
+    for name in names:
+        adata = mdata.mod[name]
+        used = int(adata.var[manifold_key].sum()) if manifold_key in adata.var else adata.n_vars
+        rows[f"features of {name}"] = f"{adata.n_vars:,}, of which {used:,} took part"
+    history = record.get("history")
+    if history is not None:
+        stages = history["stage"].astype(int).value_counts().sort_index()
+        rows["epochs by stage"] = " + ".join(str(count) for count in stages)
+    if labels is not None:
+        known = _mudata.get_obs_column(mdata, labels, argument="labels")
+        scores = clustering_scores(known, _values.cluster_column(mdata, key))
+        rows |= {f"{name} with {labels}": float(score) for name, score in scores.items()}
+    frame = pd.DataFrame({"value": rows.values()}, index=pd.Index(rows, name="what"))
+    return _html.table(frame, caption="The run in figures.")
+
+
+def clusters(mdata: MuData, key: str, labels: str | None, batch_key: str | None) -> str:
+    column = _values.cluster_column(mdata, key)
+    names = list(column.cat.categories)
+    by_cluster = {name: (column == name).to_numpy() for name in names}
+    frame = pd.DataFrame(index=pd.Index([str(name) for name in names], name="cluster"))
+    frame["cells"] = [int(inside.sum()) for inside in by_cluster.values()]
+    for slot, title in ((Keys.confidence(key), "mean confidence"), (Keys.entropy(key), "mean entropy (nats)")):
+        if slot in mdata.obs:
+            frame[title] = [float(mdata.obs[slot].to_numpy()[inside].mean()) for inside in by_cluster.values()]
+    if labels is not None:
+        known = _mudata.get_obs_column(mdata, labels, argument="labels").astype(object).to_numpy()
+        commonest = [pd.Series(known[inside]).value_counts(normalize=True) for inside in by_cluster.values()]
+        frame[f"commonest {labels}"] = [f"{c.index[0]} ({c.iloc[0]:.0%})" if len(c) else "–" for c in commonest]
+    ranked = mdata.uns.get(Keys.markers(key), {}).get("table")
+    if ranked is not None:
+        for modality, rows in ranked.groupby(ranked["modality"].astype(str), sort=False):
+            best = rows[rows["log2_fold_change"] > 0].sort_values("auroc", ascending=False)
+            found = best.groupby(best["cluster"].astype(str)).head(_N_NAMED)
+            texts = found.groupby(found["cluster"].astype(str))["feature"].agg(lambda each: ", ".join(map(str, each)))
+            frame[f"markers ({modality})"] = texts.reindex(frame.index).fillna("–").to_numpy()
+    parts = [_html.table(frame, caption="The clusters, the largest first, with the features of highest AUROC.")]
+    if ranked is not None:
+        alt = f"Maps of {mdata.n_obs} cells: {len(names)} clusters, what is known of the cells, and each cluster's best markers."
+        drawn = pl.overview(mdata, labels=labels, batch_key=batch_key, key=key)
+        parts.append(_html.figure(drawn, alt=alt, caption=f"{alt} Markers: log(1 + normalised count).", dpi=75))
+    return "\n".join(parts)
+
+
+def markers(mdata: MuData, key: str) -> str:
+    parts = [
+        _html.paragraph(
+            "Wilcoxon's rank-sum test on normalised raw counts. The clusters were made from the same counts, so p values are a "
+            "ranking and no proof; AUROC says how well one feature alone tells the cluster from the others."
+        )
+    ]
+    n_clusters = len(_values.cluster_column(mdata, key).cat.categories)
+    for modality in dict.fromkeys(mdata.uns[Keys.markers(key)]["table"]["modality"].astype(str)):
+        alt = f"Dot plot of the best markers in {modality} of {n_clusters} clusters."
+        caption = f"{alt} Colour: AUROC, 0.5 says nothing. Size: share of cells with any count."
+        parts.append(_html.figure(pl.markers(mdata, modality=modality, key=key), alt=alt, caption=caption))
+    second = _values.used_modalities(mdata, key)[-1]
+    alt = f"Heat map of the clusters' means in {second}, with a dendrogram of the clusters in the clustering space."
+    parts.append(_html.figure(pl.heatmap(mdata, modality=second, key=key), alt=alt, caption=alt))
+    return "\n".join(parts)
+
+
+def batches(mdata: MuData, key: str) -> str:
+    found = mdata.uns[Keys.batch_mixing(key)]["table"]
+    before, after = (float(found.at[state, "mixing"]) for state in ("before", "after"))
+    alt = f"Maps of the cells coloured by batch, before and after; mixing goes from {before:.2f} to {after:.2f}."
+    table = _html.table(found.rename_axis("state"), caption="0: batches are apart; 1: mixed.")
+    return table + _html.figure(pl.batch_mixing(mdata, key=key), alt=alt, caption=alt)
+
+
+def further(mdata: MuData, key: str) -> str:
+    """What was computed beyond the report's own needs."""
+    parts = []
+    if Keys.trajectory(key) in mdata.uns:
+        root = mdata.uns[Keys.trajectory(key)]["params"]["root"]
+        alt = f"PAGA graph of the clusters and diffusion pseudotime from root {root}."
+        parts.append(_html.figure(pl.trajectory(mdata, key=key), alt=alt, caption=alt))
+    if Keys.enrichment(key) in mdata.uns and (mdata.uns[Keys.enrichment(key)]["table"]["p_adjusted"] <= 0.05).any():
+        alt = "Dot plot of the gene sets enriched in each cluster's markers."
+        parts.append(_html.figure(pl.enrichment(mdata, key=key), alt=alt, caption=alt))
+    if Keys.held_out(key) in mdata.uns:
+        gain = float(mdata.uns[Keys.held_out(key)]["table"]["gain"].mean())
+        alt = f"AUROC of known types' markers on held-out cells, raw and reconstructed; mean gain {gain:+.3f}."
+        parts.append(_html.figure(pl.held_out_markers(mdata, key=key), alt=alt, caption=alt))
+    return "\n".join(parts)
+
+
+def inside(mdata: MuData, key: str) -> str:
+    record = mdata.uns[key]
+    parts = []
+    manifold_key = str(record["params"].get("manifold_key", Keys.MANIFOLD))
+    if any(manifold_key in adata.uns for adata in mdata.mod.values()):
+        alt = "Weights of the four views in each modality, and of the modalities in the joint neighbourhoods."
+        parts.append(_html.figure(pl.view_weights(mdata, manifold_key=manifold_key), alt=alt, caption=alt))
+    if "gate" in record:
+        lowest, highest = float(np.min(record["gate"])), float(np.max(record["gate"]))
+        alt = f"Heat map of the gate, clusters by latent dimensions; values from {lowest:.2f} to {highest:.2f}."
+        parts.append(_html.figure(pl.gate(mdata, key=key), alt=alt, caption=f"{alt} 0 is closed, 1 open."))
+    if Keys.entropy(key) in mdata.obs:
+        alt = "Boxes of the soft assignment's entropy in each cluster."
+        parts.append(_html.figure(pl.entropy(mdata, key=key), alt=alt, caption=f"{alt} 0: one cluster takes all."))
+    if Keys.stability(key) in mdata.uns:
+        alt = "Bars of each cluster's best Jaccard index with the clusters of other seeds."
+        parts.append(_html.figure(pl.stability(mdata, key=key), alt=alt, caption=alt))
+    if "history" in record:
+        alt = f"Terms of the loss over {len(record['history'])} epochs in three stages."
+        parts.append(_html.figure(pl.training(mdata, key=key), alt=alt, caption=alt))
+    return "\n".join(parts)
+
+
+def parameters(mdata: MuData, key: str) -> str:
+    record = mdata.uns[key]
+    frames = {
+        "Parameters of scmag_muon.tl.scmag.": record["params"],
+        "Versions of the packages that made the run.": record.get("versions", {}),
+    }
+    return "\n".join(
+        _html.table(
+            pd.DataFrame({"value": [_plain(v) for v in values.values()]}, index=pd.Index(values, name="name")),
+            caption=caption,
+        )
+        for caption, values in frames.items()
+        if values
+    )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_plain(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return ", ".join(_plain(item) for item in value) or "none"
+    return "none" if value is None else str(value)

@@ -1,0 +1,133 @@
+"""What downstream verbs and pictures share: the clusters, a feature by its name, normalised counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from scmag_muon import _mudata
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature of one modality."""
+
+    modality: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.modality}:{self.name}"
+
+
+def cluster_column(mdata: MuData, column: str, *, argument: str = "key") -> pd.Series:
+    """Clusters of the cells, categorical without empty categories."""
+    try:
+        values = _mudata.get_obs_column(mdata, column, argument=argument)
+    except KeyError:
+        raise KeyError(
+            f"No clusters in mdata.obs[{column!r}]. Make them with scmag_muon.tl.scmag(mdata, key_added={column!r}), or "
+            f"name a column with {argument}=."
+        ) from None
+    if not isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(object).where(values.isna(), values.astype(str)).astype("category")
+    return values.cat.remove_unused_categories()
+
+
+def used_modalities(mdata: MuData, key: str, modalities: Sequence[str] | None = None) -> list[str]:
+    """The modalities asked for, else those that ``tl.scmag`` joined, else the MuData's only two."""
+    if modalities is not None:
+        for name in modalities:
+            if name not in mdata.mod:
+                raise KeyError(f"No modality {name!r} in the MuData, which has {list(mdata.mod)}.")
+        return list(modalities)
+    if key in mdata.uns and "params" in mdata.uns[key]:
+        return [str(name) for name in mdata.uns[key]["params"]["modalities"]]
+    return list(_mudata.modality_pair(mdata))
+
+
+def counts_layer(mdata: MuData, key: str, modality: str) -> str | None:
+    """The layer of raw counts that ``tl.scmag`` was told of."""
+    params = mdata.uns[key].get("params", {}) if key in mdata.uns else {}
+    return _mudata.layer_of(params.get("layer"), modality)
+
+
+def find_feature(mdata: MuData, feature: str, modalities: Sequence[str]) -> Feature:
+    """A feature by its name, or by ``"modality:name"`` where more than one modality has the name."""
+    prefix, _, rest = feature.partition(":")
+    if prefix in modalities and rest in mdata.mod[prefix].var_names:
+        return Feature(prefix, rest)
+    found = [Feature(name, feature) for name in modalities if feature in mdata.mod[name].var_names]
+    if not found:
+        raise KeyError(f"No feature {feature!r} in the modalities {list(modalities)}.")
+    if len(found) > 1:
+        choices = " or ".join(repr(str(each)) for each in found)
+        raise ValueError(f"More than one modality has a feature {feature!r}: say {choices}.")
+    return found[0]
+
+
+def normalize(
+    counts: sp.csr_array, kind: _mudata.ModalityKind, totals: np.ndarray | None = None
+) -> sp.csr_array | np.ndarray:
+    """Log of normalised counts, never negative, in natural units as scanpy's fold changes want them.
+
+    RNA and ATAC: log(1 + counts at the median library size). Proteins: log(1 + counts over the cell's geometric mean of
+    1 + counts), as Seurat and muon's ``prot.pp.clr(axis=1)`` have it, because the total of a small panel says little.
+    """
+    if kind == "protein":
+        dense = np.asarray(counts.toarray(), dtype=np.float32)
+        return np.log1p(dense / np.exp(np.log1p(dense).mean(axis=1, keepdims=True)))
+    totals = np.asarray(counts.sum(axis=1)).ravel() if totals is None else totals
+    median = np.median(totals[totals > 0]) if (totals > 0).any() else 1.0
+    factors = np.divide(median, totals, out=np.zeros_like(totals, dtype=np.float64), where=totals > 0)
+    scaled = counts.copy()
+    scaled.data = np.log1p(scaled.data * np.repeat(factors, np.diff(scaled.indptr))).astype(np.float32)
+    return scaled
+
+
+def normalized_counts(mdata: MuData, modality: str, *, layer: str | None) -> sp.csr_array | np.ndarray:
+    """Normalised counts of all features of a modality, shape ``(n_obs, n_vars)``."""
+    adata = mdata.mod[modality]
+    counts = _mudata.get_counts(adata, modality=modality, layer=layer)
+    return normalize(counts, _mudata.modality_kind(modality, adata))
+
+
+def normalized_features(mdata: MuData, features: Sequence[Feature], *, key: str) -> dict[Feature, np.ndarray]:
+    """Normalised counts of some features, each ``(n_obs,)``; library sizes are those of the whole modality."""
+    found: dict[Feature, np.ndarray] = {}
+    for modality in dict.fromkeys(feature.modality for feature in features):
+        names = [feature.name for feature in features if feature.modality == modality]
+        adata = mdata.mod[modality]
+        counts = _mudata.get_counts(adata, modality=modality, layer=counts_layer(mdata, key, modality))
+        kind = _mudata.modality_kind(modality, adata)
+        columns = adata.var_names.get_indexer(names)
+        if kind == "protein":
+            values = normalize(counts, kind)[:, columns]
+        else:
+            totals = np.asarray(counts.sum(axis=1)).ravel()
+            values = np.asarray(sp.csr_array(normalize(sp.csr_array(counts[:, columns]), kind, totals)).toarray())
+        found |= {Feature(modality, name): values[:, i] for i, name in enumerate(names)}
+    return found
+
+
+def denoised_features(mdata: MuData, features: Sequence[Feature], *, key: str) -> dict[Feature, np.ndarray]:
+    """Log of 1 + denoised counts of some features, each ``(n_obs,)``."""
+    found: dict[Feature, np.ndarray] = {}
+    for feature in features:
+        adata = mdata.mod[feature.modality]
+        if key not in adata.layers:
+            raise KeyError(
+                f"No denoised counts in mdata[{feature.modality!r}].layers[{key!r}]. "
+                f"Make them with scmag_muon.tl.scmag(mdata, key_added={key!r})."
+            )
+        column = adata.layers[key][:, adata.var_names.get_loc(feature.name)]
+        found[feature] = np.log1p(np.asarray(column.toarray() if sp.issparse(column) else column).ravel())
+    return found

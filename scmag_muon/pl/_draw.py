@@ -1,0 +1,203 @@
+"""What the pictures share: colours that colour-blind readers can tell apart, maps of cells, legends beside the data."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import matplotlib.patheffects as path_effects
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from scmag_muon._keys import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from mudata import MuData
+
+# Okabe and Ito without black and yellow's glare, then Tol's muted; clusters are named on the map as well, because no
+# eye tells twenty colours apart
+COLORS = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#332288",
+    "#999933",
+    "#882255",
+    "#44AA99",
+    "#AA4499",
+    "#DDCC77",
+    "#117733",
+    "#88CCEE",
+    "#661100",
+    "#6699CC",
+    "#888888",
+    "#AA4466",
+    "#4477AA",
+    "#228833",
+)
+BLUE, ORANGE, GREY = COLORS[0], "#D55E00", "#555555"
+MISSING = "#D3D3D3"
+CONTINUOUS = "viridis"
+DIVERGING = "PuOr_r"
+_MAX_LEGEND = 24
+_ROWS_OF_LEGEND = 13
+
+
+def coordinates(mdata: MuData, basis: str, key: str = Keys.SCMAG) -> np.ndarray:
+    """A map of the cells, shape ``(n_obs, 2)``."""
+    if basis not in mdata.obsm:
+        raise KeyError(
+            f"No map mdata.obsm[{basis!r}]. Make one with scanpy.pp.neighbors(mdata, use_rep={Keys.latent(key)!r}) and "
+            "scanpy.tl.umap(mdata), or name another with basis=."
+        )
+    return np.asarray(mdata.obsm[basis])[:, :2]
+
+
+def record(mdata: MuData, key: str, verb: str, part: str = "table") -> Any:
+    """What a tool wrote in ``mdata.uns``."""
+    if key not in mdata.uns or part not in mdata.uns[key]:
+        raise KeyError(f"No {part} in mdata.uns[{key!r}]. Run {verb}.")
+    return mdata.uns[key]
+
+
+def colors_of(categories: Sequence[Any]) -> dict[str, Any]:
+    """A colour for each category; beyond twenty, colours come from a map and only names tell."""
+    names = [str(category) for category in categories]
+    if len(names) <= len(COLORS):
+        return dict(zip(names, COLORS, strict=False))
+    return dict(zip(names, mpl.colormaps["turbo"](np.linspace(0.03, 0.97, len(names))), strict=True))
+
+
+def grid(n_panels: int, *, n_columns: int = 4, size: tuple[float, float] = (3.4, 3.1)) -> tuple[Figure, np.ndarray]:
+    """A figure of so many axes, row by row; the rest of the last row is left out."""
+    n_columns = min(n_columns, n_panels)
+    n_rows = math.ceil(n_panels / n_columns)
+    figure, axes = plt.subplots(
+        n_rows, n_columns, figsize=(size[0] * n_columns, size[1] * n_rows), layout="constrained", squeeze=False
+    )
+    flat = axes.ravel()
+    for ax in flat[n_panels:]:
+        ax.remove()
+    return figure, flat[:n_panels]
+
+
+def two_grids(n_top: int, n_bottom: int) -> tuple[Any, np.ndarray, np.ndarray]:
+    """A row of axes with room for legends, above a grid of axes; also the lower part of the figure, for a title."""
+    n_columns = 4
+    n_rows = math.ceil(n_bottom / n_columns)
+    heights = [3.3, 0.35 + 2.9 * n_rows]
+    figure = plt.figure(figsize=(3.4 * n_columns, sum(heights)), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=heights)
+    upper, lower = parts
+    top = upper.subplots(1, n_top, squeeze=False)[0]
+    bottom = lower.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for ax in bottom[n_bottom:]:
+        ax.remove()
+    return lower, top, bottom[:n_bottom]
+
+
+def bare(ax: Axes, title: str) -> None:
+    """A map's axes have no units worth a tick."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    ax.set_title(title, loc="left", fontsize=10)
+
+
+def point_size(n_obs: int) -> float:
+    return float(np.clip(30000 / max(n_obs, 1), 1.5, 25))
+
+
+def categories_on_map(
+    ax: Axes, xy: np.ndarray, labels: pd.Series, title: str, *, on_data: bool = True, legend: bool = True
+) -> None:
+    """Cells coloured by category: names at the middles of short-named groups, a legend beside the map for others."""
+    text = labels.astype(object).where(labels.notna(), None)
+    names = [str(name) for name in labels.cat.categories] if hasattr(labels, "cat") else sorted(set(text.dropna()))
+    palette = colors_of(names)
+    shown = [palette[str(name)] if name is not None and not pd.isna(name) else MISSING for name in text]
+    # in a mixed order, so that no group lies on top of the others
+    order = np.random.default_rng(0).permutation(len(xy))
+    ax.scatter(
+        xy[order, 0], xy[order, 1], c=[shown[i] for i in order], s=point_size(len(xy)), linewidths=0, rasterized=True
+    )
+    bare(ax, title)
+    if on_data:
+        for name in names:
+            inside = (text.astype(str) == name).to_numpy()
+            if inside.any():
+                name_at(ax, np.median(xy[inside], axis=0), name)
+    elif legend:
+        legend_beside(ax, palette)
+
+
+def name_at(ax: Axes, place: np.ndarray, name: str) -> None:
+    label = ax.text(
+        place[0], place[1], name, ha="center", va="center", fontsize=9, fontweight="bold", color="black", zorder=5
+    )
+    label.set_path_effects([path_effects.withStroke(linewidth=2.5, foreground="white")])
+
+
+def legend_beside(ax: Axes, palette: dict[str, Any]) -> None:
+    """A legend to the right of the axes, in columns; the first of very many categories only."""
+    entries = list(palette.items())
+    handles = [
+        Line2D([], [], marker="o", linestyle="", markersize=5, color=color, label=shorten(name))
+        for name, color in entries[:_MAX_LEGEND]
+    ]
+    if len(entries) > _MAX_LEGEND:
+        handles.append(Line2D([], [], linestyle="", label=f"and {len(entries) - _MAX_LEGEND} more"))
+    ax.legend(
+        handles=handles,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        frameon=False,
+        fontsize=8,
+        ncols=math.ceil(len(handles) / _ROWS_OF_LEGEND),
+        handletextpad=0.1,
+        columnspacing=0.8,
+    )
+
+
+def values_on_map(
+    ax: Axes, xy: np.ndarray, values: np.ndarray, title: str, *, unit: str | None = None, limits: Any = None
+) -> None:
+    """Cells coloured by value, the highest on top, with a bar beside the map; missing values grey, below."""
+    missing = ~np.isfinite(values)
+    order = np.argsort(np.where(missing, -np.inf, values), kind="stable")
+    size = point_size(len(xy))
+    if missing.any():
+        ax.scatter(xy[missing, 0], xy[missing, 1], c=MISSING, s=size, linewidths=0, rasterized=True)
+    order = order[~missing[order]]
+    low, high = limits if limits is not None else (None, None)
+    points = ax.scatter(
+        xy[order, 0],
+        xy[order, 1],
+        c=values[order],
+        s=size,
+        cmap=CONTINUOUS,
+        vmin=low,
+        vmax=high,
+        linewidths=0,
+        rasterized=True,
+    )
+    bare(ax, title)
+    bar = ax.figure.colorbar(points, ax=ax, shrink=0.7, aspect=18, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7, length=2)
+    if unit:
+        bar.set_label(unit, fontsize=8)
+
+
+def shorten(name: str, length: int = 28) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"

@@ -1,0 +1,140 @@
+"""Differences of a pair of clusters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from scmag_muon._keys import Keys
+from scmag_muon.pl import _draw
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from mudata import MuData
+
+_MAX_FOLD = 8.0
+_MAX_LOG_P = 300.0
+
+
+def volcano(
+    mdata: MuData,
+    *,
+    group: str,
+    reference: str = "rest",
+    key: str = Keys.SCMAG,
+    markers_key: str | None = None,
+    max_p_adjusted: float = 0.05,
+    min_fold_change: float = 1.0,
+    min_share: float = 0.05,
+    n_names: int = 8,
+) -> np.ndarray:
+    """Fold change and significance of every feature between two clusters, in each modality (paper, figure 8a, b).
+
+    Parameters
+    ----------
+    mdata
+        As ``scmag_muon.tl.markers(mdata, groups=[group], reference=reference)`` left it.
+    group
+        Cluster on the right.
+    reference
+        Cluster on the left, or ``"rest"``.
+    key
+        The ``key`` of that call.
+    markers_key
+        Its ``key_added``; ``None`` is the name that it takes by itself.
+    max_p_adjusted
+        Features with a larger adjusted p are grey.
+    min_fold_change
+        Features with a smaller absolute log2 fold change are grey.
+    min_share
+        Features that fewer cells of both clusters have are left out: their fold changes are noise.
+    n_names
+        Features to name on each side.
+
+    Returns
+    -------
+    The axes, one per modality. Triangles at the edge lie beyond it (fold change above 8, p below 1e-300).
+
+    Raises
+    ------
+    KeyError
+        Where the pair was not compared.
+
+    Examples
+    --------
+    >>> import scmag_muon as smm
+    >>> mdata = smm.datasets.simulate_citeseq(n_obs=200, n_vars=80, n_prot=12, n_clusters=3)
+    >>> table = smm.tl.markers(mdata, groupby="cell_type", groups=["type_0"], reference="type_1")
+    >>> axes = smm.pl.volcano(mdata, group="type_0", reference="type_1")
+    """
+    pair = f"{Keys.markers(key)}_{group}_vs_{reference}".replace("/", "-")
+    slot = markers_key or (Keys.markers(key) if reference == "rest" else pair)
+    verb = f"scmag_muon.tl.markers(mdata, groups=[{group!r}], reference={reference!r})"
+    found = _draw.record(mdata, slot, verb)
+    table = found["table"]
+    table = table[table["cluster"].astype(str) == group]
+    if table.empty or str(found["params"]["reference"]) != reference:
+        raise KeyError(f"mdata.uns[{slot!r}] does not compare {group!r} with {reference!r}. Run {verb}.")
+    modalities = list(dict.fromkeys(table["modality"].astype(str)))
+    figure, axes = plt.subplots(
+        1, len(modalities), figsize=(5.2 * len(modalities), 4.6), layout="constrained", squeeze=False
+    )
+    for ax, modality in zip(axes[0], modalities, strict=True):
+        ranked = table[table["modality"].astype(str) == modality]
+        rows = ranked[ranked[["share", "share_others"]].max(axis=1) >= min_share]
+        _volcano(ax, rows, max_p_adjusted, min_fold_change, n_names)
+        ax.set_title(f"{modality}: {len(rows):,} of {len(ranked):,} features", loc="left", fontsize=10)
+    axes[0, 0].set_ylabel("-log10 adjusted p (▲ beyond the axes)")
+    figure.supxlabel(f"log2 fold change: higher in {reference}  ←  →  higher in {group}", fontsize=10)
+    return axes[0]
+
+
+def _volcano(ax: Axes, rows: pd.DataFrame, max_p: float, min_fold: float, n_names: int) -> None:
+    fold = rows["log2_fold_change"].to_numpy(dtype=float)
+    log_p = -np.log10(np.maximum(rows["p_adjusted"].to_numpy(dtype=float), 10**-_MAX_LOG_P))
+    x = np.clip(fold, -_MAX_FOLD, _MAX_FOLD)
+    beyond = (np.abs(fold) > _MAX_FOLD) | (log_p >= _MAX_LOG_P)
+    good = (rows["p_adjusted"].to_numpy() <= max_p) & (np.abs(fold) >= min_fold)
+    for chosen, color in (
+        (~good, _draw.MISSING),
+        (good & (fold > 0), _draw.ORANGE),
+        (good & (fold < 0), _draw.BLUE),
+    ):
+        for marker, kind in (("o", ~beyond), ("^", beyond)):
+            points = chosen & kind
+            ax.scatter(x[points], log_p[points], s=10, c=color, marker=marker, linewidths=0, rasterized=True)
+    ax.axhline(-np.log10(max_p), color=_draw.GREY, linestyle="--", linewidth=0.7)
+    for edge in (-min_fold, min_fold):
+        ax.axvline(edge, color=_draw.GREY, linestyle="--", linewidth=0.7)
+    ax.spines[["top", "right"]].set_visible(False)
+    widest = max(float(np.abs(x).max(initial=0)), min_fold) * 1.9
+    ax.set_xlim(-widest, widest)
+    top = max(float(log_p.max(initial=0)), -np.log10(max_p)) * 1.08
+    ax.set_ylim(-0.02 * top, top)
+    names = rows["feature"].astype(str).to_numpy()
+    for side in (-1, 1):
+        candidates = np.flatnonzero(good & (np.sign(fold) == side))
+        best = candidates[np.argsort(-np.abs(rows["score"].to_numpy()[candidates]), kind="stable")][:n_names]
+        _name_points(ax, x[best], log_p[best], names[best], side, top, widest)
+
+
+def _name_points(ax: Axes, x: np.ndarray, y: np.ndarray, names: np.ndarray, side: int, top: float, edge: float) -> None:
+    """Names in a column at the edge, each tied to its point, at heights that keep them apart."""
+    order = np.argsort(-y, kind="stable")
+    step = top / 18
+    height = np.inf
+    for i in order:
+        height = min(float(y[i]), height - step)
+        height = max(height, step * 0.3)
+        ax.annotate(
+            _draw.shorten(names[i], 20),
+            (x[i], y[i]),
+            xytext=(0.97 * side * edge, height),
+            ha="right" if side > 0 else "left",
+            va="center",
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": _draw.GREY, "linewidth": 0.4, "shrinkA": 1, "shrinkB": 1},
+        )

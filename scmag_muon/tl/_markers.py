@@ -1,0 +1,204 @@
+"""Features that tell clusters apart, in each modality."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import scanpy as sc
+import scipy.sparse as sp
+from anndata import AnnData
+
+from scmag_muon import _mudata, _values
+from scmag_muon._keys import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+
+logger = logging.getLogger(__name__)
+
+_NAMES = {
+    "group": "cluster",
+    "names": "feature",
+    "scores": "score",
+    "logfoldchanges": "log2_fold_change",
+    "pvals": "p",
+    "pvals_adj": "p_adjusted",
+    "pct_nz_group": "share",
+    "pct_nz_reference": "share_others",
+}
+_COLUMNS = [
+    "modality",
+    "cluster",
+    "feature",
+    "score",
+    "log2_fold_change",
+    "auroc",
+    "p",
+    "p_adjusted",
+    "share",
+    "share_others",
+]
+
+
+def markers(
+    mdata: MuData,
+    *,
+    key: str = Keys.SCMAG,
+    groupby: str | None = None,
+    groups: Sequence[str] | None = None,
+    reference: str = "rest",
+    modalities: Sequence[str] | None = None,
+    layer: str | Mapping[str, str | None] | None = None,
+    key_added: str | None = None,
+) -> pd.DataFrame:
+    """Rank the features of each modality by how well they tell each cluster from the others (paper, 4.2 and 4.3).
+
+    Wilcoxon's rank-sum test of :func:`scanpy.tl.rank_genes_groups` on normalised *raw* counts.
+
+    Parameters
+    ----------
+    mdata
+        Raw counts, and clusters.
+    key
+        The ``key_added`` of :func:`scmag_muon.tl.scmag`.
+    groupby
+        Column of groups in ``mdata.obs`` or in a modality's ``obs``; ``None`` takes the clusters.
+    groups
+        Groups to rank features for; ``None`` takes all that have two cells or more.
+    reference
+        ``"rest"`` compares with all other cells; the name of a group compares with that group, as a volcano plot of a pair
+        wants it.
+    modalities
+        Modalities to look at; by default those that were joined.
+    layer
+        Layer of the raw counts, one for all or by modality; ``None`` takes what :func:`scmag_muon.tl.scmag` was told.
+    key_added
+        Name under which the table is written; ``None`` is ``f"{key}_markers"``, or ``f"{key}_markers_{group}_vs_{reference}"``
+        where one group is compared with another.
+
+    Returns
+    -------
+    A row per group, modality and feature, the best first: ``modality``, ``cluster``, ``feature``; ``score`` (z of the rank-sum
+    test, positive where the feature is higher in the group); ``log2_fold_change`` of the normalised counts; ``auroc``, the
+    chance that a cell of the group has more of it than one of the others (0.5: none; an effect size that does not grow with
+    the number of cells); ``p`` and ``p_adjusted`` (Benjamini-Hochberg within group and modality); ``share`` and
+    ``share_others``, the share of cells with any count, 0 to 1.
+
+    Written to ``mdata.uns[key_added]`` as ``table``, with ``params``.
+
+    Raises
+    ------
+    KeyError
+        Where clusters, a modality or a layer are not there.
+    ValueError
+        Where a group does not exist or has fewer than two cells, there are fewer than two groups, or a layer holds no raw counts.
+
+    Notes
+    -----
+    Only raw counts are taken: ``layer="scmag"`` is refused. A denoised value is borrowed from the cell's neighbours, and
+    clusters were made of those same neighbours, so tests on denoised values find differences where there are none.
+    The clusters themselves were made from these counts too: read p values as a ranking, and trust effect sizes.
+
+    RNA and ATAC are normalised to the median library size, proteins by the geometric mean of the cell; then log(1 + x).
+
+    Examples
+    --------
+    >>> import scmag_muon as smm
+    >>> mdata = smm.datasets.simulate_citeseq(n_obs=200, n_vars=80, n_prot=12, n_clusters=3)
+    >>> table = smm.tl.markers(mdata, groupby="cell_type")
+    >>> sorted(table["modality"].value_counts().items())
+    [('prot', 36), ('rna', 240)]
+    >>> names = list(mdata.obs["cell_type"].cat.categories)
+    >>> pair = smm.tl.markers(mdata, groupby="cell_type", groups=names[:1], reference=names[1])
+    >>> len(pair)
+    92
+    """
+    column = groupby or key
+    labels = _values.cluster_column(mdata, column, argument="groupby")
+    names = _values.used_modalities(mdata, key, modalities)
+    _mudata.check_paired(mdata, names)
+    chosen = _groups(labels, groups, reference, column)
+    tables = []
+    for name in names:
+        asked = _mudata.layer_of(layer, name)
+        asked = asked if asked is not None else _values.counts_layer(mdata, key, name)
+        tables.append(_rank(mdata, name, asked, labels, chosen, reference))
+    table = pd.concat(tables, ignore_index=True)
+    for text, categories in (("modality", names), ("cluster", chosen), ("feature", None)):
+        table[text] = pd.Categorical(table[text].astype(str), categories=categories)
+    if key_added is None:
+        key_added = Keys.markers(key)
+        if reference != "rest" and len(chosen) == 1:
+            key_added += f"_{chosen[0]}_vs_{reference}".replace("/", "-")
+    params = {
+        "key": key,
+        "groupby": column,
+        "reference": reference,
+        "groups": chosen,
+        "modalities": names,
+        "layer": layer,
+    }
+    mdata.uns[key_added] = _mudata.to_uns({"params": params, "table": table})
+    return table
+
+
+def _groups(labels: pd.Series, groups: Sequence[str] | None, reference: str, column: str) -> list[str]:
+    sizes = labels.value_counts()
+    if len(sizes) < 2:
+        raise ValueError(f"{column!r} holds {len(sizes)} group: features tell apart two groups or more.")
+    known = [str(name) for name in labels.cat.categories]
+    wanted = known if groups is None else [str(name) for name in groups]
+    for name in [*wanted, *([] if reference == "rest" else [reference])]:
+        if name not in known:
+            raise ValueError(f"No group {name!r} in {column!r}, which has {known}.")
+    wanted = [name for name in wanted if name != reference]
+    counts = {str(name): int(size) for name, size in sizes.items()}
+    small = [name for name in [*wanted, reference] if counts.get(name, 2) < 2]
+    if small and (groups is not None or reference in small):
+        raise ValueError(f"Group {small[0]!r} of {column!r} has one cell only: there is nothing to compare.")
+    if small:
+        logger.warning("Groups %s of %r have one cell only and get no markers.", small, column)
+    return [name for name in wanted if name not in small]
+
+
+def _rank(
+    mdata: MuData, modality: str, layer: str | None, labels: pd.Series, groups: list[str], reference: str
+) -> pd.DataFrame:
+    adata = mdata.mod[modality]
+    values = _values.normalized_counts(mdata, modality, layer=layer)
+    known = labels.notna().to_numpy()
+    text = pd.Categorical(labels[known].astype(str), categories=[str(name) for name in labels.cat.categories])
+    scratch = AnnData(
+        sp.csr_matrix(values[known]) if sp.issparse(values) else values[known],
+        obs=pd.DataFrame({"group": text}, index=mdata.obs_names[known].astype(str)),
+        var=pd.DataFrame(index=adata.var_names.astype(str)),
+    )
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        # scanpy 1.11 adds columns one by one
+        warnings.filterwarnings("ignore", category=pd.errors.PerformanceWarning)
+        sc.tl.rank_genes_groups(
+            scratch, "group", groups=groups, reference=reference, method="wilcoxon", tie_correct=False, pts=True
+        )
+    table = sc.get.rank_genes_groups_df(scratch, group=None)
+    if "group" not in table:
+        table.insert(0, "group", groups[0])
+    table = table.rename(columns=_NAMES)
+    if "share_others" not in table:
+        shares = scratch.uns["rank_genes_groups"]["pts"][reference]
+        table["share_others"] = shares.reindex(table["feature"]).to_numpy()
+        own = scratch.uns["rank_genes_groups"]["pts"]
+        table["share"] = [own.at[f, g] for f, g in zip(table["feature"], table["cluster"], strict=True)]
+    sizes = pd.Series(text).value_counts()
+    n_in = table["cluster"].astype(str).map(sizes).to_numpy(dtype=float)
+    n_out = float(len(text)) - n_in if reference == "rest" else np.full(len(table), float(sizes[reference]))
+    # without a correction for ties, scanpy's z is linear in the area under the curve
+    table["auroc"] = 0.5 + table["score"] * np.sqrt(n_in * n_out * (n_in + n_out + 1) / 12) / (n_in * n_out)
+    table["auroc"] = table["auroc"].clip(0, 1)
+    table.insert(0, "modality", modality)
+    return table[_COLUMNS]

@@ -1,0 +1,90 @@
+"""Do the same clusters come back with another seed?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import adjusted_rand_score
+
+from scmag_muon import _mudata, _values
+from scmag_muon._keys import Keys
+from scmag_muon.metrics import cluster_stability
+from scmag_muon.tl._again import layers_of_run, recorded_run, refit
+from scmag_muon.tl._lean import working_copy
+from scmag_muon.tl._scmag import scmag
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+
+
+def stability(
+    mdata: MuData,
+    *,
+    random_states: Sequence[int] = (1, 2, 3),
+    key: str = Keys.SCMAG,
+    accelerator: str = "auto",
+    progress_bar: bool = True,
+) -> pd.DataFrame:
+    """Repeat the whole run with other seeds, and see which clusters come back.
+
+    Manifold fitting and training are repeated with the recorded arguments and number of clusters. It takes as long as so
+    many runs of :func:`scmag_muon.tl.scmag`.
+
+    Parameters
+    ----------
+    mdata
+        Raw counts and what :func:`scmag_muon.tl.scmag` wrote; its clusters stay as they are.
+    random_states
+        Seeds to repeat with; other ones than that of the first run.
+    key
+        The ``key_added`` of the run to repeat.
+    accelerator, progress_bar
+        As in :func:`scmag_muon.tl.scmag`.
+
+    Returns
+    -------
+    A row per cluster, a column per seed (as text): the best Jaccard index of the cluster with any of that seed's clusters, 0 to
+    1 (:func:`scmag_muon.metrics.cluster_stability`). Written to ``mdata.uns[f"{key}_stability"]`` as ``table``, with ``ari``
+    (a row per seed, agreement of the whole clustering) and ``params``.
+
+    Raises
+    ------
+    KeyError
+        Where there is no run to repeat.
+    ValueError
+        Where no seed is given.
+
+    Notes
+    -----
+    Stable is not yet right: the same mistake can be made with every seed. But a cluster that does not come back should carry
+    no claim.
+
+    Examples
+    --------
+    >>> import scmag_muon as smm
+    >>> mdata = smm.datasets.simulate_citeseq(n_obs=150, n_vars=80, n_prot=12, n_clusters=3)
+    >>> smm.tl.scmag(mdata, n_clusters=3, max_epochs_pretrain=4, max_epochs=2, progress_bar=False)
+    >>> smm.tl.stability(mdata, random_states=(1,), progress_bar=False).shape
+    (3, 1)
+    """
+    if not len(random_states):
+        raise ValueError("`random_states` is empty: name at least one seed.")
+    arguments = recorded_run(mdata, key)
+    labels = _values.cluster_column(mdata, key)
+    others = []
+    for random_state in random_states:
+        work = working_copy(mdata, arguments["modalities"], layers_of_run(mdata, key), arguments["batch_key"])
+        refit(mdata, work, key, random_state)
+        scmag(work, random_state=random_state, accelerator=accelerator, progress_bar=progress_bar, **arguments)
+        others.append(work.obs[Keys.SCMAG].to_numpy())
+    table = cluster_stability(labels, others)
+    table.columns = [str(random_state) for random_state in random_states]
+    codes = labels.cat.codes.to_numpy()
+    ari = pd.DataFrame({"ari": [adjusted_rand_score(codes, other) for other in others]}, index=table.columns)
+    params = {"key": key, "random_states": np.asarray(random_states)}
+    mdata.uns[Keys.stability(key)] = _mudata.to_uns({"params": params, "table": table, "ari": ari})
+    return table

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+import scmag_muon as smm
+from scmag_muon._report import _html
+from scmag_muon._report._doubts import doubts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mudata import MuData
+
+HEADINGS = [
+    "Summary",
+    "What to be careful about",
+    "Clusters",
+    "Markers",
+    "Batches",
+    "Inside the model",
+    "Parameters and versions",
+]
+VOID = {"meta", "link", "img"}
+
+
+class Page(HTMLParser):
+    """The page as a list of elements, refusing tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[tuple[str, str]] = []
+        self._open: list[str] = []
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.words.append((self._open[-1] if self._open else "", data.strip()))
+
+    def all(self, tag: str) -> list[dict[str, Any]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def texts(self, tag: str) -> list[str]:
+        return [text for name, text in self.words if name == tag]
+
+
+@pytest.fixture(autouse=True)
+def _no_umap(monkeypatch: pytest.MonkeyPatch) -> None:
+    # compiling UMAP takes half a minute; the docstring's example runs it
+    monkeypatch.setattr("scmag_muon.tl._batch_mixing.umap_of", lambda space, random_state: np.asarray(space)[:, :2])
+
+
+@pytest.fixture
+def path(finished: MuData, tmp_path: Path) -> Path:
+    return smm.report(finished, tmp_path / "report.html", labels="cell_type", title="Cells & <types>")
+
+
+def test_holds_headings_figures_and_tables(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.texts("h1") == ["Cells & <types>"]
+    assert page.texts("h2") == HEADINGS
+    assert page.all("html") == [{"lang": "en"}]
+    links = [link["href"] for link in page.all("a")]
+    names = {attributes.get("id") for _, attributes in page.elements}
+    assert all(link.startswith("#") and link[1:] in names for link in links)
+    figures = page.all("img")
+    # overview, two of markers, heat map, batches, views, gate, entropy, training
+    assert len(figures) == 9
+    for figure in figures:
+        assert len(figure["alt"]) > 20
+        kind, data = figure["src"].split(",", 1)
+        assert kind == "data:image/png;base64"
+        pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(data)))
+        assert pixels.std() > 0.01
+        # the size that is announced keeps the shape, so that the page does not jump
+        assert int(figure["width"]) / int(figure["height"]) == pytest.approx(
+            pixels.shape[1] / pixels.shape[0], rel=0.02
+        )
+    captions = page.texts("span")
+    assert len(captions) == len(page.all("table")) == 5
+    assert all(cell["scope"] in ("row", "col") for cell in page.all("th"))
+
+
+def test_needs_nothing_from_outside(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=\"(?!data:|#)", text)
+    assert "url(" not in text
+    assert "<script" not in text
+
+
+def test_tables_say_what_the_mudata_says(path: Path, finished: MuData) -> None:
+    page = Page(path.read_text(encoding="utf-8"))
+    cells = page.texts("td")
+    for size in ("70", "50", "40", "20"):
+        assert size in cells
+    assert "B cells (95%)" in cells
+    scores = smm.metrics.clustering_scores(finished.obs["cell_type"], finished.obs["scmag"])
+    assert f"{scores['ARI']:.3g}" in cells
+    rows = page.texts("th")
+    assert {"modalities", "batch_key", "scmag-muon", "ARI with cell_type"} <= set(rows)
+
+
+def test_the_mudata_stays_as_it_is(finished: MuData, tmp_path: Path) -> None:
+    def state() -> list[Any]:
+        parts = [finished, *finished.mod.values()]
+        return [[sorted(map(str, s)) for s in (p.obs, p.var, p.obsm, p.uns, p.obsp)] for p in parts] + [
+            sorted(map(str, mod.layers)) for mod in finished.mod.values()
+        ]
+
+    before = state()
+    smm.report(finished, tmp_path / "report.html")
+    assert state() == before
+
+
+def test_shows_what_else_was_computed(finished: MuData, tmp_path: Path) -> None:
+    smm.tl.markers(finished)
+    smm.tl.trajectory(finished, root="0")
+    page = Page(smm.report(finished, tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "Further analyses" in page.texts("h2")
+    assert any("pseudotime from root 0" in figure["alt"] for figure in page.all("img"))
+
+
+def test_warnings_name_what_is_wrong(finished: MuData) -> None:
+    found = "\n".join(doubts(finished, "scmag", "batch"))
+    assert "only 180 cells" in found
+    assert "Modality prot holds little information" in found
+    assert "5.0% of" in found
+    for absent in ("fewer than 20 cells", "confidence", "Training ended", "one batch", "no count", "Modality rna"):
+        assert absent not in found
+    finished.obs["scmag_confidence"] = np.where(finished.obs["scmag"] == "2", 0.5, 1.0)
+    finished.obs["scmag"] = np.where(np.arange(180) < 3, "9", finished.obs["scmag"].astype(str))
+    finished.uns["scmag"]["converged"] = False
+    finished.obs["batch"] = np.where(finished.obs["scmag"] == "1", "a", "b")
+    counts = finished["rna"].X.tolil()
+    counts[5] = 0
+    finished["rna"].X = counts.tocsr()
+    found = "\n".join(doubts(finished, "scmag", "batch"))
+    assert "Clusters of fewer than 20 cells: 9 (3)" in found
+    assert "below 0.8 in clusters 2:" in found
+    assert "Training ended before" in found
+    assert "1 (a)" in found
+    assert "1 cells have no count at all in modality rna" in found
+
+
+def test_text_is_escaped_and_contrast_is_enough() -> None:
+    assert "<b>" not in _html.paragraph("<b>") + _html.warnings(["<b>"])
+
+    def luminance(color: str) -> float:
+        color = color.lstrip("#")
+        color = "".join(c * 2 for c in color) if len(color) == 3 else color
+        channels = [int(color[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+    for color in re.findall(r"[{; ]color: (#[0-9a-f]+)", _html._STYLE):
+        for background in ("#fff", "#fff5ec"):
+            bright, dark = sorted([luminance(color), luminance(background)], reverse=True)
+            assert (bright + 0.05) / (dark + 0.05) > 4.5, color
+
+
+def test_errors(finished: MuData, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
+        smm.report(finished, tmp_path / "none" / "report.html")
+    with pytest.raises(KeyError, match="labels='types' names no column"):
+        smm.report(finished, tmp_path / "report.html", labels="types")
+    del finished.uns["scmag"]
+    with pytest.raises(KeyError, match=r"No run in mdata.uns\['scmag'\].*tl.scmag"):
+        smm.report(finished, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def in_chromium(path: Path, folder: Path) -> tuple[str, str, set[str]]:
+    """The DOM after loading, what the console said, and the addresses that were asked for."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no chromium on this machine")
+    log = folder / "net.json"
+    done = subprocess.run(
+        [
+            program,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--no-first-run",
+            f"--user-data-dir={folder / 'profile'}",
+            f"--log-net-log={log}",
+            "--enable-logging=stderr",
+            "--window-size=390,844",
+            "--dump-dom",
+            path.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    events = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
+    # the browser's own requests, for its updates, come from no origin
+    asked = {e["url"] for e in events if "url" in e and e.get("initiator", "not an origin") != "not an origin"}
+    asked = {url for url in asked if url.startswith("http")}
+    console = "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+    return done.stdout, console, asked
+
+
+def test_opens_in_chromium_without_errors_or_requests(path: Path, tmp_path: Path) -> None:
+    dom, console, asked = in_chromium(path, tmp_path)
+    assert console == ""
+    assert asked == set()
+    page = Page(dom.strip().removeprefix("<!DOCTYPE html>"))
+    assert page.texts("h2") == HEADINGS
+    assert len(page.all("img")) == 9
+    assert len(page.all("table")) == 5
+
+
+def test_the_check_in_chromium_would_notice(tmp_path: Path) -> None:
+    path = tmp_path / "bad.html"
+    path.write_text('<!DOCTYPE html><img src="http://127.0.0.1:9/x.png"><script>undefined_name()</script>')
+    _, console, asked = in_chromium(path, tmp_path)
+    assert "undefined_name is not defined" in console
+    assert asked == {"http://127.0.0.1:9/x.png"}

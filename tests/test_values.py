@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+import scipy.sparse as sp
+from anndata import AnnData
+
+from scmag_muon import _values
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+
+def test_rna_is_normalised_as_scanpy_does(finished: MuData) -> None:
+    counts = sp.csr_array(finished["rna"].X)
+    theirs = AnnData(finished["rna"].X.copy())
+    sc.pp.normalize_total(theirs)
+    sc.pp.log1p(theirs)
+    np.testing.assert_allclose(_values.normalize(counts, "rna").toarray(), theirs.X.toarray(), rtol=1e-5)
+
+
+def test_proteins_are_normalised_as_muon_does(finished: MuData) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # muon's imports
+        import muon
+    theirs = AnnData(finished["prot"].X.toarray())
+    muon.prot.pp.clr(theirs, axis=1)
+    np.testing.assert_allclose(
+        _values.normalize(sp.csr_array(finished["prot"].X), "protein"), np.asarray(theirs.X), rtol=1e-5
+    )
+
+
+def test_single_features_equal_those_of_the_whole_matrix(finished: MuData) -> None:
+    features = [_values.Feature("rna", "g5"), _values.Feature("prot", "p3"), _values.Feature("rna", "g0")]
+    found = _values.normalized_features(finished, features, key="scmag")
+    assert list(found) == [features[0], features[2], features[1]]
+    for modality, name in (("rna", "g5"), ("rna", "g0"), ("prot", "p3")):
+        whole = _values.normalized_counts(finished, modality, layer=None)
+        column = whole[:, [finished[modality].var_names.get_loc(name)]]
+        column = column.toarray() if sp.issparse(column) else column
+        np.testing.assert_allclose(found[_values.Feature(modality, name)], column.ravel(), rtol=1e-6)
+
+
+def test_cells_without_counts_stay_zero() -> None:
+    counts = sp.csr_array(np.array([[0.0, 0.0], [3.0, 1.0]]))
+    for kind in ("rna", "protein"):
+        values = _values.normalize(counts, kind)
+        values = values.toarray() if sp.issparse(values) else values
+        assert np.isfinite(values).all()
+        assert (values[0] == 0).all()
+
+
+def test_features_by_name(finished: MuData) -> None:
+    both = ["rna", "prot"]
+    assert _values.find_feature(finished, "g5", both) == _values.Feature("rna", "g5")
+    assert _values.find_feature(finished, "prot:p5", both) == _values.Feature("prot", "p5")
+    with pytest.raises(KeyError, match=r"No feature 'g5' in the modalities \['prot'\]"):
+        _values.find_feature(finished, "g5", ["prot"])
+    finished["prot"].var_names = ["g5", *finished["prot"].var_names[1:]]
+    with pytest.raises(ValueError, match="More than one modality has a feature 'g5': say 'rna:g5' or 'prot:g5'"):
+        _values.find_feature(finished, "g5", both)
+    assert _values.find_feature(finished, "prot:g5", both) == _values.Feature("prot", "g5")
+
+
+def test_clusters_are_text_without_empty_categories(finished: MuData) -> None:
+    finished.obs["number"] = np.where(np.arange(180) < 90, 1, 2)
+    assert list(_values.cluster_column(finished, "number").cat.categories) == ["1", "2"]
+    finished.obs["some"] = pd.Categorical(["x"] * 180, categories=["x", "y"])
+    assert list(_values.cluster_column(finished, "some").cat.categories) == ["x"]
+    with pytest.raises(KeyError, match=r"No clusters in mdata.obs\['scmog'\]. Make them with scmag_muon.tl.scmag"):
+        _values.cluster_column(finished, "scmog")

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+import scipy.sparse as sp
+import torch
+from anndata import AnnData
+from scipy.stats import mannwhitneyu
+from sklearn.metrics import roc_auc_score
+
+import scmag_muon as smm
+from scmag_muon import _values
+from scmag_muon.model._clustering import join_communities
+from scmag_muon.tl._graph_clusters import fine_communities
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mudata import MuData
+
+
+def dense(mdata: MuData, modality: str) -> np.ndarray:
+    values = _values.normalized_counts(mdata, modality, layer=None)
+    return values.toarray() if sp.issparse(values) else values
+
+
+def test_planted_markers_come_first_in_both_modalities(finished: MuData) -> None:
+    table = smm.tl.markers(finished)
+    for k in range(4):
+        for modality, prefix, n in (("rna", "g", 8), ("prot", "p", 2)):
+            rows = table[(table["cluster"] == str(k)) & (table["modality"] == modality)]
+            planted = {f"{prefix}{i}" for i in range(n * k, n * (k + 1))}
+            assert set(rows["feature"].head(n)) == planted
+            best = rows.head(n)
+            assert (best["p_adjusted"] < 1e-3).all()
+            assert (best["log2_fold_change"] > 1).all()
+            assert (best["auroc"] > 0.75).all()
+
+
+@pytest.mark.parametrize("reference", ["rest", "2"])
+def test_equals_scanpy_and_auroc_equals_sklearn(finished: MuData, reference: str) -> None:
+    table = smm.tl.markers(finished, groups=["1"], reference=reference)
+    labels = finished.obs["scmag"].astype(str).to_numpy()
+    for modality in ("rna", "prot"):
+        values = dense(finished, modality)
+        theirs = AnnData(values, obs={"group": pd.Categorical(labels)}, var={"name": finished[modality].var_names})
+        theirs.var_names = finished[modality].var_names
+        sc.tl.rank_genes_groups(theirs, "group", groups=["1"], reference=reference, method="wilcoxon")
+        expected = sc.get.rank_genes_groups_df(theirs, "1").set_index("names")
+        rows = table[table["modality"] == modality].set_index("feature")
+        assert (rows["cluster"] == "1").all()
+        expected = expected.loc[rows.index]
+        for ours, name in (("score", "scores"), ("log2_fold_change", "logfoldchanges"), ("p_adjusted", "pvals_adj")):
+            np.testing.assert_allclose(rows[ours], expected[name], rtol=1e-4, atol=1e-6)
+        inside = labels == "1"
+        others = ~inside if reference == "rest" else labels == reference
+        for i, feature in enumerate(finished[modality].var_names):
+            compared = inside | others
+            assert rows.at[feature, "auroc"] == pytest.approx(
+                roc_auc_score(inside[compared], values[compared, i]), abs=1e-5
+            )
+            assert rows.at[feature, "share"] == pytest.approx((values[inside, i] > 0).mean())
+            assert rows.at[feature, "share_others"] == pytest.approx((values[others, i] > 0).mean())
+
+
+def test_p_is_scipys_without_ties(finished: MuData) -> None:
+    # continuous depth makes ties of protein values rare, so scanpy's normal approximation is scipy's
+    table = smm.tl.markers(finished, modalities=["prot"]).set_index(["cluster", "feature"])
+    values, labels = dense(finished, "prot"), finished.obs["scmag"].astype(str).to_numpy()
+    theirs = mannwhitneyu(
+        values[labels == "0", 5], values[labels != "0", 5], method="asymptotic", use_continuity=False
+    ).pvalue
+    assert table.at[("0", "p5"), "p"] == pytest.approx(theirs, rel=0.01)
+
+
+def test_survives_saving(finished: MuData, tmp_path: Path) -> None:
+    table = smm.tl.markers(finished)
+    finished.write_h5mu(tmp_path / "out.h5mu")
+    back = mudata.read_h5mu(tmp_path / "out.h5mu").uns["scmag_markers"]["table"]
+    pd.testing.assert_frame_equal(back.reset_index(drop=True), table, check_dtype=False, check_categorical=False)
+
+
+def test_the_order_of_the_cells_does_not_matter(finished: MuData) -> None:
+    table = smm.tl.markers(finished)
+    order = np.random.default_rng(0).permutation(finished.n_obs)
+    again = smm.tl.markers(finished[order].copy())
+    columns = ["modality", "cluster", "feature"]
+    pd.testing.assert_frame_equal(
+        table.sort_values(columns, ignore_index=True), again.sort_values(columns, ignore_index=True), rtol=1e-4
+    )
+
+
+def test_pairs_are_kept_apart(finished: MuData) -> None:
+    smm.tl.markers(finished)
+    forth = smm.tl.markers(finished, groups=["0"], reference="1").set_index(["modality", "feature"])
+    back = smm.tl.markers(finished, groups=["1"], reference="0").set_index(["modality", "feature"])
+    assert {"scmag_markers", "scmag_markers_0_vs_1", "scmag_markers_1_vs_0"} <= set(finished.uns)
+    np.testing.assert_allclose(forth["auroc"], 1 - back["auroc"].reindex(forth.index), atol=1e-5)
+
+
+def test_denoised_layers_are_refused(finished: MuData) -> None:
+    with pytest.raises(ValueError, match=r"layers\['scmag'\].*not integers.*raw counts are needed"):
+        smm.tl.markers(finished, layer="scmag")
+    assert "scmag_markers" not in finished.uns
+
+
+def test_clusters_of_one_cell(finished: MuData, caplog: pytest.LogCaptureFixture) -> None:
+    finished.obs["other"] = ["alone"] + ["a"] * 89 + ["b"] * 90
+    with caplog.at_level(logging.WARNING):
+        table = smm.tl.markers(finished, groupby="other")
+    assert set(table["cluster"]) == {"a", "b"}
+    assert "['alone'] of 'other' have one cell only" in caplog.text
+    with pytest.raises(ValueError, match="Group 'alone' of 'other' has one cell only"):
+        smm.tl.markers(finished, groupby="other", groups=["alone"])
+
+
+def test_errors_name_the_slot(finished: MuData) -> None:
+    with pytest.raises(ValueError, match=r"No group '9' in 'scmag', which has \['0', '1', '2', '3'\]"):
+        smm.tl.markers(finished, groups=["9"])
+    with pytest.raises(ValueError, match="No group '9'"):
+        smm.tl.markers(finished, reference="9")
+    with pytest.raises(KeyError, match="No modality 'atac'"):
+        smm.tl.markers(finished, modalities=["atac"])
+    del finished.obs["scmag"]
+    with pytest.raises(KeyError, match=r"No clusters in mdata.obs\['scmag'\]"):
+        smm.tl.markers(finished)
+    finished.obs["scmag"] = "0"
+    with pytest.raises(ValueError, match="'scmag' holds 1 group"):
+        smm.tl.markers(finished)
+
+
+@pytest.mark.real_data
+def test_known_biology(real_data: Callable[[str], MuData]) -> None:
+    mdata = real_data("pbmc10k_citeseq")
+    smm.pp.manifold_fit(mdata)
+    fitted = mdata.obsm["X_manifold"]
+    clusters = join_communities(torch.as_tensor(fitted), torch.as_tensor(fine_communities(fitted, 8)), 8)
+    mdata.obs["scmag"] = pd.Categorical(clusters.numpy().astype(str))
+    table = smm.tl.markers(mdata)
+    known = mdata.obs["cell_type"].astype(str)
+    expected = {
+        "B cells": ({"CD79A", "MS4A1"}, "CD19"),
+        "CD14+ monocytes": ({"LYZ"}, "CD14"),
+        "CD8+ T cells": ({"CD8A"}, "CD8a"),
+        "NK cells": ({"NKG7"}, "CD56"),
+    }
+    for name, (genes, protein) in expected.items():
+        inside = mdata.obs["scmag"][(known == name).to_numpy()]
+        cluster = inside.value_counts().index[0]
+        rows = table[(table["cluster"] == cluster) & (table["p_adjusted"] < 0.01)]
+        best = rows[rows["modality"] == "rna"].sort_values("auroc", ascending=False)["feature"]
+        assert genes <= set(best.head(25)), f"{name}: {list(best.head(25))}"
+        proteins = rows[rows["modality"] == "prot"].sort_values("auroc", ascending=False)["feature"]
+        assert proteins.iloc[0] == protein, f"{name}: {list(proteins)}"
