@@ -41,11 +41,12 @@ def main() -> None:
     ]
     table = pd.DataFrame(results)
     table.to_csv(arguments.output / "ablations.csv", index=False)
-    summary = table.groupby(["set", "variant"], sort=False)[[*MEASURES, "seconds"]].agg(["mean", "std"])
-    shown = pd.DataFrame(
-        {m: summary[m].apply(lambda row: f"{row['mean']:.3f} ± {row['std']:.3f}", axis=1) for m in MEASURES}
-    )
-    print(shown.to_string())
+    print("| set | variant | " + " | ".join(MEASURES) + " | seeds |\n|" + "---|" * (len(MEASURES) + 3))
+    for (name, variant), runs in table.groupby(["set", "variant"], sort=False):
+        cells = [f"{runs[measure].mean():.3f} ± {runs[measure].std():.3f}" for measure in MEASURES]
+        print(f"| {name} | {variant} | " + " | ".join(cells) + f" | {len(runs)} |")
+    print("\nMean over the sets")
+    print(table.groupby("variant", sort=False)[list(MEASURES)].mean().round(3).to_string())
     _draw(table, arguments.output / "ablations.png")
 
 
@@ -54,13 +55,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("files", nargs="+", type=Path, help="MuData files with raw counts")
     parser.add_argument("--labels", default="cell_type", help="column of known labels")
     parser.add_argument("--settings", choices=("default", "paper"), default="default")
+    parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of matrix products")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("ablations"), help="folder of results")
     return parser.parse_args()
 
 
 def _cached(file: Path, variant: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    identity = [hashlib.sha256(file.read_bytes()).hexdigest(), variant, seed, arguments.labels, arguments.settings]
+    identity = [hashlib.sha256(file.read_bytes()).hexdigest(), variant, seed, arguments.labels]
+    identity += [arguments.settings, arguments.precision]
     name = hashlib.sha256(json.dumps([*identity, smm.__version__]).encode()).hexdigest()[:16]
     kept = arguments.output / f"{file.stem}-{name}.json"
     if not kept.exists():
@@ -81,6 +84,8 @@ def _run(file: Path, variant: str, seed: int, arguments: argparse.Namespace) -> 
         n_clusters=n_clusters,
         ablate=VARIANTS[variant],
         settings=arguments.settings,
+        precision=arguments.precision,
+        batch_key="batch" if "batch" in mdata.obs else None,
         random_state=seed,
         progress_bar=False,
     )

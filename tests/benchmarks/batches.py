@@ -1,0 +1,95 @@
+"""How well batches mix, and clusters agree with known labels, before and after, beside totalVI.
+
+Run with ``python tests/benchmarks/batches.py FILE.h5mu [FILE.h5mu ...] --output FOLDER``. Spaces are kept in the folder under
+their file's hash and not computed again; ``--skip totalvi`` leaves out what takes longest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mudata
+import numpy as np
+from peers import Options, concat, joined_communities, totalvi
+
+import scmag_muon as smm
+from scmag_muon._mudata import no_pull_on_update
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+SPACES = ("concat", "unfitted", "fitted", "scmag", "totalvi")
+NAMES = {
+    "concat": "components side by side, batches ignored",
+    "unfitted": "`X_manifold_unfitted`, batch_key given",
+    "fitted": "`X_manifold`, batch_key given",
+    "scmag": "`X_scmag`, batch_key given",
+    "totalvi": "totalVI, batch_key given",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path, help="MuData files with raw counts of at least two batches")
+    parser.add_argument("--labels", default="cell_type", help="column of known labels")
+    parser.add_argument("--batch-key", default="batch")
+    parser.add_argument("--skip", nargs="+", choices=SPACES, default=(), metavar="SPACE")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("batches"), help="folder of results")
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    print("| set | space | mixing | iLISI | ARI | NMI |\n|---|---|---|---|---|---|")
+    for file in arguments.files:
+        with no_pull_on_update():
+            mdata = mudata.read_h5mu(file)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        for space in SPACES:
+            if space not in arguments.skip:
+                print(_row(mdata, file.stem, space, digest, arguments), flush=True)
+
+
+def _row(mdata: MuData, name: str, space: str, digest: str, arguments: argparse.Namespace) -> str:
+    labels = mdata.obs[arguments.labels]
+    n_clusters = labels[labels.notna() & (labels != "unknown")].nunique()
+    identity = f"{digest}{space}{arguments.seed}{arguments.batch_key}{smm.__version__}"
+    kept = arguments.output / f"{name}-{space}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.npz"
+    if not kept.exists():
+        embedding, clusters = _compute(mdata, space, n_clusters, arguments)
+        np.savez(kept, embedding=embedding, clusters=clusters)
+    found = np.load(kept)
+    mixing = smm.metrics.batch_mixing(found["embedding"], mdata.obs[arguments.batch_key])
+    scores = smm.metrics.clustering_scores(labels, found["clusters"])
+    figures = (mixing["mixing"], mixing["ilisi"], scores["ARI"], scores["NMI"])
+    return f"| {name} | {NAMES[space]} | " + " | ".join(f"{figure:.3f}" for figure in figures) + " |"
+
+
+def _compute(
+    mdata: MuData, space: str, n_clusters: int, arguments: argparse.Namespace
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embedding and ``n_clusters`` clusters: ours of the network, else communities of the space joined in that space."""
+    if space == "scmag":
+        smm.tl.scmag(
+            mdata,
+            n_clusters=n_clusters,
+            batch_key=arguments.batch_key,
+            random_state=arguments.seed,
+            progress_bar=False,
+        )
+        return mdata.obsm["X_scmag"], mdata.obs["scmag"].astype(int).to_numpy()
+    if space in ("fitted", "unfitted"):
+        if "X_manifold" not in mdata.obsm:
+            smm.pp.manifold_fit(mdata, batch_key=arguments.batch_key, random_state=arguments.seed)
+        embedding = mdata.obsm["X_manifold" if space == "fitted" else "X_manifold_unfitted"]
+    elif space == "totalvi":
+        embedding = totalvi(mdata, Options(arguments.seed, batch_key=arguments.batch_key))
+    else:
+        embedding = concat(mdata, Options(arguments.seed))
+    embedding = np.asarray(embedding, dtype=np.float32)
+    return embedding, joined_communities(embedding, n_clusters, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The number of clusters that is taken where none is given, beside the published number of types.
+
+Run with ``python tests/benchmarks/n_clusters.py FILE.h5mu [FILE.h5mu ...]``. Prints a table in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import mudata
+import pandas as pd
+
+import scmag_muon as smm
+from scmag_muon._mudata import no_pull_on_update
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path, help="MuData files with raw counts")
+    parser.add_argument("--labels", default="cell_type", help="column of known labels")
+    arguments = parser.parse_args()
+    table = pd.DataFrame([_row(file, arguments.labels) for file in arguments.files])
+    print("| " + " | ".join(table.columns) + " |")
+    print("|" + "---|" * len(table.columns))
+    for row in table.itertuples(index=False):
+        print("| " + " | ".join(str(value) for value in row) + " |")
+
+
+def _row(file: Path, column: str) -> dict[str, object]:
+    with no_pull_on_update():
+        mdata = mudata.read_h5mu(file)
+    smm.pp.manifold_fit(mdata, batch_key="batch" if "batch" in mdata.obs else None)
+    smm.tl.n_clusters(mdata)
+    found = mdata.uns["n_clusters"]
+    at_estimate = found["table"].set_index("resolution").loc[1.0]
+    labels = mdata.obs[column]
+    known = labels[labels.notna() & (labels != "unknown")]
+    return {
+        "set": file.stem,
+        "cells": mdata.n_obs,
+        "published types": known.nunique(),
+        "K taken": found["estimate"],
+        "range over samples, resolutions 0.5 to 1.5": f"{found['fewest']}-{found['most']}",
+        "agreement of samples": f"{at_estimate['stability']:.2f}",
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""Time and memory beside peers and beside the least that the arithmetic takes, all in one run on one file.
+
+Run with ``python tests/benchmarks/speed.py FILE.h5mu --threads 2 --output FOLDER`` on a machine that does nothing else. Each
+part has a process of its own and is kept in the folder; ``--parts`` chooses some. Ratios of medians are printed, and written to
+``speed.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mudata import MuData
+
+PARTS = ("import", "step", "peer_epoch", "fit", "wnn", "brute_force", "whole")
+_BATCH_SIZE = 256
+_PEER_EPOCHS = 6
+_P = 15
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.child:
+        print(json.dumps(_child(arguments)))
+        return
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for part in arguments.parts:
+        kept = arguments.output / f"{arguments.file.stem}-{part}-{arguments.threads}.json"
+        if not kept.exists() or arguments.again:
+            kept.write_text(_in_process(part))
+        found[part] = json.loads(kept.read_text())
+        print(f"{part}: {found[part]}", flush=True)
+    table = _table(found, arguments.file.stem)
+    (arguments.output / "speed.md").write_text(table)
+    print(table)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path, help="MuData file with raw counts")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=30, help="steps to time")
+    parser.add_argument("--again", action="store_true", help="repeat what is kept")
+    parser.add_argument("--output", type=Path, default=Path("speed"), help="folder of results")
+    parser.add_argument("--child", choices=PARTS, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _in_process(part: str) -> str:
+    command = [sys.executable, __file__, *sys.argv[1:], "--child", part]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{part} failed:\n{done.stderr[-3000:]}")
+    return done.stdout.splitlines()[-1]
+
+
+def _child(arguments: argparse.Namespace) -> dict[str, Any]:
+    warnings.simplefilter("ignore")
+    if arguments.child == "import":
+        return _of_import()
+    import torch
+
+    from scmag_muon._mudata import no_pull_on_update
+
+    torch.set_num_threads(arguments.threads)
+    import mudata
+
+    with no_pull_on_update():
+        mdata = mudata.read_h5mu(arguments.file)
+    work: Callable[[MuData, int], dict[str, Any]] = globals()[f"_of_{arguments.child}"]
+    before = _peak_mb()
+    return {**work(mdata, arguments.repeats), "peak_mb": _peak_mb(), "peak_mb_before": before}
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _seconds(work: Callable[[], object], repeats: int, warm_up: int = 2) -> dict[str, float]:
+    times = []
+    for _ in range(warm_up + repeats):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    times = times[warm_up:]
+    return {"median": float(np.median(times)), "low": float(np.min(times)), "high": float(np.max(times))}
+
+
+def _of_import() -> dict[str, Any]:
+    commands = {"import": "import scmag_muon", "first_use": "import scmag_muon; scmag_muon.tl.scmag"}
+    return {
+        name: _seconds(lambda code=code: subprocess.run([sys.executable, "-c", code], check=True), 5, 1)
+        for name, code in commands.items()
+    }
+
+
+def _fitted_model(mdata: MuData) -> Any:
+    import scmag_muon as smm
+    from scmag_muon._mudata import modality_pair
+    from scmag_muon.tl._lean import only_used_features
+
+    smm.pp.manifold_fit(mdata)
+    names = modality_pair(mdata, None)
+    lean = only_used_features(mdata, names, "manifold", None)
+    smm.model.SCMAG.setup_mudata(lean, modalities=names)
+    return smm.model.SCMAG(lean, n_clusters=8)
+
+
+def _of_step(mdata: MuData, repeats: int) -> dict[str, Any]:
+    """A training step of stage 2, the matrix products of its linear layers alone, and an epoch."""
+    import torch
+
+    model = _fitted_model(mdata)
+    module = model.module.train()
+    tensors = next(iter(model._make_data_loader(adata=model.adata, indices=np.arange(_BATCH_SIZE))))
+    tensors = {key: value for key, value in tensors.items() if torch.is_tensor(value)}
+    optimizer = torch.optim.Adam(module.parameters(), fused=True)
+
+    def step() -> None:
+        _, _, output = module(tensors, loss_kwargs={"kl_weight": 0.01})
+        optimizer.zero_grad()
+        output.loss.backward()
+        optimizer.step()
+
+    parts = {"step": _seconds(step, repeats), "products": _seconds(_products(module), repeats)}
+    with torch.autocast("cpu", torch.bfloat16):
+        parts["step_bf16"] = _seconds(step, repeats)
+    for precision in ("32-true", "bf16-mixed"):
+        model = _fitted_model(mdata) if precision != "32-true" else model
+        started, epochs = time.perf_counter(), 5
+        model.train(max_epochs_pretrain=epochs, max_epochs=0, train_size=1.0, progress_bar=False, precision=precision)
+        parts[f"epoch_{precision}"] = (time.perf_counter() - started) / epochs
+    return parts
+
+
+def _products(module: Any) -> Callable[[], None]:
+    """Forward, and backward by weight and input, of each linear layer; the first layers' inputs need no derivative."""
+    import torch
+
+    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
+    of_data = {id(own[0]) for own in module.encoder.own}
+    shapes = {size for layer in layers for size in (layer.in_features, layer.out_features)}
+    blocks = {size: torch.randn(_BATCH_SIZE, size) for size in shapes}
+
+    def work() -> None:
+        for layer in layers:
+            weight, x, y = layer.weight.detach(), blocks[layer.in_features], blocks[layer.out_features]
+            torch.nn.functional.linear(x, weight)
+            torch.mm(y.T, x)
+            if id(layer) not in of_data:
+                torch.mm(y, weight)
+
+    return work
+
+
+def _of_peer_epoch(mdata: MuData, repeats: int) -> dict[str, Any]:
+    """An epoch of totalVI or MultiVI with our batch size, threads and features, all cells in training."""
+    import lightning.pytorch as lightning
+    from peers import peer_model
+
+    class Epochs(lightning.Callback):
+        def __init__(self) -> None:
+            self.times: list[float] = []
+
+        def on_train_epoch_start(self, *_: object) -> None:
+            self.started = time.perf_counter()
+
+        def on_train_epoch_end(self, *_: object) -> None:
+            self.times.append(time.perf_counter() - self.started)
+
+    epochs = Epochs()
+    model = peer_model(mdata, batch_key=None)
+    model.train(
+        max_epochs=_PEER_EPOCHS,
+        train_size=1.0,
+        batch_size=_BATCH_SIZE,
+        early_stopping=False,
+        enable_progress_bar=False,
+        accelerator="cpu",
+        callbacks=[epochs],
+    )
+    from scvi.model._utils import get_max_epochs_heuristic
+
+    default_epochs = get_max_epochs_heuristic(mdata.n_obs)
+    return {"peer": type(model).__name__, "epoch": float(np.median(epochs.times[1:])), "default_epochs": default_epochs}
+
+
+def _of_fit(mdata: MuData, repeats: int) -> dict[str, Any]:
+    import scmag_muon as smm
+
+    return {"fit": _seconds(lambda: smm.pp.manifold_fit(mdata), 3, 1)}
+
+
+def _of_wnn(mdata: MuData, repeats: int) -> dict[str, Any]:
+    from peers import Options, wnn
+
+    return {"wnn": _seconds(lambda: wnn(mdata, Options(0)), 2, 1)}
+
+
+def _of_brute_force(mdata: MuData, repeats: int) -> dict[str, Any]:
+    """Fitting as its equations stand: cells by cells, all features, each view by itself, once."""
+    import scmag_muon as smm
+    from scmag_muon.manifold.kernels import poly_gamma, squared_distance
+    from scmag_muon.pp._manifold_fit import _prepare
+    from scmag_muon.pp._neighborhoods import VIEWS
+
+    smm.pp.manifold_fit(mdata, n_neighbors=1)  # compiles what is compiled
+    started = time.perf_counter()
+    for name in mdata.mod:
+        modality = _prepare(mdata, name, None, None)
+        for transform, kernel in VIEWS.values():
+            y = modality.views[transform].toarray()
+            distance = squared_distance(y, y, kernel, gamma=poly_gamma(y))
+            lists = np.argsort(distance, axis=1)[:, :_P]
+            table = np.zeros(distance.shape, dtype=np.float32)
+            np.put_along_axis(table, lists, 1, axis=1)
+            around = np.argsort(-(table @ table.T), axis=1, kind="stable")[:, :_P]
+            operator = np.zeros(distance.shape, dtype=np.float32)
+            np.put_along_axis(operator, around, 1 / _P, axis=1)
+            operator @ y
+    return {"brute_force": time.perf_counter() - started}
+
+
+def _of_whole(mdata: MuData, repeats: int) -> dict[str, Any]:
+    import scmag_muon as smm
+
+    results = {}
+    for precision in ("32-true", "bf16-mixed"):
+        copy = mdata.copy()
+        started = time.perf_counter()
+        smm.tl.scmag(copy, precision=precision, progress_bar=False)
+        results[precision] = time.perf_counter() - started
+    return results
+
+
+def _table(found: dict[str, dict[str, Any]], name: str) -> str:
+    rows = [f"| {name} | value |", "|---|---|"]
+
+    def row(what: str, value: str) -> None:
+        rows.append(f"| {what} | {value} |")
+
+    if "import" in found:
+        row("`import scmag_muon`, s", f"{found['import']['import']['median']:.2f}")
+        row("first use of `tl`, s", f"{found['import']['first_use']['median']:.2f}")
+    if "step" in found:
+        step = found["step"]
+        row("step over its matrix products", f"{step['step']['median'] / step['products']['median']:.2f}")
+        row("step in half precision over that in single", f"{step['step_bf16']['median'] / step['step']['median']:.2f}")
+    if {"step", "peer_epoch"} <= set(found):
+        peer = found["peer_epoch"]
+        row(f"epoch over that of {peer['peer']}", f"{found['step']['epoch_32-true'] / peer['epoch']:.2f}")
+        row("the same in half precision", f"{found['step']['epoch_bf16-mixed'] / peer['epoch']:.2f}")
+    if {"whole", "peer_epoch"} <= set(found):
+        peer = found["peer_epoch"]
+        training = peer["epoch"] * peer["default_epochs"]
+        row(
+            f"whole run over {peer['default_epochs']} epochs of {peer['peer']}",
+            f"{found['whole']['32-true'] / training:.3f}",
+        )
+        row("the same in half precision", f"{found['whole']['bf16-mixed'] / training:.3f}")
+        extra = found["whole"]["peak_mb"] - found["whole"]["peak_mb_before"]
+        row("peak memory of the whole run beyond imports and data, MB", f"{extra:.0f}")
+    if {"fit", "wnn"} <= set(found):
+        row("`pp.manifold_fit` over WNN", f"{found['fit']['fit']['median'] / found['wnn']['wnn']['median']:.2f}")
+    if {"fit", "brute_force"} <= set(found):
+        row(
+            "`pp.manifold_fit` over the brute-force reference",
+            f"{found['fit']['fit']['median'] / found['brute_force']['brute_force']:.4f}",
+        )
+    return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    main()
