@@ -1,0 +1,62 @@
+"""Files that repeat what pyproject.toml says agree with it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+GITHUB = ROOT / ".github"
+CONDA_NAMES = {"igraph": "python-igraph", "matplotlib": "matplotlib-base", "torch": "pytorch"}
+
+pytestmark = pytest.mark.skipif(not GITHUB.exists(), reason="needs the checkout")
+
+
+@pytest.fixture
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def read_yaml(path: Path) -> Any:
+    yaml = pytest.importorskip("yaml")
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_versions_agree(project: dict[str, Any]) -> None:
+    assert read_yaml(GITHUB / "CITATION.cff")["version"] == project["version"]
+    assert read_yaml(GITHUB / "conda" / "recipe.yaml")["context"]["version"] == project["version"]
+
+
+def test_conda_recipe_requires_the_same(project: dict[str, Any]) -> None:
+    recipe = read_yaml(GITHUB / "conda" / "recipe.yaml")
+    ours = {}
+    for requirement in project["dependencies"]:
+        # environment markers and the bounds that come with them are for Python 3.11 alone
+        name, bounds = re.fullmatch(r"([\w-]+)([^;]*)(?:;.*)?", requirement).groups()
+        ours[CONDA_NAMES.get(name, name)] = set(bounds.split(",")) - ({"<0.7"} if ";" in requirement else set())
+    theirs = {}
+    for requirement in recipe["requirements"]["run"]:
+        name, bounds = requirement.split(" ", 1)
+        theirs[name] = set(bounds.split(","))
+    assert theirs.pop("python") == {">=${{ python_min }}"}
+    assert project["requires-python"] == f">={recipe['context']['python_min']}"
+    assert theirs == ours
+
+
+def test_ecosystem_entry(project: dict[str, Any]) -> None:
+    entry = read_yaml(GITHUB / "ecosystem" / "meta.yaml")
+    assert entry["install"]["pypi"] == project["name"]
+    assert entry["license"] == project["license"]
+    assert entry["project_home"] == project["urls"]["Homepage"]
+    assert entry["documentation_home"] == project["urls"]["Documentation"]
+
+
+@pytest.mark.parametrize("path", sorted((GITHUB / "workflows").glob("*.yaml")), ids=lambda path: path.stem)
+def test_actions_are_pinned_by_commit(path: Path) -> None:
+    for used in re.findall(r"uses: (\S+)(.*)", path.read_text(encoding="utf-8")):
+        assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", used[0]), used
+        assert re.fullmatch(r" # v[\d.]+", used[1]), used
