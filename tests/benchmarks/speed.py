@@ -191,6 +191,7 @@ def _of_peer_epoch(mdata: MuData, repeats: int) -> dict[str, Any]:
         early_stopping=False,
         enable_progress_bar=False,
         accelerator="cpu",
+        limit_val_batches=0,
         callbacks=[epochs],
     )
     from scvi.model._utils import get_max_epochs_heuristic
