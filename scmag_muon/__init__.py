@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,19 @@ except PackageNotFoundError:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "report":
-        return importlib.import_module("scmag_muon._report").report
     if name in __all__:
+        importlib.import_module("scmag_muon._namespace")
+        if name == "report":
+            return importlib.import_module("scmag_muon._report").report
         return importlib.import_module(f"scmag_muon.{name}")
     raise AttributeError(f"module 'scmag_muon' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if (
+    "mudata" in sys.modules
+):  # else `mdata.scmag` comes with the first use of a module, since importing mudata takes a while
+    importlib.import_module("scmag_muon._namespace")
