@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from scmag_muon.manifold.threads import in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from scmag_muon.manifold.transforms import View
 
 _COLUMNS = 256
+_FUSED_COLUMNS = 64  # few enough that all views of a block stay in the cache
+_SMALLEST_DEVIATION = 1e-6
+_ROUNDING = 1e-5
 
 
 def simplex_projection(v: np.ndarray) -> np.ndarray:
@@ -52,25 +58,17 @@ def fusion_weights(gram: np.ndarray, *, penalty: float = 1.0, max_iter: int = 20
     return weights
 
 
-def _column_blocks(n_vars: int) -> Iterator[slice]:
-    for start in range(0, n_vars, _COLUMNS):
-        yield slice(start, min(start + _COLUMNS, n_vars))
+def _column_blocks(n_vars: int, width: int) -> Iterator[slice]:
+    for start in range(0, n_vars, width):
+        yield slice(start, min(start + width, n_vars))
 
 
 def fitted_view(view: View, operator: sp.csr_array) -> np.ndarray:
     """One view moved by its operator, not standardised, float32, shape ``(n_obs, n_vars)``."""
     result = np.empty(view.shape, dtype=np.float32)
-    for block in _column_blocks(view.shape[1]):
+    for block in _column_blocks(view.shape[1], _COLUMNS):
         result[:, block] = operator @ view.columns(block.start, block.stop)
     return result
-
-
-def _fitted_blocks(
-    views: Sequence[View], operators: Sequence[sp.csr_array], batches: np.ndarray | None
-) -> Iterator[tuple[slice, list[np.ndarray]]]:
-    for block in _column_blocks(views[0].shape[1]):
-        moved = (op @ view.columns(block.start, block.stop) for view, op in zip(views, operators, strict=True))
-        yield block, [standardise(x, batches) for x in moved]
 
 
 def fused(
@@ -86,16 +84,82 @@ def fused(
     is ever held whole. ``batches`` holds the batch number of each cell, where features are standardised within batches.
     """
     n_obs, n_vars = views[0].shape
-    gram = np.zeros((len(views), len(views)))
-    for _, blocks in _fitted_blocks(views, operators, batches):
-        flat = np.stack([block.ravel() for block in blocks])
-        gram += (flat @ flat.T).astype(np.float64)
+    groups = [np.arange(n_obs)] if batches is None else [np.flatnonzero(batches == code) for code in np.unique(batches)]
+    fits = [_Fit(views, [operator[rows] if len(groups) > 1 else operator for operator in operators]) for rows in groups]
+    blocks = list(_column_blocks(n_vars, _FUSED_COLUMNS))
+    gram = np.sum([np.sum(in_threads(fit.correlate, blocks), axis=0) for fit in fits], axis=0)
     weights = fusion_weights(gram / (n_obs * n_vars), penalty=penalty)
     result = np.empty((n_obs, n_vars), dtype=np.float32)
-    for columns, blocks in _fitted_blocks(views, operators, batches):
-        combined = sum(weight * block for weight, block in zip(weights, blocks, strict=True))
-        result[:, columns] = standardise(combined, batches)
+
+    def write(columns: slice) -> None:
+        for rows, fit in zip(groups, fits, strict=True):
+            result[rows if len(groups) > 1 else slice(None), columns] = fit.combine(columns, weights)
+
+    in_threads(write, blocks)
     return result, weights
+
+
+class _Fit:
+    """Fitted views of one group of cells, block of features by block of features.
+
+    Standardising takes off what an offset adds to a feature, so :attr:`View.column_offset` plays no part. Views that share
+    operator and values share their product, and a sum of views needs one product for each operator only.
+    """
+
+    def __init__(self, views: Sequence[View], operators: Sequence[sp.csr_array]) -> None:
+        self.views = views
+        self.operators = operators
+        self.offsets = [
+            offset - offset.mean() if offset.any() else None
+            for offset in (operator @ view.row_offset for view, operator in zip(views, operators, strict=True))
+        ]
+        self.inverse = np.zeros((len(views), views[0].shape[1]), dtype=np.float32)
+
+    def correlate(self, columns: slice) -> np.ndarray:
+        """Inner products of the standardised views, ``(n_views, n_views)``; keeps one over each feature's deviation."""
+        values = self._values(columns)
+        products: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+        moved, smallest = [], []
+        for view, operator, offset in zip(self.views, self.operators, self.offsets, strict=True):
+            key = id(operator), id(view.values)
+            if key not in products:
+                x = operator @ values[id(view.values)]
+                products[key] = x, x.mean(axis=0)
+                x -= products[key][1]
+            x, mean = products[key]
+            if view.scale != 1 or offset is not None:
+                x = np.float32(view.scale) * x
+            if offset is not None:
+                x += offset[:, None]
+            moved.append(x)
+            # sums of equal numbers in another order differ by their rounding
+            smallest.append(np.maximum(_SMALLEST_DEVIATION, _ROUNDING * np.abs(view.scale * mean)))
+        square = np.array([np.einsum("ij,ij->j", x, x) for x in moved])
+        deviation = np.sqrt(square / len(moved[0]))
+        inverse = self.inverse[:, columns]
+        np.divide(1, deviation, out=inverse, where=deviation > smallest)
+        gram = np.diag((square * inverse**2).sum(axis=1, dtype=np.float64))
+        for i, j in itertools.combinations(range(len(moved)), 2):
+            gram[i, j] = gram[j, i] = np.einsum("ij,ij->j", moved[i], moved[j]) @ (inverse[i] * inverse[j])
+        return gram
+
+    def combine(self, columns: slice, weights: np.ndarray) -> np.ndarray:
+        """The weighted sum of the standardised views, standardised."""
+        values = self._values(columns)
+        factors = weights.astype(np.float32)[:, None] * self.inverse[:, columns]
+        sums: dict[int, np.ndarray] = {}
+        result = np.zeros((self.operators[0].shape[0], columns.stop - columns.start), dtype=np.float32)
+        for view, operator, offset, factor in zip(self.views, self.operators, self.offsets, factors, strict=True):
+            part = values[id(view.values)] * (np.float32(view.scale) * factor)
+            sums[id(operator)] = sums[id(operator)] + part if id(operator) in sums else part
+            if offset is not None:
+                result += np.multiply.outer(offset, factor)
+        for operator in {id(operator): operator for operator in self.operators}.values():
+            result += operator @ sums[id(operator)]
+        return standardise(result)
+
+    def _values(self, columns: slice) -> dict[int, np.ndarray]:
+        return {id(values): values[:, columns].toarray() for values in (view.values for view in self.views)}
 
 
 def standardise(x: np.ndarray, batches: np.ndarray | None = None) -> np.ndarray:
@@ -106,6 +170,6 @@ def standardise(x: np.ndarray, batches: np.ndarray | None = None) -> np.ndarray:
             result[batches == code] = standardise(x[batches == code])
         return result
     centered = x - x.mean(axis=0)
-    deviation = centered.std(axis=0)
-    varies = deviation > 1e-6
-    return np.multiply(centered, np.divide(1, deviation, out=np.zeros_like(deviation), where=varies), dtype=np.float32)
+    deviation = np.sqrt(np.einsum("ij,ij->j", centered, centered) / len(x))
+    inverse = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > _SMALLEST_DEVIATION)
+    return np.multiply(centered, inverse, out=centered).astype(np.float32, copy=False)

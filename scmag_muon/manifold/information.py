@@ -14,10 +14,12 @@ def split_counts(counts: sp.csr_array, *, random_state: int | None = 0) -> tuple
     rng = np.random.default_rng(random_state)
     whole = counts.data.astype(np.int64)
     half = rng.binomial(whole, 0.5)
-    return tuple(
-        sp.csr_array((part.astype(np.float32), counts.indices, counts.indptr), shape=counts.shape)
-        for part in (half, whole - half)
-    )
+    halves = []
+    for part in (half, whole - half):
+        matrix = sp.csr_array((part.astype(np.float32), counts.indices, counts.indptr), shape=counts.shape, copy=True)
+        matrix.eliminate_zeros()  # most counts are 1 and go to one half as a whole
+        halves.append(matrix)
+    return halves[0], halves[1]
 
 
 def neighborhood_overlap(first: np.ndarray, second: np.ndarray) -> float:

@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.linalg import svds
 
-from scmag_muon.manifold.kernels import Kernel, poly_gamma, squared_distance, squared_distance_pairs
+from scmag_muon.manifold.kernels import POLY_OFFSET, Kernel, poly_gamma, squared_distance_pairs
+from scmag_muon.manifold.singular import leading_singular_vectors
+from scmag_muon.manifold.threads import in_threads
 
 if TYPE_CHECKING:
     from scmag_muon.manifold.transforms import View
 
-_BLOCK_ENTRIES = 16_000_000
+_BLOCK_ENTRIES = 1_000_000  # few enough to stay in the cache
+_GROUPS = 240
 _EXACT_UP_TO = 50_000
 _CANDIDATES_PER_NEIGHBOR = 4
+_BLOCK_ROWS = 1024
+_BLOCK_PAIRS = 50_000
 
 
 def principal_components(view: View, n_pcs: int, *, random_state: int | None = 0) -> np.ndarray:
@@ -29,10 +33,7 @@ def principal_components(view: View, n_pcs: int, *, random_state: int | None = 0
         left, singular, right = np.linalg.svd(block, full_matrices=False)
         left, singular, right = left[:, :n_pcs], singular[:n_pcs], right[:n_pcs]
     else:
-        start = np.random.default_rng(random_state).standard_normal(min(n_obs, n_vars)).astype(np.float32)
-        left, singular, right = svds(view.centered(), k=n_pcs, v0=start, tol=1e-3)
-        order = np.argsort(-singular)
-        left, singular, right = left[:, order], singular[order], right[order]
+        left, singular, right = leading_singular_vectors(view.centered(), n_pcs, random_state=random_state)
     # what is below rounding of the centred data is no component: cells that are alike must stay so
     singular[singular <= 1e-5 * np.sqrt(n_obs * n_vars)] = 0
     # the sign of a singular vector is arbitrary: fix it, so that results repeat across solvers
@@ -54,27 +55,48 @@ def nearest_neighbors(
     gamma = poly_gamma(x) if kernel == "poly" else 1.0
     if n_obs > _EXACT_UP_TO:
         return _approximate(x, n_neighbors, kernel, gamma, random_state)
-    result = np.empty((n_obs, n_neighbors), dtype=np.int32)
+    transposed = np.ascontiguousarray(x.T)
+    own = np.einsum("ij,ij->i", x, x)
     step = max(1, _BLOCK_ENTRIES // n_obs)
-    for start in range(0, n_obs, step):
-        stop = min(start + step, n_obs)
-        distance = squared_distance(x[start:stop], x, kernel, gamma=gamma)
-        distance[np.arange(stop - start), np.arange(start, stop)] = -1
-        result[start:stop] = _smallest(distance, n_neighbors)
-    return result
+
+    def work(start: int) -> np.ndarray:
+        rank = _rank(x[start : start + step] @ transposed, own, kernel, gamma)
+        rows = np.arange(len(rank))
+        rank[rows, start + rows] = -np.inf
+        return _smallest(rank, n_neighbors).astype(np.int32)
+
+    return np.concatenate(in_threads(work, range(0, n_obs, step)))
 
 
-def _smallest(distance: np.ndarray, k: int) -> np.ndarray:
+def _rank(products: np.ndarray, own: np.ndarray, kernel: Kernel, gamma: float) -> np.ndarray:
+    """What orders the columns of each row as the squared distance does, written into ``products``.
+
+    Of the distance :math:`K_{ii} + K_{jj} - 2K_{ij}` the first term is the same for all of a row.
+    """
+    if kernel == "poly":
+        products *= gamma
+        products += POLY_OFFSET
+        products *= products
+        own = (gamma * own + POLY_OFFSET) ** 2
+    products *= -2
+    products += own
+    return products
+
+
+def _smallest(rank: np.ndarray, k: int) -> np.ndarray:
     """Columns of the ``k`` smallest entries of each row, in order, ties by column."""
-    if k >= distance.shape[1]:
-        return np.argsort(distance, axis=1, kind="stable")
-    chosen = np.sort(np.argpartition(distance, k - 1, axis=1)[:, :k], axis=1)
-    # a partition takes any of the entries that tie for the last place: give it to the first ones where there are more
-    last = np.take_along_axis(distance, chosen, axis=1).max(axis=1)
-    tied = np.flatnonzero((distance <= last[:, None]).sum(axis=1) > k)
-    chosen[tied] = np.sort(np.argsort(distance[tied], axis=1, kind="stable")[:, :k], axis=1)
-    order = np.argsort(np.take_along_axis(distance, chosen, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(chosen, order, axis=1)
+    n_rows, n_columns = rank.shape
+    if k >= n_columns:
+        return np.argsort(rank, axis=1, kind="stable")
+    # columns in groups: the k-th smallest of the groups' minima is no less than the k-th smallest entry
+    n_groups = min(n_columns, max(_GROUPS, 4 * k))
+    width = n_columns // n_groups
+    lowest = rank[:, : n_groups * width].reshape(n_rows, width, n_groups).min(axis=1)
+    bound = np.partition(lowest, k - 1, axis=1)[:, k - 1]
+    entry = np.flatnonzero(rank <= bound[:, None])
+    row, column = np.divmod(entry, n_columns)
+    order = np.lexsort((rank.ravel()[entry], row))
+    return column[order][np.searchsorted(row, np.arange(n_rows))[:, None] + np.arange(k)]
 
 
 def _approximate(x: np.ndarray, n_neighbors: int, kernel: Kernel, gamma: float, random_state: int | None) -> np.ndarray:
@@ -120,28 +142,27 @@ def shared_neighbors(neighbors: np.ndarray, x: np.ndarray, *, kernel: Kernel = "
     table = indicator(neighbors)
     transposed = table.T.tocsr()
     gamma = poly_gamma(x) if kernel == "poly" else 1.0
-    result = np.empty((n_obs, p), dtype=np.int32)
-    step = 2048
-    for start in range(0, n_obs, step):
-        stop = min(start + step, n_obs)
-        result[start:stop] = _most_shared(table[start:stop] @ transposed, start, p, x, kernel, gamma)
-    return result
+
+    def work(start: int) -> np.ndarray:
+        return _most_shared(table[start : start + _BLOCK_ROWS] @ transposed, start, p, x, kernel, gamma)
+
+    return np.concatenate(in_threads(work, range(0, n_obs, _BLOCK_ROWS)))
 
 
 def _most_shared(shared: sp.csr_array, start: int, p: int, x: np.ndarray, kernel: Kernel, gamma: float) -> np.ndarray:
     n_rows = shared.shape[0]
     row = np.repeat(np.arange(n_rows), np.diff(shared.indptr))
-    column = shared.indices
+    column, missing = shared.indices, p - shared.data.astype(np.int64)
     # only pairs that reach the p-th largest count of their row can be chosen: rank those alone by distance
-    order = np.lexsort((-shared.data, row))
-    threshold = shared.data[order][shared.indptr[:-1] + p - 1]
-    keep = np.flatnonzero(shared.data >= threshold[row])
-    row, column, count = row[keep], column[keep], shared.data[keep]
+    with_count = np.bincount(row * (p + 1) + missing, minlength=n_rows * (p + 1)).reshape(n_rows, p + 1)
+    threshold = (np.cumsum(with_count, axis=1) >= p).argmax(axis=1)
+    keep = np.flatnonzero(missing <= threshold[row])
+    row, column, missing = row[keep], column[keep], missing[keep]
     distance = np.empty(len(row), dtype=np.float32)
-    for begin in range(0, len(row), 1_000_000):
-        part = slice(begin, begin + 1_000_000)
+    for begin in range(0, len(row), _BLOCK_PAIRS):
+        part = slice(begin, begin + _BLOCK_PAIRS)
         distance[part] = squared_distance_pairs(x[start + row[part]], x[column[part]], kernel, gamma=gamma)
     distance[column == start + row] = -1
-    order = np.lexsort((column, distance, -count, row))
+    order = np.lexsort((column, distance, row * (p + 1) + missing))
     first = np.searchsorted(row[order], np.arange(n_rows))
-    return column[order][first[:, None] + np.arange(p)]
+    return column[order][first[:, None] + np.arange(p)].astype(np.int32)

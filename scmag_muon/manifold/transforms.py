@@ -13,6 +13,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator
 
+from scmag_muon.manifold.threads import product, row_parts
+
 Transform = Literal["log", "zscore", "clr"]
 
 Z_CLIP = 10.0
@@ -20,11 +22,12 @@ Z_CLIP = 10.0
 
 @dataclass(frozen=True)
 class View:
-    """Transformed data: entry (i, j) is ``values[i, j] + row_offset[i] + column_offset[j]``."""
+    """Transformed data: entry (i, j) is ``scale * values[i, j] + row_offset[i] + column_offset[j]``."""
 
     values: sp.csc_array
     row_offset: np.ndarray
     column_offset: np.ndarray
+    scale: float = 1.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -34,6 +37,7 @@ class View:
     def columns(self, start: int, stop: int) -> np.ndarray:
         """Dense float32 block of the features ``start`` to ``stop``."""
         block = self.values[:, start:stop].toarray()
+        block *= np.float32(self.scale)
         block += self.row_offset[:, None]
         block += self.column_offset[None, start:stop]
         return block
@@ -47,16 +51,17 @@ class View:
         n_obs, n_vars = self.shape
         rows = self.row_offset - self.row_offset.mean()
         means = np.asarray(self.values.mean(axis=0)).ravel()
-        values = self.values.tocsr()
-        transposed = self.values.T.tocsr()
+        scale = np.float32(self.scale)
+        values = row_parts(self.values.tocsr())
+        transposed = row_parts(self.values.T.tocsr())
 
         def matmat(x: np.ndarray) -> np.ndarray:
-            return values @ x + np.multiply.outer(rows, x.sum(axis=0)) - means @ x
+            return scale * (product(values, x) - means @ x) + np.multiply.outer(rows, x.sum(axis=0))
 
         def rmatmat(x: np.ndarray) -> np.ndarray:
             total = x.sum(axis=0)
             shift = rows @ x
-            return transposed @ x + shift - np.multiply.outer(means, total)
+            return scale * (product(transposed, x) - np.multiply.outer(means, total)) + shift
 
         return LinearOperator(
             (n_obs, n_vars), matvec=matmat, rmatvec=rmatmat, matmat=matmat, rmatmat=rmatmat, dtype=np.float32
@@ -103,12 +108,21 @@ def clr(x: sp.csr_array) -> View:
 
     The paper's geometric mean is 0 as soon as one count is 0; the pseudo-count is what makes the ratio defined.
     """
-    values = sp.csc_array(x, dtype=np.float32, copy=True)
-    values.data = np.log1p(values.data)
-    mean = np.asarray(values.sum(axis=1), dtype=np.float64).ravel() / x.shape[1]
-    return View(values, -mean.astype(np.float32), np.zeros(x.shape[1], np.float32))
+    return _log_ratio(log2p1(x))
+
+
+def _log_ratio(log: View) -> View:
+    scale = np.log(2.0)
+    mean = scale * np.asarray(log.values.sum(axis=1), dtype=np.float64).ravel() / log.shape[1]
+    return View(log.values, -mean.astype(np.float32), log.column_offset, scale)
 
 
 def transform(x: sp.csr_array, kind: Transform) -> View:
     """One of the three transforms by name."""
     return {"log": log2p1, "zscore": zscore, "clr": clr}[kind](x)
+
+
+def transforms(x: sp.csr_array) -> dict[Transform, View]:
+    """All three; the log and the log-ratio share their values, so that what is computed from these serves for both."""
+    log = log2p1(x)
+    return {"log": log, "zscore": zscore(x), "clr": _log_ratio(log)}

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scmag_muon.manifold.fitting import fitting_operator
 from scmag_muon.manifold.information import modality_weights, replication
 from scmag_muon.manifold.neighbors import nearest_neighbors, principal_components, shared_neighbors
-from scmag_muon.manifold.transforms import Transform, View, scale_to_median, transform
+from scmag_muon.manifold.transforms import Transform, View, scale_to_median, transforms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,9 +49,7 @@ def make_modality(name: str, kind: ModalityKind, counts: sp.csr_array, mask: np.
     """Transform the chosen counts; RNA and ATAC are first scaled to the median library size."""
     chosen = sp.csr_array(counts[:, mask])
     scaled = chosen if kind == "protein" else scale_to_median(chosen)
-    kinds: tuple[Transform, ...] = ("log", "zscore", "clr")
-    views = {kind_of: transform(scaled, kind_of) for kind_of in kinds}
-    return Modality(name, kind, mask, chosen, views)
+    return Modality(name, kind, mask, chosen, transforms(scaled))
 
 
 def joint_embedding(

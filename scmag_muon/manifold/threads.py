@@ -1,0 +1,70 @@
+"""Work that is spread over threads: NumPy and SciPy let go of the interpreter while they compute.
+
+NumPy's own threads wait for each other within every matrix product, which costs very much on busy cores. Here each thread
+has blocks of its own, and products run in the thread that calls them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import scipy.sparse as sp
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+
+def n_threads() -> int:
+    """Cores that this process may use, or fewer where ``OMP_NUM_THREADS`` says so, as for NumPy."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(allowed, int(asked))) if asked.isdecimal() else allowed
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@contextlib.contextmanager
+def products_in_one_thread() -> Iterator[None]:
+    """Keep NumPy's matrix products and decompositions in the thread that calls them."""
+    with _controller().limit(limits=1, user_api="blas"):
+        yield
+
+
+def in_threads(work: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
+    """Results of ``work`` for all parts, in their order. A pool of its own each time, so that a fork finds none half dead."""
+    threads = n_threads()
+    if threads == 1:
+        return [work(part) for part in parts]
+    with products_in_one_thread(), ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, parts))
+
+
+def row_parts(matrix: sp.csr_array) -> list[sp.csr_array]:
+    """The matrix in as many blocks of rows as there are threads, each with as many entries; nothing is copied."""
+    threads = n_threads()
+    cuts = np.searchsorted(matrix.indptr, np.linspace(0, matrix.nnz, threads + 1)[1:-1])
+    bounds = [0, *cuts.tolist(), matrix.shape[0]]
+    parts = []
+    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        entries = slice(matrix.indptr[start], matrix.indptr[stop])
+        indptr = matrix.indptr[start : stop + 1] - matrix.indptr[start]
+        shape = (stop - start, matrix.shape[1])
+        parts.append(sp.csr_array((matrix.data[entries], matrix.indices[entries], indptr), shape=shape))
+    return parts
+
+
+def product(parts: Sequence[sp.csr_array], x: np.ndarray) -> np.ndarray:
+    """Product of the matrix that :func:`row_parts` has cut with a dense matrix."""
+    return np.concatenate(in_threads(lambda part: part @ x, parts))

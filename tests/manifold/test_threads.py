@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from threadpoolctl import threadpool_info
+
+from scmag_muon.manifold import threads
+
+
+def test_threads_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    for asked, expected in {"": 3, "1": 1, "2": 2, "8": 3, "0": 1, "4,2": 3}.items():
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        assert threads.n_threads() == expected
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_results_are_in_order_and_products_in_one_thread(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "n_threads", lambda: n)
+    names, blas = set(), set()
+
+    def work(i: int) -> int:
+        names.add(threading.current_thread().name)
+        blas.update(info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas")
+        return i * i
+
+    assert threads.in_threads(work, range(20)) == [i * i for i in range(20)]
+    assert (threading.main_thread().name in names) == (n == 1)
+    assert n == 1 or blas <= {1}
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+@pytest.mark.parametrize("empty", [[], [0, 1, 2], range(40)])
+def test_product_in_parts(n: int, empty: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "n_threads", lambda: n)
+    matrix = sp.random_array((40, 9), density=0.3, rng=np.random.default_rng(0), format="lil")
+    matrix[list(empty)] = 0
+    matrix = sp.csr_array(matrix)
+    x = np.random.default_rng(1).normal(size=(9, 5))
+    parts = threads.row_parts(matrix)
+    assert len(parts) == n
+    np.testing.assert_allclose(threads.product(parts, x), matrix @ x)
