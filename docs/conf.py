@@ -6,8 +6,12 @@ import os
 import shutil
 import socket
 import sys
+import warnings
 from importlib.metadata import version as version_of
 from pathlib import Path
+
+# sphinx-autodoc-typehints 3 with Sphinx 9
+warnings.filterwarnings("ignore", message=".*set_application' is deprecated")
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_extensions"))
