@@ -37,8 +37,8 @@ def main() -> None:
     types = dict(zip(mdata.obs["cell_type"].cat.categories, COLOURS, strict=True))
     commonest = pd.crosstab(mdata.obs["scmag"], mdata.obs["cell_type"]).idxmax(axis=1)
     colours = {"cell_type": types, "scmag": commonest.map(types).to_dict()}
-    figure, axes = plt.subplots(1, 4, figsize=(12, 3.1), layout="constrained")
-    for ax, (space, column, title) in zip(axes, panels, strict=True):
+    figure, axes = plt.subplots(2, 2, figsize=(7.5, 5), layout="constrained")
+    for ax, (space, column, title) in zip(axes.flat, panels, strict=True):
         sc.pp.neighbors(mdata, use_rep=space)
         sc.tl.umap(mdata, random_state=0)
         ax.scatter(*mdata.obsm["X_umap"].T, c=mdata.obs[column].map(colours[column]).astype(str), s=4, linewidths=0)

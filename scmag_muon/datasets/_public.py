@@ -210,9 +210,9 @@ def spleen_lymph(*, panel: Literal["111", "206"] = "111", folder: str | os.PathL
 def _fetch(name: str, folder: str | os.PathLike[str] | None) -> Path:
     """Path of the file, from the first of: the folder given, ``SCMAG_MUON_DATA``, the cache, its address."""
     file = _FILES[name]
-    for given in (folder, os.environ.get("SCMAG_MUON_DATA")):
-        if given and (Path(given) / file.name).exists():
-            return Path(given) / file.name
+    local = os.environ.get("SCMAG_MUON_DATA") if folder is None else folder
+    if local and (Path(local) / file.name).exists():
+        return Path(local) / file.name
     if folder is not None:
         raise FileNotFoundError(
             f"There is no file {file.name} in the folder {os.fspath(folder)!r}. It is at {file.url}."

@@ -102,6 +102,14 @@ def test_a_folder_without_the_file_is_named(loader: Callable[..., MuData], tmp_p
         loader(folder=tmp_path)
 
 
+def test_a_folder_given_is_the_only_place_looked_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_10x(tmp_path / CITESEQ)
+    monkeypatch.setenv("SCMAG_MUON_DATA", str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        smm.datasets.pbmc10k_citeseq(folder=tmp_path / "empty")
+
+
 def test_fetched_once_and_its_hash_told(served: Path, caplog: pytest.LogCaptureFixture) -> None:
     sha256 = hashlib.sha256((served / CITESEQ).read_bytes()).hexdigest()
     with caplog.at_level(logging.WARNING, "scmag_muon"):
