@@ -50,6 +50,8 @@ MISSING = "#D3D3D3"
 CONTINUOUS = "viridis"
 DIVERGING = "PuOr_r"
 _MAX_LEGEND = 24
+_TOLD_BY_COLOR = 8
+_NAME_SIZE = 0.06  # of the map's width
 _ROWS_OF_LEGEND = 13
 
 
@@ -119,9 +121,19 @@ def point_size(n_obs: int) -> float:
 
 
 def categories_on_map(
-    ax: Axes, xy: np.ndarray, labels: pd.Series, title: str, *, on_data: bool = True, legend: bool = True
+    ax: Axes,
+    xy: np.ndarray,
+    labels: pd.Series,
+    title: str,
+    *,
+    on_data: bool = True,
+    legend: bool = True,
+    numbered: bool = False,
 ) -> None:
-    """Cells coloured by category: names at the middles of short-named groups, a legend beside the map for others."""
+    """Cells coloured by category: names at the middles of short-named groups, a legend beside the map for others.
+
+    ``numbered`` writes numbers at the middles and in the legend where there are more categories than colours tell apart.
+    """
     text = labels.astype(object).where(labels.notna(), None)
     names = [str(name) for name in labels.cat.categories] if hasattr(labels, "cat") else sorted(set(text.dropna()))
     palette = colors_of(names)
@@ -132,13 +144,31 @@ def categories_on_map(
         xy[order, 0], xy[order, 1], c=[shown[i] for i in order], s=point_size(len(xy)), linewidths=0, rasterized=True
     )
     bare(ax, title)
-    if on_data:
-        for name in names:
-            inside = (text.astype(str) == name).to_numpy()
-            if inside.any():
-                name_at(ax, np.median(xy[inside], axis=0), name)
-    elif legend:
-        legend_beside(ax, palette)
+    numbered = numbered and len(names) > _TOLD_BY_COLOR
+    short = {name: str(i + 1) if numbered else name for i, name in enumerate(names)}
+    if on_data or numbered:
+        present = [name for name in names if (text.astype(str) == name).any()]
+        middles = np.array([np.median(xy[(text.astype(str) == name).to_numpy()], axis=0) for name in present])
+        for name, place in zip(present, apart(middles, np.ptp(xy, axis=0)), strict=True):
+            name_at(ax, place, short[name])
+    if not on_data and legend:
+        entries = {f"{short[name]}  {shorten(name)}" if numbered else shorten(name): palette[name] for name in names}
+        legend_beside(ax, entries | ({"none": MISSING} if text.isna().any() else {}))
+
+
+def apart(places: np.ndarray, span: np.ndarray) -> np.ndarray:
+    """Places of names, those that would lie on each other moved apart; ``span`` is the width and height of the map."""
+    span = np.where(span > 0, span, 1)
+    # names of the same place need a direction in which to part
+    moved = places.reshape(-1, 2) / span + 1e-6 * np.arange(len(places))[:, None]
+    for _ in range(100):
+        gap = moved[:, None] - moved[None]
+        distance = np.linalg.norm(gap, axis=-1) + np.eye(len(moved))
+        lacking = np.maximum(_NAME_SIZE - distance, 0) / 2
+        if not lacking.any():
+            break
+        moved = moved + (gap * (lacking / np.maximum(distance, 1e-9))[..., None]).sum(axis=1)
+    return moved * span
 
 
 def name_at(ax: Axes, place: np.ndarray, name: str) -> None:
@@ -152,7 +182,7 @@ def legend_beside(ax: Axes, palette: dict[str, Any]) -> None:
     """A legend to the right of the axes, in columns; the first of very many categories only."""
     entries = list(palette.items())
     handles = [
-        Line2D([], [], marker="o", linestyle="", markersize=5, color=color, label=shorten(name))
+        Line2D([], [], marker="o", linestyle="", markersize=5, color=color, label=name)
         for name, color in entries[:_MAX_LEGEND]
     ]
     if len(entries) > _MAX_LEGEND:
@@ -199,5 +229,11 @@ def values_on_map(
         bar.set_label(unit, fontsize=8)
 
 
+def highest(values: np.ndarray) -> float:
+    """Upper end of the colours: the 99th percentile, or the maximum where fewer cells have any."""
+    return float(np.quantile(values, 0.99)) or float(values.max()) or 1.0
+
+
 def shorten(name: str, length: int = 28) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
+    """A long name without its middle, since names of subtypes differ at their ends."""
+    return name if len(name) <= length else f"{name[: length // 2]}…{name[length // 2 + 1 - length :]}"

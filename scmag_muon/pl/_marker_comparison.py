@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from scmag_muon import _values
 from scmag_muon._keys import Keys
 from scmag_muon.pl import _draw
@@ -13,6 +11,7 @@ from scmag_muon.pl import _draw
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from mudata import MuData
 
 
@@ -34,7 +33,8 @@ def marker_comparison(
 
     Returns
     -------
-    The axes, a row per feature: raw, reconstruction. Both in log(1 + x), each up to its own 99th percentile, because
+    The axes, a row per feature: raw, reconstruction. Both in log(1 + x), each up to its own 99th percentile
+    (its maximum where fewer cells have any), because
     proteins' raw counts are normalised by the cell's geometric mean and reconstructions are counts at the median library.
 
     Raises
@@ -70,7 +70,7 @@ def marker_comparison(
     axes = axes.reshape(len(found), 2)
     for row, feature in zip(axes, found, strict=True):
         for ax, values, state in zip(row, (raw[feature], denoised[feature]), ("raw", "reconstructed"), strict=True):
-            low, high = (0.0 if state == "raw" else float(values.min())), float(np.quantile(values, 0.99))
+            low, high = (0.0 if state == "raw" else float(values.min())), _draw.highest(values)
             title = f"{feature.name} ({feature.modality}), {state}"
             _draw.values_on_map(ax, xy, values, title, limits=(low, max(high, low + 1e-6)), unit="log(1 + x)")
     return axes

@@ -46,20 +46,20 @@ def n_clusters(mdata: MuData, *, key: str = "n_clusters", ax: Axes | None = None
     record = _draw.record(mdata, key, f"scmag_muon.tl.n_clusters(mdata, key_added={key!r})")
     table = record["table"]
     if ax is None:
-        _, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+        _, ax = plt.subplots(figsize=(7.4, 4), layout="constrained")
     ax.fill_between(
         table["resolution"],
         table["fewest"],
         table["most"],
-        color="#0072B2",
+        color=_draw.BLUE,
         alpha=0.2,
         linewidth=0,
         label="samples of 80 %",
     )
-    ax.plot(table["resolution"], table["n_clusters"], color="#0072B2", marker="o", label="all cells")
+    ax.plot(table["resolution"], table["n_clusters"], color=_draw.BLUE, marker="o", label="all cells")
     for x, y, stability in zip(table["resolution"], table["n_clusters"], table["stability"], strict=True):
         ax.annotate(f"{stability:.2f}", (x, y), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8)
-    ax.margins(y=0.15)
+    ax.margins(x=0.06, y=0.15)
     ax.set_xlabel("Leiden resolution (above the points: ARI of samples with all cells)")
     ax.set_ylabel("number of clusters")
     ax.set_title(
@@ -67,5 +67,5 @@ def n_clusters(mdata: MuData, *, key: str = "n_clusters", ax: Axes | None = None
     )
     ax.spines[["top", "right"]].set_visible(False)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(frameon=False, loc="upper left")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=8, borderaxespad=0)
     return ax

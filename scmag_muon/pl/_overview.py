@@ -43,7 +43,8 @@ def overview(
 
     Returns
     -------
-    The axes, row by row. Markers are coloured by log(1 + normalised count), scaled to each marker's 99th percentile.
+    The axes, row by row. Markers are coloured by log(1 + normalised count), scaled to each marker's 99th percentile, or
+    its maximum where fewer cells have it. More than eight known labels are numbered on the map as well.
 
     Raises
     ------
@@ -78,13 +79,12 @@ def overview(
     figure, top, bottom = _draw.two_grids(2 + len(shown), len(best))
     _draw.categories_on_map(top[0], xy, clusters, "clusters")
     for ax, (title, column) in zip(top[1:-1], shown.items(), strict=True):
-        _draw.categories_on_map(ax, xy, column, title, on_data=False)
+        _draw.categories_on_map(ax, xy, column, title, on_data=False, numbered=title.startswith("known"))
     _draw.values_on_map(top[-1], xy, confidence, "confidence", limits=(0, 1))
     figure.suptitle("best marker of each cluster: log(1 + normalised count)", x=0.005, ha="left", fontsize=11)
     for ax, ((cluster, modality), feature) in zip(bottom, best.items(), strict=True):
-        highest = max(float(np.quantile(values[feature], 0.99)), 1e-6)
-        title = f"{cluster}: {_draw.shorten(feature.name, 20)} ({modality})"
-        _draw.values_on_map(ax, xy, values[feature], title, limits=(0, highest))
+        title = f"{cluster}: {_draw.shorten(feature.name, 26)} ({modality})"
+        _draw.values_on_map(ax, xy, values[feature], title, limits=(0, _draw.highest(values[feature])))
     return np.concatenate([top, bottom])
 
 

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from scmag_muon._keys import Keys
+from scmag_muon.pl import _draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,9 +44,7 @@ def training(mdata: MuData, *, key: str = Keys.SCMAG) -> np.ndarray:
     >>> smm.tl.scmag(mdata, n_clusters=3, max_epochs_pretrain=4, max_epochs=2, progress_bar=False)
     >>> axes = smm.pl.training(mdata)
     """
-    if key not in mdata.uns or "history" not in mdata.uns[key]:
-        raise KeyError(f"No training history in mdata.uns[{key!r}]. Run scmag_muon.tl.scmag(mdata, key_added={key!r}).")
-    history = mdata.uns[key]["history"]
+    history = _draw.record(mdata, key, f"scmag_muon.tl.scmag(mdata, key_added={key!r})", "history")["history"]
     terms = [name for name in history if name not in ("stage", "loss", "validation_loss")]
     stage = history["stage"].to_numpy()
     starts = [(int(number), int(np.flatnonzero(stage == number)[0])) for number in np.unique(stage)]
@@ -53,11 +52,11 @@ def training(mdata: MuData, *, key: str = Keys.SCMAG) -> np.ndarray:
         len(terms), 1, figsize=(7, 1.6 * len(terms) + 0.6), sharex=True, layout="constrained", squeeze=False
     )
     for ax, name in zip(axes[:, 0], terms, strict=True):
-        ax.plot(np.arange(1, len(history) + 1), history[name], color="#0072B2")
+        ax.plot(np.arange(1, len(history) + 1), history[name], color=_draw.BLUE)
         ax.set_title(_title(name), loc="left", fontsize=10)
         ax.spines[["top", "right"]].set_visible(False)
         for _, start in starts[1:]:
-            ax.axvline(start + 0.5, color="#555555", linestyle="--", linewidth=0.8)
+            ax.axvline(start + 0.5, color=_draw.GREY, linestyle="--", linewidth=0.8)
     _name_stages(axes[0, 0], starts, len(history))
     axes[-1, 0].set_xlabel("epoch")
     return axes[:, 0]
@@ -70,5 +69,6 @@ def _title(name: str) -> str:
 def _name_stages(ax: Axes, starts: list[tuple[int, int]], n_epochs: int) -> None:
     ends = [start for _, start in starts[1:]] + [n_epochs]
     for (number, start), end in zip(starts, ends, strict=True):
-        name = _STAGES[number] if end - start > 0.15 * n_epochs else str(number)
+        # a letter of this size is about 1.3 % of the axes wide
+        name = _STAGES[number] if end - start > 0.013 * len(_STAGES[number]) * n_epochs else str(number)
         ax.text((start + end + 1) / 2, 1.28, name, transform=ax.get_xaxis_transform(), ha="center", fontsize=9)

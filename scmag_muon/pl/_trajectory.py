@@ -33,7 +33,8 @@ def trajectory(
 
     Returns
     -------
-    The axes: clusters joined by lines as wide as their connectivity; pseudotime, with a star at the root.
+    The axes: clusters joined by lines as wide as their connectivity; pseudotime, with a star at the root
+    and cells grey that no path leads to.
 
     Raises
     ------
@@ -67,5 +68,7 @@ def trajectory(
     _draw.values_on_map(axes[1], xy, pseudotime, "diffusion pseudotime", limits=(0, 1), unit="0 at the root")
     root = xy[np.flatnonzero(mdata.obs_names == found["root_cell"])[0]]
     axes[1].scatter(*root, marker="*", s=180, c=_draw.ORANGE, edgecolors="white", linewidths=1, zorder=6, label="root")
-    axes[1].legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), frameon=False, fontsize=8)
+    if np.isnan(pseudotime).any():
+        axes[1].scatter([], [], s=20, c=_draw.MISSING, label="not connected with the root")
+    axes[1].legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, frameon=False, fontsize=8)
     return axes

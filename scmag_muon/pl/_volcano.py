@@ -86,7 +86,11 @@ def volcano(
         ranked = table[table["modality"].astype(str) == modality]
         rows = ranked[ranked[["share", "share_others"]].max(axis=1) >= min_share]
         _volcano(ax, rows, max_p_adjusted, min_fold_change, n_names)
-        ax.set_title(f"{modality}: {len(rows):,} of {len(ranked):,} features", loc="left", fontsize=10)
+        ax.set_title(
+            f"{modality}: {len(rows):,} of {len(ranked):,} features, in {min_share:.0%} of cells or more",
+            loc="left",
+            fontsize=10,
+        )
     axes[0, 0].set_ylabel("-log10 adjusted p (▲ beyond the axes)")
     figure.supxlabel(f"log2 fold change: higher in {reference}  ←  →  higher in {group}", fontsize=10)
     return axes[0]
@@ -125,14 +129,19 @@ def _name_points(ax: Axes, x: np.ndarray, y: np.ndarray, names: np.ndarray, side
     """Names in a column at the edge, each tied to its point, at heights that keep them apart."""
     order = np.argsort(-y, kind="stable")
     step = top / 18
-    height = np.inf
+    heights, ceiling = y.astype(float), np.inf
     for i in order:
-        height = min(float(y[i]), height - step)
-        height = max(height, step * 0.3)
+        heights[i] = min(heights[i], ceiling)
+        ceiling = heights[i] - step
+    floor = 0.3 * step
+    for i in order[::-1]:  # those pushed below the axis come up again, and push the others
+        heights[i] = max(heights[i], floor)
+        floor = heights[i] + step
+    for i in order:
         ax.annotate(
             _draw.shorten(names[i], 20),
             (x[i], y[i]),
-            xytext=(0.97 * side * edge, height),
+            xytext=(0.97 * side * edge, heights[i]),
             ha="right" if side > 0 else "left",
             va="center",
             fontsize=8,

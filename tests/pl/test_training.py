@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +9,8 @@ import pytest
 import scmag_muon as smm
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mudata import MuData
 
 
@@ -30,7 +31,9 @@ def trained(citeseq: MuData) -> MuData:
     return citeseq
 
 
-def test_a_panel_for_each_term_with_the_switches_marked(trained: MuData) -> None:
+def test_a_panel_for_each_term_with_the_switches_marked(
+    trained: MuData, looks_right: Callable[[Any, str], None]
+) -> None:
     axes = smm.pl.training(trained)
     titles = [ax.get_title(loc="left") for ax in axes]
     assert titles == ["reconstruction loss, rna", "KL divergence", "share of cells that changed cluster"]
@@ -40,9 +43,15 @@ def test_a_panel_for_each_term_with_the_switches_marked(trained: MuData) -> None
         np.testing.assert_array_equal(curve.get_ydata(), trained.uns["scmag"]["history"][column])
         assert [line.get_xdata()[0] for line in switches] == [6.5, 10.5]
     assert [text.get_text() for text in axes[0].texts] == ["reconstruction", "+ KL", "+ clustering"]
-    plt.close("all")
+    looks_right(axes, "training")
+
+
+def test_short_stages_are_named_by_their_number(trained: MuData) -> None:
+    trained.uns["scmag"]["history"]["stage"] = np.repeat([1.0, 2.0, 3.0], [13, 1, 1])
+    axes = smm.pl.training(trained)
+    assert [text.get_text() for text in axes[0].texts] == ["reconstruction", "+ KL", "3"]
 
 
 def test_no_history(citeseq: MuData) -> None:
-    with pytest.raises(KeyError, match=r"No training history in mdata.uns\['scmag'\].*tl.scmag"):
+    with pytest.raises(KeyError, match=r"No history in mdata.uns\['scmag'\].*tl.scmag"):
         smm.pl.training(citeseq)

@@ -29,12 +29,14 @@ def test_edges_and_pseudotime(finished: MuData, looks_right: Callable[[Any, str]
     ends = {name: tuple(np.round(middle, 6)) for name, middle in middles.items()}
     assert edges.keys() == {(ends["0"], ends["1"]), (ends["2"], ends["3"])}
     assert edges[ends["0"], ends["1"]] > edges[ends["2"], ends["3"]]
-    missing, points, root = axes[1].collections
+    missing, points, root, _ = axes[1].collections
     np.testing.assert_allclose(missing.get_offsets(), xy[[5]])
     known = finished.obs["scmag_pseudotime"].dropna()
     np.testing.assert_allclose(np.sort(points.get_array()), np.sort(known))
     place = np.flatnonzero(finished.obs_names == finished.uns["scmag_trajectory"]["root_cell"])
     np.testing.assert_allclose(root.get_offsets(), xy[place])
+    legend = [text.get_text() for text in axes[1].get_legend().get_texts()]
+    assert legend == ["root", "not connected with the root"]
     looks_right(axes, "trajectory")
 
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def test_planted_differences_are_named(finished: MuData, looks_right: Callable[[Any, str], None]) -> None:
     smm.tl.markers(finished, groups=["0"], reference="1")
     axes = smm.pl.volcano(finished, group="0", reference="1", n_names=4)
-    assert [ax.get_title(loc="left") for ax in axes] == ["rna: 60 of 60 features", "prot: 9 of 10 features"]
+    assert [ax.get_title(loc="left") for ax in axes] == [
+        "rna: 60 of 60 features, in 5% of cells or more",
+        "prot: 9 of 10 features, in 5% of cells or more",
+    ]
     for ax in axes:
         for text in ax.texts:
             number = int(text.get_text()[1:])
@@ -64,6 +67,19 @@ def test_p_of_zero_and_endless_folds_stay_on_the_axes(finished: MuData) -> None:
     assert np.isfinite(drawn).all()
     assert [8, 300] in drawn.tolist()
     assert ax.get_ylim()[1] > 300
+
+
+def test_names_stay_apart_where_points_lie_low(finished: MuData) -> None:
+    smm.tl.markers(finished)
+    table = finished.uns["scmag_markers"]["table"]
+    table.loc[table["feature"] != "g0", "p_adjusted"] = 0.01
+    table.loc[table["feature"] == "g0", "p_adjusted"] = 1e-200
+    ax = smm.pl.volcano(finished, group="0", n_names=8, min_fold_change=0)[0]
+    for side in (-1, 1):
+        heights = np.sort([text.xyann[1] for text in ax.texts if np.sign(text.xyann[0]) == side])
+        assert len(heights) == 8
+        assert heights[0] > 0
+        assert np.diff(heights).min() > ax.get_ylim()[1] / 20
 
 
 def test_errors(finished: MuData) -> None:
