@@ -108,7 +108,8 @@ def held_out_markers(
         return_model=True,
         **arguments,
     )
-    used = {name: list(test.mod[name].var_names[test.mod[name].var[Keys.MANIFOLD]]) for name in names}
+    # those of the network: a rare feature may have no count among the cells set aside
+    used = {name: list(train.mod[name].var_names[train.mod[name].var[Keys.MANIFOLD]]) for name in names}
     ranked = markers(train, groupby="label", modalities=names)
     known = set(test.obs["label"].dropna().astype(str))
     chosen = {label: found for label, found in best_markers(ranked, n_markers, used).items() if label in known}
@@ -135,10 +136,10 @@ def _compare(
             test, [_values.Feature(name, feature) for feature in features], key=Keys.SCMAG
         )
         with quiet():
-            reconstruction = model.get_normalized_expression(test, modality=name, return_numpy=True)
+            reconstruction = model.get_normalized_expression(test, modality=name)
         frames = {
             "raw": pd.DataFrame({feature.name: values for feature, values in raw.items()}),
-            "reconstructed": pd.DataFrame(reconstruction, columns=used[name])[features],
+            "reconstructed": reconstruction[features],
         }
         scores = {state: marker_auroc(frame, test.obs["label"], markers=wanted) for state, frame in frames.items()}
         table = scores["raw"].rename(columns={"auroc": "raw"})

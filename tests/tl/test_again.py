@@ -86,6 +86,17 @@ def test_held_out_cells(run: MuData, tmp_path: Path) -> None:
     assert mudata.read_h5mu(tmp_path / "out.h5mu").uns["scmag_held_out"]["params"]["n_test"] == 40
 
 
+def test_features_without_a_count_among_the_held_out(run: MuData) -> None:
+    held_out = np.random.default_rng(0).permutation(200)[:40]
+    counts = run["rna"].X.tolil()
+    counts[held_out, 3] = 0
+    run["rna"].X = counts.tocsr()
+    table = smm.tl.held_out_markers(run, labels="cell_type", n_markers=60, accelerator="cpu", progress_bar=False)
+    rows = table[(table["modality"] == "rna") & (table["feature"] == run["rna"].var_names[3])]
+    assert len(rows) == 3
+    assert (rows["raw"] == 0.5).all()
+
+
 def test_labels_by_chance_gain_nothing(run: MuData) -> None:
     run.obs["chance"] = np.random.default_rng(0).permutation(run.obs["cell_type"].astype(str))
     table = smm.tl.held_out_markers(run, labels="chance", n_markers=3, accelerator="cpu", progress_bar=False)
