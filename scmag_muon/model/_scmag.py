@@ -17,6 +17,7 @@ from scmag_muon import _mudata
 from scmag_muon._keys import Keys
 from scmag_muon.model._components import PANEL, WIDE
 from scmag_muon.model._context import quiet, seeded, split_cells
+from scmag_muon.model._data import ReadyDataSplitter
 from scmag_muon.model._module import COUNTS, INPUTS, SCMAGModule
 from scmag_muon.model._settings import SETTINGS, Settings
 from scmag_muon.model._training import SCMAGTrainingPlan, StageProgress
@@ -81,6 +82,7 @@ class SCMAG(UnsupervisedTrainingMixin, BaseModelClass):
 
     _module_cls = SCMAGModule
     _training_plan_cls = SCMAGTrainingPlan
+    _data_splitter_cls = ReadyDataSplitter
 
     def __init__(
         self,

@@ -209,15 +209,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         return _stalled(self._validation_losses, self.patience)
 
     def _ungated_batches(self) -> Iterator[Tensor]:
-        data = self.trainer.datamodule
-        loader = data.data_loader_cls(
-            data.adata_manager,
-            indices=np.arange(data.adata_manager.adata.n_obs),
-            batch_size=1024,
-            shuffle=False,
-            data_and_attributes=list(INPUTS),
-        )
-        for tensors in loader:
+        for tensors in self.trainer.datamodule.all_cells(INPUTS):
             yield self.module.ungated_space(*(tensors[key].to(self.device) for key in INPUTS))
 
     @torch.no_grad()

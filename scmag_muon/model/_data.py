@@ -1,0 +1,108 @@
+"""Minibatches from tensors that stand ready, where the data fit; else from scvi-tools' loader."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scvi.dataloaders import DataSplitter
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_MOST_BYTES = 2**30
+_SHARE_OF_DEVICE = 0.5
+
+
+class Minibatches:
+    """Minibatches of some cells, in a new random order each time or in theirs."""
+
+    def __init__(self, tensors: dict[str, Tensor], indices: np.ndarray, batch_size: int, *, shuffle: bool) -> None:
+        self.tensors = tensors
+        self.indices = torch.as_tensor(indices, dtype=torch.long)
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        rows = self.indices[torch.randperm(len(self.indices))] if self.shuffle else self.indices
+        for part in rows.split(self.batch_size):
+            yield {key: value.index_select(0, part.to(value.device)) for key, value in self.tensors.items()}
+
+
+class ReadyDataSplitter(DataSplitter):
+    """scvi-tools' splitter, which makes the data dense once for all epochs where they take no more than a gigabyte.
+
+    On a GPU they are kept on the device where they take no more than half of its free memory. Several devices, and data that
+    do not fit, are served by scvi-tools' loader, minibatch by minibatch.
+    """
+
+    ready: dict[str, Tensor] | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Split the cells, and get the tensors ready."""
+        super().setup(stage)
+        self.ready = self._tensors() if self._fits() else None
+
+    def teardown(self, stage: str | None = None) -> None:
+        """Let go of the tensors."""
+        super().teardown(stage)
+        self.ready = None
+
+    def train_dataloader(self) -> Any:
+        """Minibatches of the training cells, in random order."""
+        if self.ready is None:
+            return super().train_dataloader()
+        return Minibatches(self.ready, self.train_idx, self.data_loader_kwargs["batch_size"], shuffle=True)
+
+    def val_dataloader(self) -> Any:
+        """Minibatches of the held-out cells."""
+        if self.ready is None or len(self.val_idx) == 0:
+            return super().val_dataloader()
+        return Minibatches(self.ready, self.val_idx, self.data_loader_kwargs["batch_size"], shuffle=False)
+
+    def all_cells(self, keys: Sequence[str], batch_size: int = 1024) -> Any:
+        """Minibatches of all cells in their order, of the entries ``keys`` of the registry."""
+        indices = np.arange(self.adata_manager.adata.n_obs)
+        if self.ready is not None:
+            return Minibatches({key: self.ready[key] for key in keys}, indices, batch_size, shuffle=False)
+        return self.data_loader_cls(
+            self.adata_manager, indices=indices, batch_size=batch_size, shuffle=False, data_and_attributes=list(keys)
+        )
+
+    def _fits(self) -> bool:
+        shapes = [self.adata_manager.get_from_registry(key).shape for key in self.adata_manager.data_registry]
+        self._bytes = sum(4 * int(np.prod(shape)) for shape in shapes)
+        one_device = self.trainer is None or self.trainer.world_size == 1
+        plain = not self.drop_last and not any(
+            value for key, value in self.data_loader_kwargs.items() if key != "batch_size"
+        )
+        return one_device and plain and not self.load_sparse_tensor and self._bytes <= _MOST_BYTES
+
+    def _tensors(self) -> dict[str, Tensor]:
+        n_obs = self.adata_manager.adata.n_obs
+        tensors = {}
+        for key in self.adata_manager.data_registry:
+            values = self.adata_manager.get_from_registry(key)
+            if not _is_ready(values):
+                dataset = self.adata_manager.create_torch_dataset(data_and_attributes=[key])
+                values = dataset[np.arange(n_obs)][key]
+            tensors[key] = torch.as_tensor(values)
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        if device.type == "cuda" and self._bytes <= _SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
+            tensors = {key: value.to(device) for key, value in tensors.items()}
+        return tensors
+
+
+def _is_ready(values: Any) -> bool:
+    """Whether torch can use the memory as it is."""
+    return (
+        type(values) is np.ndarray
+        and values.dtype == np.float32
+        and values.flags.c_contiguous
+        and values.flags.writeable
+    )
