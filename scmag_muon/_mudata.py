@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from scmag_muon import _namespace  # noqa: F401 - `mdata.scmag` is there with the first function that takes a MuData
 from scmag_muon._keys import Keys
 
 if TYPE_CHECKING:

@@ -72,7 +72,13 @@ def test_import_alone_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["import mudata, scmag_muon", "import scmag_muon, mudata; scmag_muon.pp", "import muon, scmag_muon.pp, mudata"],
+    [
+        "import mudata, scmag_muon",
+        "import scmag_muon, mudata; scmag_muon.pp",
+        "import muon, scmag_muon.pp, mudata",
+        "from scmag_muon.pp import manifold_fit; import mudata",
+        "from scmag_muon.datasets import simulate_citeseq; import mudata",
+    ],
 )
 def test_is_registered(code: str) -> None:
     assert in_a_new_interpreter(f"{code}; print(hasattr(mudata.MuData, 'scmag'))") == "True"
