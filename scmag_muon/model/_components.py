@@ -63,7 +63,7 @@ class PairedEncoder(nn.Module):
         """Fused space Z1, the two codes side by side (eq. 15), shape ``(n_cells, 32)``."""
         codes = []
         for x, own, scale in zip(inputs, self.own, self.noise_scale, strict=True):
-            noisy = x + scale * torch.randn_like(x) if self.training and scale else x
+            noisy = torch.randn_like(x).mul_(scale).add_(x) if self.training and scale else x
             codes.append(self.shared(own(noisy)))
         return torch.cat(codes, dim=-1).to(inputs[0].dtype)  # under autocast codes come in half precision
 

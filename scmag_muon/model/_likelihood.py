@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -12,6 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, softplus
 
+from scmag_muon.model._zinb import evaluate_rows
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,10 +23,6 @@ LOG_LIMIT = 12.0
 
 _LOGIT_LIMIT = -80.0  # the sigmoid of less is no normal number of single precision
 
-# so small that torch runs each operation in the thread that calls it: its teams of threads wait for each other after every
-# operation, which costs little on idle cores and very much on busy ones
-_BLOCK_ENTRIES = 32_768
-
 
 class _ZINB(torch.autograd.Function):
     """Log-likelihood of each cell from the three parameters of each entry."""
@@ -31,7 +30,7 @@ class _ZINB(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
         derivatives = [parameter.clone(memory_format=torch.contiguous_format) for parameter in parameters]
-        total = _evaluate(x, derivatives, with_gradients=any(ctx.needs_input_grad[1:]))
+        total = _evaluate(x, x.new_zeros(len(x), 1), derivatives, limit=math.inf)
         ctx.save_for_backward(*derivatives)
         return total
 
@@ -55,12 +54,7 @@ class _ZINBHeads(torch.autograd.Function):
         # under autocast the products come in half precision; the likelihood needs all of its digits
         outputs = [linear(hidden, w, b).to(hidden.dtype) for w, b in zip(weights, biases, strict=True)]
         ctx.low_precision = torch.is_autocast_enabled(x.device.type)
-        outside = [_clamp(output) for output in outputs[:2]]
-        outputs[0] += log_size
-        total = _evaluate(x, outputs, with_gradients=any(ctx.needs_input_grad))
-        for output, mask in zip(outputs, outside, strict=False):
-            if mask is not None:
-                output[mask] = 0
+        total = _evaluate(x, log_size, outputs, limit=LOG_LIMIT)
         ctx.save_for_backward(hidden, *weights, *outputs)
         return total
 
@@ -82,14 +76,24 @@ class _ZINBHeads(torch.autograd.Function):
         return None, None, of_hidden * scale.unsqueeze(-1), *of_weights, *of_biases
 
 
-def _clamp(x: Tensor) -> Tensor | None:
-    """Bound in place; which entries were out of bounds, ``None`` where none was, as nearly always."""
-    low, high = x.aminmax()
-    if low >= -LOG_LIMIT and high <= LOG_LIMIT:
-        return None
-    outside = x.abs() > LOG_LIMIT
-    x.clamp_(-LOG_LIMIT, LOG_LIMIT)
-    return outside
+def _evaluate(x: Tensor, log_size: Tensor, parameters: Sequence[Tensor], *, limit: float) -> Tensor:
+    """Log-likelihood of each cell; ``parameters`` are overwritten with its derivatives.
+
+    Log mean and log dispersion are bounded to ± ``limit``, beyond which their derivative is 0; ``log_size`` is added to the
+    log mean then.
+    """
+    tensors = (x, log_size, *parameters)
+    if all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors):
+        return _compiled(x, log_size, parameters, limit)
+    with torch.no_grad():
+        outside = [parameter.abs() > limit for parameter in parameters[:2]]
+        for parameter in parameters[:2]:
+            parameter.clamp_(-limit, limit)
+        parameters[0].add_(log_size)
+        total = _at_once(x, parameters)
+        for parameter, mask in zip(parameters, outside, strict=False):
+            parameter[mask] = 0
+    return total
 
 
 @cache
@@ -97,34 +101,32 @@ def _pool(n_threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n_threads, thread_name_prefix="scmag-likelihood")
 
 
-# a forked process has the pool without its threads, and torch fails in any new thread of such a process
+# a forked process has the pool without its threads
 _UNFORKED = os.getpid()
 
 
-def _evaluate(x: Tensor, parameters: Sequence[Tensor], *, with_gradients: bool) -> Tensor:
-    """Log-likelihood of each cell; ``parameters`` are overwritten with its derivatives."""
-    total = torch.empty(len(x), dtype=parameters[0].dtype, device=x.device)
-    step = max(1, _BLOCK_ENTRIES // max(x.shape[1], 1)) if x.device.type == "cpu" else max(len(x), 1)
+def _compiled(x: Tensor, log_size: Tensor, parameters: Sequence[Tensor], limit: float) -> Tensor:
+    """Cells are spread over threads, each of which lets go of the interpreter and waits for no other before its end."""
+    total = torch.empty(len(x))
+    arrays = [t.numpy() for t in (*parameters, total)]
+    counts, sizes = x.contiguous().numpy(), log_size.numpy().ravel()
 
-    inference = torch.is_inference_mode_enabled()  # of the calling thread; others would start without
+    def work(rows: slice) -> None:
+        evaluate_rows(counts[rows], sizes[rows], limit, *(array[rows] for array in arrays))
 
-    def work(starts: range) -> None:
-        scratch = [torch.empty(min(step, len(x)) * x.shape[1], dtype=total.dtype, device=x.device) for _ in range(3)]
-        with torch.no_grad(), torch.inference_mode(inference):
-            for start in starts:
-                rows = slice(start, start + step)
-                total[rows] = _block(x[rows], [p[rows] for p in parameters], scratch, with_gradients=with_gradients)
-
-    n_threads = torch.get_num_threads() if x.device.type == "cpu" and os.getpid() == _UNFORKED else 1
-    if n_threads == 1 or len(x) <= step:
-        work(range(0, len(x), step))
+    n_threads = torch.get_num_threads() if os.getpid() == _UNFORKED else 1
+    if n_threads == 1:
+        work(slice(None))
     else:
-        list(_pool(n_threads).map(work, (range(i * step, len(x), n_threads * step) for i in range(n_threads))))
+        # pieces of half a thread's share: idle threads of torch wait busily for a while, so some get less of the processor
+        n_pieces = 2 * n_threads
+        cuts = [len(x) * i // n_pieces for i in range(n_pieces + 1)]
+        list(_pool(n_threads).map(work, map(slice, cuts[:-1], cuts[1:])))
     return total
 
 
-def _block(x: Tensor, parameters: Sequence[Tensor], scratch: Sequence[Tensor], *, with_gradients: bool) -> Tensor:
-    """A block of cells, in place.
+def _at_once(x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """The same on any device and in any precision, operation by operation, in place.
 
     With θ the dispersion, μ the mean and l the logit of the dropout probability π, a zero count has
 
@@ -139,26 +141,21 @@ def _block(x: Tensor, parameters: Sequence[Tensor], scratch: Sequence[Tensor], *
     at_entries = [p.view(-1) for p in parameters]
     entries = [p[at_nonzero] for p in at_entries]
 
-    difference, theta, slope = (buffer[: flat.numel()].view(x.shape) for buffer in scratch)
-    torch.sub(log_mean, log_dispersion, out=difference)
-    torch.exp(log_dispersion, out=theta)
-    torch.sigmoid(difference, out=slope)
+    difference = log_mean - log_dispersion
+    theta = log_dispersion.exp()
+    slope = difference.sigmoid().mul_(theta)
     surplus = softplus(difference).mul_(theta)
-    slope.mul_(theta)
     logits.clamp_(min=_LOGIT_LIMIT)
     kept = torch.add(logits, surplus, out=difference).sigmoid_()
     dropped = logits.sigmoid_()
     value = torch.div(dropped, kept, out=theta).log_()
-    at_value = value.view(-1)
-    if with_gradients:
-        torch.sub(kept, dropped, out=logits)
-        kept.sub_(1)
-        torch.mul(kept, slope, out=log_mean)
-        torch.mul(kept, surplus.sub_(slope), out=log_dispersion)
-    at_value[at_nonzero], derivatives = _nonzero(count, *entries)
-    if with_gradients:
-        for target, derivative in zip(at_entries, derivatives, strict=True):
-            target[at_nonzero] = derivative
+    torch.sub(kept, dropped, out=logits)
+    kept.sub_(1)
+    torch.mul(kept, slope, out=log_mean)
+    torch.mul(kept, surplus.sub_(slope), out=log_dispersion)
+    value.view(-1)[at_nonzero], derivatives = _nonzero(count, *entries)
+    for target, derivative in zip(at_entries, derivatives, strict=True):
+        target[at_nonzero] = derivative
     return value.sum(dim=-1)
 
 

@@ -126,7 +126,7 @@ def _of_step(mdata: MuData, repeats: int) -> dict[str, Any]:
 
     model = _fitted_model(mdata)
     module = model.module.train()
-    tensors = next(iter(model._make_data_loader(adata=model.adata, indices=np.arange(_BATCH_SIZE))))
+    tensors = next(iter(model._make_data_loader(model.adata, indices=np.arange(_BATCH_SIZE), batch_size=_BATCH_SIZE)))
     tensors = {key: value for key, value in tensors.items() if torch.is_tensor(value)}
     optimizer = torch.optim.Adam(module.parameters(), fused=True)
 
