@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from scmag_muon.datasets._public import pbmc3k_multiome, pbmc10k_citeseq, pbmc10k_multiome, spleen_lymph
+from scmag_muon.datasets._public import (
+    hallmark_gene_sets,
+    pbmc3k_multiome,
+    pbmc10k_citeseq,
+    pbmc10k_multiome,
+    spleen_lymph,
+)
 from scmag_muon.datasets._simulate import simulate_citeseq, simulate_multiome
 
 __all__ = [
+    "hallmark_gene_sets",
     "pbmc3k_multiome",
     "pbmc10k_citeseq",
     "pbmc10k_multiome",

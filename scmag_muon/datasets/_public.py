@@ -53,6 +53,9 @@ _FILES = {
         "sha256:2098ca88739a9d2d789cb092481c326d7bcbfa73ca815ce3e80b7668cffbe452",
     ),
     "spleen_lymph_206": _File("https://github.com/YosefLab/scVI-data/raw/master/sln_208.h5ad", None),
+    "hallmark_gene_sets": _File(
+        "https://data.broadinstitute.org/gsea-msigdb/msigdb/release/2023.2.Hs/h.all.v2023.2.Hs.symbols.gmt", None
+    ),
 }
 
 
@@ -207,7 +210,45 @@ def spleen_lymph(*, panel: Literal["111", "206"] = "111", folder: str | os.PathL
     return make_mudata(mods, obs.rename(columns={"cell_types": "cell_type"}))
 
 
-def _fetch(name: str, folder: str | os.PathLike[str] | None) -> Path:
+def hallmark_gene_sets(*, folder: str | os.PathLike[str] | None = None, known_hash: str | None = None) -> Path:
+    """The 50 hallmark gene sets of human MSigDB (release 2023.2), as a ``.gmt`` file of gene symbols.
+
+    Parameters
+    ----------
+    folder
+        As for :func:`pbmc10k_citeseq`.
+    known_hash
+        Checksum that a download must have, as ``"sha256:..."`` or ``"md5:..."``. We know of none that is published; without one
+        the sha256 of what came is logged as a warning, for you to compare and to give here.
+
+    Returns
+    -------
+    Path
+        Where the file is, for :func:`scmag_muon.tl.enrichment`.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where ``folder`` is given and does not hold the file.
+    ConnectionError
+        Where the file must be fetched and can't be.
+    ValueError
+        Where the download does not have ``known_hash``.
+
+    Notes
+    -----
+    Liberzon et al., Cell Systems 2015; licence CC BY 4.0. The cache is that of :func:`pbmc10k_citeseq`.
+
+    Examples
+    --------
+    >>> import scmag_muon as smm
+    >>> gene_sets = smm.datasets.hallmark_gene_sets()  # doctest: +SKIP
+    >>> smm.tl.enrichment(mdata, gene_sets)  # doctest: +SKIP
+    """
+    return _fetch("hallmark_gene_sets", folder, known_hash)
+
+
+def _fetch(name: str, folder: str | os.PathLike[str] | None, known_hash: str | None = None) -> Path:
     """Path of the file, from the first of: the folder given, ``SCMAG_MUON_DATA``, the cache, its address."""
     file = _FILES[name]
     local = os.environ.get("SCMAG_MUON_DATA") if folder is None else folder
@@ -219,14 +260,15 @@ def _fetch(name: str, folder: str | os.PathLike[str] | None) -> Path:
         )
     cache = Path(os.environ.get("SCMAG_MUON_CACHE") or pooch.os_cache("scmag_muon"))
     new = not (cache / file.name).exists()
+    known_hash = known_hash or file.known_hash
     try:
-        path = pooch.retrieve(file.url, known_hash=file.known_hash, fname=file.name, path=cache)
+        path = pooch.retrieve(file.url, known_hash=known_hash, fname=file.name, path=cache)
     except OSError as error:
         raise ConnectionError(
             f"Could not fetch {file.url}: {error}. Where there is no network, bring the file here by other means and name "
             f"its folder, as in scmag_muon.datasets.{name.removesuffix('_111').removesuffix('_206')}(folder=...)."
         ) from error
-    if new and file.known_hash is None:
+    if new and known_hash is None:
         logger.warning("No checksum of %s is known. The file fetched has sha256 %s.", file.name, pooch.file_hash(path))
     return Path(path)
 

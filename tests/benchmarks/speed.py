@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-PARTS = ("import", "step", "peer_epoch", "fit", "wnn", "brute_force", "whole")
+PARTS = ("import", "step", "peer_epoch", "fit", "wnn", "brute_force", "growth", "whole", "profile")
 _BATCH_SIZE = 256
 _PEER_EPOCHS = 6
 _P = 15
+_GROWTH = (10_000, 30_000, 100_000)  # cells
 
 
 def main() -> None:
@@ -96,7 +97,10 @@ def _seconds(work: Callable[[], object], repeats: int, warm_up: int = 2) -> dict
         started = time.perf_counter()
         work()
         times.append(time.perf_counter() - started)
-    times = times[warm_up:]
+    return _spread(times[warm_up:])
+
+
+def _spread(times: list[float]) -> dict[str, float]:
     return {"median": float(np.median(times)), "low": float(np.min(times)), "high": float(np.max(times))}
 
 
@@ -125,6 +129,26 @@ def _of_step(mdata: MuData, repeats: int) -> dict[str, Any]:
     import torch
 
     model = _fitted_model(mdata)
+    module, step = _training_step(model)
+    parts = {"step": _seconds(step, repeats), "products": _seconds(_products(module), repeats)}
+    with torch.autocast("cpu", torch.bfloat16):
+        parts["step_bf16"] = _seconds(step, repeats)
+    for precision in ("32-true", "bf16-mixed"):
+        model = _fitted_model(mdata) if precision != "32-true" else model
+        times = []
+        for _ in range(3):
+            started, epochs = time.perf_counter(), 4
+            model.train(
+                max_epochs_pretrain=epochs, max_epochs=0, train_size=1.0, progress_bar=False, precision=precision
+            )
+            times.append((time.perf_counter() - started) / epochs)
+        parts[f"epoch_{precision}"] = _spread(times)
+    return parts
+
+
+def _training_step(model: Any) -> tuple[Any, Callable[[], None]]:
+    import torch
+
     module = model.module.train()
     tensors = next(iter(model._make_data_loader(model.adata, indices=np.arange(_BATCH_SIZE), batch_size=_BATCH_SIZE)))
     tensors = {key: value for key, value in tensors.items() if torch.is_tensor(value)}
@@ -136,15 +160,7 @@ def _of_step(mdata: MuData, repeats: int) -> dict[str, Any]:
         output.loss.backward()
         optimizer.step()
 
-    parts = {"step": _seconds(step, repeats), "products": _seconds(_products(module), repeats)}
-    with torch.autocast("cpu", torch.bfloat16):
-        parts["step_bf16"] = _seconds(step, repeats)
-    for precision in ("32-true", "bf16-mixed"):
-        model = _fitted_model(mdata) if precision != "32-true" else model
-        started, epochs = time.perf_counter(), 5
-        model.train(max_epochs_pretrain=epochs, max_epochs=0, train_size=1.0, progress_bar=False, precision=precision)
-        parts[f"epoch_{precision}"] = (time.perf_counter() - started) / epochs
-    return parts
+    return module, step
 
 
 def _products(module: Any) -> Callable[[], None]:
@@ -197,7 +213,7 @@ def _of_peer_epoch(mdata: MuData, repeats: int) -> dict[str, Any]:
     from scvi.model._utils import get_max_epochs_heuristic
 
     default_epochs = get_max_epochs_heuristic(mdata.n_obs)
-    return {"peer": type(model).__name__, "epoch": float(np.median(epochs.times[1:])), "default_epochs": default_epochs}
+    return {"peer": type(model).__name__, "epoch": _spread(epochs.times[1:]), "default_epochs": default_epochs}
 
 
 def _of_fit(mdata: MuData, repeats: int) -> dict[str, Any]:
@@ -233,7 +249,20 @@ def _of_brute_force(mdata: MuData, repeats: int) -> dict[str, Any]:
             operator = np.zeros(distance.shape, dtype=np.float32)
             np.put_along_axis(operator, around, 1 / _P, axis=1)
             operator @ y
-    return {"brute_force": time.perf_counter() - started}
+    return {"brute_force": _spread([time.perf_counter() - started])}
+
+
+def _of_growth(mdata: MuData, repeats: int) -> dict[str, Any]:
+    """Fitting of simulated cells; the exponent is the slope of log time over log cells."""
+    import scmag_muon as smm
+
+    times = {}
+    for n_obs in _GROWTH:
+        simulated = smm.datasets.simulate_citeseq(n_obs=n_obs, n_vars=2000, n_prot=30)
+        smm.pp.manifold_fit(simulated[: _GROWTH[0] // 10].copy())
+        times[str(n_obs)] = _seconds(lambda simulated=simulated: smm.pp.manifold_fit(simulated), 1, 0)
+    medians = [times[str(n)]["median"] for n in _GROWTH]
+    return {"growth": times, "exponent": float(np.polyfit(np.log(_GROWTH), np.log(medians), 1)[0])}
 
 
 def _of_whole(mdata: MuData, repeats: int) -> dict[str, Any]:
@@ -244,45 +273,73 @@ def _of_whole(mdata: MuData, repeats: int) -> dict[str, Any]:
         copy = mdata.copy()
         started = time.perf_counter()
         smm.tl.scmag(copy, precision=precision, progress_bar=False)
-        results[precision] = time.perf_counter() - started
+        results[precision] = _spread([time.perf_counter() - started])
     return results
 
 
-def _table(found: dict[str, dict[str, Any]], name: str) -> str:
-    rows = [f"| {name} | value |", "|---|---|"]
+def _of_profile(mdata: MuData, repeats: int) -> dict[str, Any]:
+    from speed_profile import shares_of_fit, shares_of_run, shares_of_step
 
-    def row(what: str, value: str) -> None:
-        rows.append(f"| {what} | {value} |")
+    _, step = _training_step(_fitted_model(mdata))
+    step()
+    return {"step": shares_of_step(step), "fit": shares_of_fit(mdata), "run": shares_of_run(mdata)}
+
+
+def _table(found: dict[str, dict[str, Any]], name: str) -> str:
+    rows = [f"| {name} | ratio of medians | first, s | second, s |", "|---|---|---|---|"]
+
+    def row(what: str, first: dict[str, float], second: dict[str, float] | None = None) -> None:
+        ratio = f"{first['median'] / second['median']:.3f}" if second else ""
+        rows.append(f"| {what} | {ratio} | {_cell(first)} | {_cell(second) if second else ''} |")
 
     if "import" in found:
-        row("`import scmag_muon`, s", f"{found['import']['import']['median']:.2f}")
-        row("first use of `tl`, s", f"{found['import']['first_use']['median']:.2f}")
+        row("`import scmag_muon`", found["import"]["import"])
+        row("first use of `tl`, with all libraries", found["import"]["first_use"])
     if "step" in found:
         step = found["step"]
-        row("step over its matrix products", f"{step['step']['median'] / step['products']['median']:.2f}")
-        row("step in half precision over that in single", f"{step['step_bf16']['median'] / step['step']['median']:.2f}")
+        row("training step over its matrix products", step["step"], step["products"])
+        row("step in half precision over that in single", step["step_bf16"], step["step"])
     if {"step", "peer_epoch"} <= set(found):
         peer = found["peer_epoch"]
-        row(f"epoch over that of {peer['peer']}", f"{found['step']['epoch_32-true'] / peer['epoch']:.2f}")
-        row("the same in half precision", f"{found['step']['epoch_bf16-mixed'] / peer['epoch']:.2f}")
+        row(f"epoch over that of {peer['peer']}", found["step"]["epoch_32-true"], peer["epoch"])
+        row("the same in half precision", found["step"]["epoch_bf16-mixed"], peer["epoch"])
     if {"whole", "peer_epoch"} <= set(found):
         peer = found["peer_epoch"]
-        training = peer["epoch"] * peer["default_epochs"]
-        row(
-            f"whole run over {peer['default_epochs']} epochs of {peer['peer']}",
-            f"{found['whole']['32-true'] / training:.3f}",
-        )
-        row("the same in half precision", f"{found['whole']['bf16-mixed'] / training:.3f}")
-        extra = found["whole"]["peak_mb"] - found["whole"]["peak_mb_before"]
-        row("peak memory of the whole run beyond imports and data, MB", f"{extra:.0f}")
-    if {"fit", "wnn"} <= set(found):
-        row("`pp.manifold_fit` over WNN", f"{found['fit']['fit']['median'] / found['wnn']['wnn']['median']:.2f}")
-    if {"fit", "brute_force"} <= set(found):
-        row(
-            "`pp.manifold_fit` over the brute-force reference",
-            f"{found['fit']['fit']['median'] / found['brute_force']['brute_force']:.4f}",
-        )
-    return "\n".join(rows) + "\n"
+        training = {key: value * peer["default_epochs"] for key, value in peer["epoch"].items()}
+        row(f"whole run over {peer['default_epochs']} epochs of {peer['peer']}", found["whole"]["32-true"], training)
+        row("the same in half precision", found["whole"]["bf16-mixed"], training)
+    for part, what in (("wnn", "WNN neighbours"), ("brute_force", "the brute-force reference")):
+        if {"fit", part} <= set(found):
+            row(f"`pp.manifold_fit` over {what}", found["fit"]["fit"], found[part][part])
+    for n_obs, times in found.get("growth", {}).get("growth", {}).items():
+        row(f"`pp.manifold_fit` of {int(n_obs):,} simulated cells", times)
+    rows += _other_rows(found)
+    return "\n".join(rows) + "\n" + _profiles(found.get("profile", {}))
+
+
+def _cell(times: dict[str, float]) -> str:
+    median, low, high = (f"{times[key]:.3g}" for key in ("median", "low", "high"))
+    return median if low == high else f"{median} ({low} to {high})"
+
+
+def _other_rows(found: dict[str, dict[str, Any]]) -> list[str]:
+    rows = []
+    if "growth" in found:
+        rows.append(f"| growth exponent of `pp.manifold_fit` | {found['growth']['exponent']:.2f} | | |")
+    for part in ("whole", "peer_epoch", "wnn"):
+        if part in found:
+            extra = found[part]["peak_mb"] - found[part]["peak_mb_before"]
+            rows.append(f"| peak memory beyond libraries and data, {part}, MB | {extra:.0f} | | |")
+    return rows
+
+
+def _profiles(profile: dict[str, Any]) -> str:
+    titles = {"step": "training step, processor time", "fit": "`pp.manifold_fit`", "run": "whole run"}
+    text = ""
+    for key, title in titles.items() if profile else ():
+        text += f"\n| {title} | share |\n|---|---|\n"
+        text += "".join(f"| {what} | {share:.0%} |\n" for what, share in profile[key].items())
+    return text
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from anndata import AnnData
 
 import scmag_muon as smm
 from scmag_muon.datasets import _public
+from scmag_muon.tl._enrichment import read_gmt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -140,7 +141,7 @@ def test_without_a_network_the_error_says_what_to_do(served: Path) -> None:
 def test_every_address_ends_in_a_file_name() -> None:
     for file in _public._FILES.values():
         assert file.url.startswith("https://")
-        assert Path(file.name).suffix in {".h5", ".h5ad"}
+        assert Path(file.name).suffix in {".h5", ".h5ad", ".gmt"}
         assert file.known_hash is None or file.known_hash.partition(":")[0] in {"md5", "sha256"}
 
 
@@ -162,3 +163,15 @@ def test_spleen_lymph(tmp_path: Path, as_frame: bool) -> None:
 def test_unknown_panel() -> None:
     with pytest.raises(ValueError, match='`panel` must be "111" or "206", got 208'):
         smm.datasets.spleen_lymph(panel=208)
+
+
+def test_gene_sets_are_compared_with_the_hash_given(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = _public._FILES["pbmc10k_citeseq"].url.replace(CITESEQ, "h.gmt")
+    monkeypatch.setitem(_public._FILES, "hallmark_gene_sets", _public._File(url, None))
+    (served / "h.gmt").write_text("HALLMARK_A\thttp://a\tCD4\tLYZ\n")
+    sha256 = "sha256:" + hashlib.sha256((served / "h.gmt").read_bytes()).hexdigest()
+    with pytest.raises(ValueError, match="does not match the known hash"):
+        smm.datasets.hallmark_gene_sets(known_hash="sha256:" + 64 * "0")
+    path = smm.datasets.hallmark_gene_sets(known_hash=sha256)
+    assert read_gmt(path) == {"HALLMARK_A": ["CD4", "LYZ"]}
+    assert smm.datasets.hallmark_gene_sets(folder=served) == served / "h.gmt"

@@ -1,0 +1,75 @@
+"""Where the time of a training step, of fitting and of the whole run goes: shares, for ``speed.py``."""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mudata import MuData
+
+_STEPS = 20
+_OF_STEP = {
+    "matrix products, with the copies of their biases": ("aten::mm", "aten::addmm", "aten::copy_"),
+    "likelihood and its derivatives": ("_ZINBHeads",),
+    "noise on the input (eq. 13)": ("aten::normal_",),
+    "Adam": ("aten::_fused_adam_", "Optimizer.step#Adam.step"),
+}
+# functions of which none calls another
+_OF_FIT = {
+    "principal components: each modality and its two halves": "principal_components",
+    "nearest neighbours": "nearest_neighbors",
+    "shared neighbourhoods": "shared_neighbors",
+    "fusion, and products with the operators": "fused",
+    "transforms": "transforms",
+    "splitting counts in halves": "split_counts",
+}
+
+
+def shares_of_step(step: Callable[[], None]) -> dict[str, float]:
+    """Of the processor's time; an operation's time is without that of the operations it calls."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        for _ in range(_STEPS):
+            step()
+    times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    total = sum(times.values())
+    shares = {what: sum(times.get(name, 0.0) for name in names) / total for what, names in _OF_STEP.items()}
+    return shares | {"all else": 1 - sum(shares.values())}
+
+
+def shares_of_fit(mdata: MuData) -> dict[str, float]:
+    """Of the time on the clock."""
+    import scmag_muon as smm
+
+    smm.pp.manifold_fit(mdata)
+    profiler = cProfile.Profile()
+    profiler.runcall(smm.pp.manifold_fit, mdata)
+    times = {key[2]: row[3] for key, row in pstats.Stats(profiler).stats.items() if "scmag_muon" in key[0]}  # type: ignore[attr-defined]
+    shares = {what: times[name] / times["manifold_fit"] for what, name in _OF_FIT.items()}
+    return shares | {"all else": 1 - sum(shares.values())}
+
+
+def shares_of_run(mdata: MuData) -> dict[str, float]:
+    """Of the time on the clock of ``tl.scmag`` with its defaults; the stages by their epochs, which are all alike."""
+    import scmag_muon as smm
+
+    started = time.perf_counter()
+    profiler = cProfile.Profile()
+    profiler.runcall(smm.tl.scmag, mdata, progress_bar=False)
+    total = time.perf_counter() - started
+    times = {key[2]: row[3] for key, row in pstats.Stats(profiler).stats.items() if "scmag_muon" in key[0]}  # type: ignore[attr-defined]
+    shares = {
+        "pp.manifold_fit": times["manifold_fit"] / total,
+        "clusters to start from": times["_initial_clusters"] / total,
+    }
+    history = mdata.uns["scmag"]["history"]
+    training = times["train"] / total
+    for stage, epochs in history["stage"].value_counts().sort_index().items():
+        shares[f"training, stage {stage:.0f}: {epochs} epochs"] = training * epochs / len(history)
+    return shares | {"all else": 1 - sum(shares.values())}

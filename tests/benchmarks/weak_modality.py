@@ -1,0 +1,139 @@
+"""What is found where one of two modalities says nothing: the second shuffled over cells or made of noise, RNA thinned.
+
+Run with ``python tests/benchmarks/weak_modality.py FILE.h5mu [FILE.h5mu ...] --output FOLDER``. The ARI of ``tl.scmag`` at the
+published number of types is put beside that of the modality that was left whole, alone, by Leiden (resolution searched) and by
+k-means. Runs are kept in the folder under their set, case and seed, and not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mudata
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from peers import Clusterings, Options, rna_pca, second
+from sklearn.metrics import adjusted_rand_score
+
+import scmag_muon as smm
+from scmag_muon._mudata import modality_pair, no_pull_on_update
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mudata import MuData
+
+_KEPT_SHARE = 0.1
+
+
+def shuffled(counts: sp.csr_matrix, rng: np.random.Generator) -> sp.csr_matrix:
+    """Whole cells, in another order."""
+    return counts[rng.permutation(counts.shape[0])]
+
+
+def noise(counts: sp.csr_matrix, rng: np.random.Generator) -> sp.csr_matrix:
+    """Poisson counts with the same expected total of each cell and of each feature, which say nothing else."""
+    totals = np.asarray(counts.sum(axis=1)).ravel()
+    shares = np.asarray(counts.sum(axis=0)).ravel() / totals.sum()
+    blocks = [
+        sp.csr_matrix(rng.poisson(np.outer(part, shares)).astype(np.float32)) for part in np.array_split(totals, 20)
+    ]
+    return sp.vstack(blocks, format="csr")
+
+
+def thinned(counts: sp.csr_matrix, rng: np.random.Generator) -> sp.csr_matrix:
+    """One count in ten."""
+    kept = counts.copy()
+    kept.data = rng.binomial(counts.data.astype(int), _KEPT_SHARE).astype(np.float32)
+    kept.eliminate_zeros()
+    return kept
+
+
+# which modality is spoilt, how, and which one is then compared with
+CASES: dict[str, tuple[int, Callable[..., sp.csr_matrix] | None, Callable[..., np.ndarray]]] = {
+    "as measured": (1, None, rna_pca),
+    "second shuffled": (1, shuffled, rna_pca),
+    "second noise": (1, noise, rna_pca),
+    "RNA thinned to a tenth": (0, thinned, second),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path, help="MuData files with raw counts")
+    parser.add_argument("--labels", default="cell_type", help="column of known labels")
+    parser.add_argument("--precision", default="bf16-mixed", choices=("32-true", "bf16-mixed"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("weak_modality"), help="folder of results")
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("scmag_muon").setLevel(logging.ERROR)
+    rows = []
+    for file in arguments.files:
+        for case in CASES:
+            kept = arguments.output / f"{file.stem}-{case.replace(' ', '_')}-{arguments.seed}.json"
+            if not kept.exists():
+                kept.write_text(json.dumps(_run(file, case, arguments)))
+            rows.append({"set": file.stem, "case": case, **json.loads(kept.read_text())})
+            print(rows[-1], flush=True)
+    table = pd.DataFrame(rows)
+    text = "\n".join(
+        ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
+        + [
+            "| " + " | ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row) + " |"
+            for row in table.itertuples(index=False)
+        ]
+    )
+    (arguments.output / "weak_modality.md").write_text(text + "\n")
+    print(text)
+
+
+def _run(file: Path, case: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    with no_pull_on_update(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mdata = mudata.read_h5mu(file)
+        names = modality_pair(mdata)
+        which, spoil, alone = CASES[case]
+        if spoil is not None:
+            rng = np.random.default_rng(arguments.seed)
+            mdata.mod[names[which]].X = spoil(sp.csr_matrix(mdata.mod[names[which]].X), rng)
+        labels, known = _labels(mdata, arguments.labels)
+        n_types = len(np.unique(labels[known]))
+        batch_key = "batch" if "batch" in mdata.obs else None
+        options = Options(arguments.seed)
+        # cells that lost all their counts of a modality are left in: every method must bear them
+        baseline = Clusterings(alone(mdata, options), n_types, arguments.seed)
+        smm.tl.scmag(
+            mdata,
+            n_clusters=n_types,
+            batch_key=batch_key,
+            precision=arguments.precision,
+            random_state=arguments.seed,
+            progress_bar=False,
+        )
+    ari = {
+        "scMAG": mdata.obs["scmag"].to_numpy(),
+        "alone, Leiden": baseline.leiden(n_types),
+        "alone, k-means": baseline.kmeans(n_types),
+    }
+    scores = {name: float(adjusted_rand_score(labels[known], found[known])) for name, found in ari.items()}
+    weights = {
+        f"weight {i + 1}": float(mdata.mod[name].uns["manifold"]["modality_weight"]) for i, name in enumerate(names)
+    }
+    return scores | weights
+
+
+def _labels(mdata: MuData, column: str) -> tuple[np.ndarray, np.ndarray]:
+    labels = mdata.obs[column]
+    known = (labels.notna() & (labels != "unknown")).to_numpy()
+    return labels.astype(str).to_numpy(), known
+
+
+if __name__ == "__main__":
+    main()
