@@ -135,9 +135,9 @@ def scmag(
 
     Notes
     -----
-    ``docs/method.md`` lists where ``settings="default"`` departs from the paper; the tables that measure each departure are
-    still to come. The centres start from many small communities of the neighbour graph of the fitted
-    data, joined to K by average linkage in the latent space of stage 2, in place of k-means, which the paper's ancestors use.
+    ``docs/method.md`` lists where ``settings="default"`` departs from the paper, ``docs/quality.md`` what each part is worth on
+    public sets. The centres start from many small communities of the neighbour graph of the fitted data, joined to K by
+    average linkage in the latent space of stage 2, in place of k-means, which the paper's ancestors use.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import re
 import sys
 import tarfile
 import zipfile
@@ -23,6 +24,7 @@ def faults_of_wheel(path: Path) -> list[str]:
         names = set(wheel.namelist())
         metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
         fields = email.message_from_bytes(wheel.read(metadata))
+    description = fields.get_payload(decode=True).decode()
     faults = [f"wheel lacks {name}" for name in sorted(source_files() - names)]
     excess = {name for name in names - source_files() if ".dist-info/" not in name}
     faults += [f"wheel holds {name}" for name in sorted(excess)]
@@ -30,6 +32,8 @@ def faults_of_wheel(path: Path) -> list[str]:
         faults.append("wheel lacks the licence")
     if fields["License-Expression"] != "BSD-3-Clause":
         faults.append(f"wheel names the licence {fields['License-Expression']!r}")
+    relative = re.findall(r"\]\((?!https?://|#)[^)]+\)", description)
+    faults += [f"wheel's description holds the relative link {link}" for link in relative]
     return faults
 
 
