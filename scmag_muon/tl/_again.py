@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-_RUN = ("modalities", "batch_key", "settings", "max_epochs_pretrain", "max_epochs", "batch_size", "ablate")
+_RUN = ("modalities", "batch_key", "settings", "max_epochs_pretrain", "max_epochs", "batch_size", "precision", "ablate")
 _FIT = ("batch_key", "n_neighbors", "n_pcs", "neighborhoods", "fusion_penalty", "step")
 
 
@@ -23,9 +23,9 @@ def recorded_run(mdata: MuData, key: str) -> dict[str, Any]:
     if key not in mdata.uns or "params" not in mdata.uns[key]:
         raise KeyError(f"No run in mdata.uns[{key!r}]. Make it with scmag_muon.tl.scmag(mdata, key_added={key!r}).")
     record = mdata.uns[key]
-    params = {name: _plain(record["params"].get(name)) for name in _RUN}
+    params = {name: _plain(record["params"][name]) for name in _RUN if name in record["params"]}
     params |= {name: record["params"].get(name) or {} for name in ("model_kwargs", "plan_kwargs")}
-    params["ablate"] = [str(idea) for idea in params["ablate"] or []]
+    params["ablate"] = [str(idea) for idea in params.get("ablate") or []]
     return {**params, "n_clusters": int(record["n_clusters"])}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,6 +82,8 @@ def stability(
         refit(mdata, work, key, random_state)
         scmag(work, random_state=random_state, accelerator=accelerator, progress_bar=progress_bar, **arguments)
         others.append(work.obs[Keys.SCMAG].to_numpy())
+        del work
+        gc.collect()  # an AnnData and its layers hold each other, and the collector counts objects, not gigabytes
     table = cluster_stability(labels, others)
     table.columns = [str(random_state) for random_state in random_states]
     codes = labels.cat.codes.to_numpy()

@@ -7,6 +7,7 @@ the folder under its file's hash, settings and seed, and not repeated.
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import time
@@ -90,7 +91,10 @@ def _run(file: Path, variant: str, seed: int, arguments: argparse.Namespace) -> 
         progress_bar=False,
     )
     seconds = time.perf_counter() - started
-    return {**smm.metrics.clustering_scores(labels, mdata.obs["scmag"]), "seconds": seconds}
+    scores = smm.metrics.clustering_scores(labels, mdata.obs["scmag"])
+    del mdata
+    gc.collect()  # an AnnData and its layers hold each other
+    return {**scores, "seconds": seconds}
 
 
 def _draw(table: pd.DataFrame, path: Path) -> None:

@@ -60,6 +60,7 @@ def test_repeats_the_recorded_run(run: MuData, monkeypatch: pytest.MonkeyPatch) 
         work.obs["scmag"] = pd.Categorical(["0"] * 100 + ["1"] * 100)
 
     monkeypatch.setattr(_stability, "scmag", instead)
+    run.uns["scmag"]["params"]["precision"] = "bf16-mixed"
     table = smm.tl.stability(run, random_states=[5])
     expected = cluster_stability(run.obs["scmag"], [["0"] * 100 + ["1"] * 100])
     np.testing.assert_array_equal(table, expected)
@@ -68,6 +69,7 @@ def test_repeats_the_recorded_run(run: MuData, monkeypatch: pytest.MonkeyPatch) 
     assert arguments["n_clusters"] == 3
     assert arguments["batch_key"] == "batch"
     assert arguments["max_epochs_pretrain"] == 6
+    assert arguments["precision"] == "bf16-mixed"
     assert list(arguments["modalities"]) == ["rna", "prot"]
 
 
