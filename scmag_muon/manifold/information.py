@@ -8,6 +8,8 @@ import scipy.sparse as sp
 from scmag_muon.manifold.neighbors import indicator, nearest_neighbors, principal_components
 from scmag_muon.manifold.transforms import Transform, scale_to_median, transform
 
+_MOST_CELLS = 12_000
+
 
 def split_counts(counts: sp.csr_array, *, random_state: int | None = 0) -> tuple[sp.csr_array, sp.csr_array]:
     """Each count divided at random (binomial, 1/2) between two matrices that sum to ``counts``."""
@@ -59,7 +61,13 @@ def replication(
     -----
     Counts in the two halves are independent given the cell (Poisson thinning), so what both find is the cell's, not the
     noise's. A modality whose neighbourhoods do not replicate can't say which cells belong together.
+
+    The more cells, the nearer the neighbours, and the less of them replicates: so that sets of all sizes are measured on one
+    scale, and in no more time, a random sample of 12,000 cells stands for more.
     """
+    if counts.shape[0] > _MOST_CELLS:
+        sample = np.random.default_rng(random_state).choice(counts.shape[0], _MOST_CELLS, replace=False)
+        counts = counts[np.sort(sample)]
     n_obs = counts.shape[0]
     n_neighbors = min(n_neighbors, (n_obs - 1) // 2)
     if n_neighbors < 1:

@@ -134,9 +134,9 @@ def _of_step(mdata: MuData, repeats: int) -> dict[str, Any]:
     with torch.autocast("cpu", torch.bfloat16):
         parts["step_bf16"] = _seconds(step, repeats)
     for precision in ("32-true", "bf16-mixed"):
-        model = _fitted_model(mdata) if precision != "32-true" else model
         times = []
         for _ in range(3):
+            model = _fitted_model(mdata)
             started, epochs = time.perf_counter(), 4
             model.train(
                 max_epochs_pretrain=epochs, max_epochs=0, train_size=1.0, progress_bar=False, precision=precision

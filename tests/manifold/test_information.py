@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from scmag_muon.manifold import information
 from scmag_muon.manifold.information import modality_weights, neighborhood_overlap, replication, split_counts
 from scmag_muon.manifold.neighbors import nearest_neighbors
 
@@ -139,6 +140,16 @@ def test_replication_repeats_with_the_seed() -> None:
     counts = clusters(0.5)
     assert replication(counts, "log", scale=True) == replication(counts, "log", scale=True)
     assert replication(counts, "log", scale=True) != replication(counts, "log", scale=True, random_state=1)
+
+
+def test_a_sample_stands_for_many_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among more cells neighbours are nearer and replicate less; a sample of fixed size does not know how many there are."""
+    rates = np.exp(np.random.default_rng(0).normal(size=(4, 60)))
+    counts = poisson(rates[np.arange(1200) % 4], (1200, 60))
+    of_a_fifth = replication(counts[:240], "log", scale=True)
+    assert replication(counts, "log", scale=True) < of_a_fifth / 2
+    monkeypatch.setattr(information, "_MOST_CELLS", 240)
+    assert replication(counts, "log", scale=True) == pytest.approx(of_a_fifth, abs=0.03)
 
 
 def test_replication_with_few_cells() -> None:
