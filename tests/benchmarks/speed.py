@@ -254,8 +254,11 @@ def _of_brute_force(mdata: MuData, repeats: int) -> dict[str, Any]:
 
 def _of_growth(mdata: MuData, repeats: int) -> dict[str, Any]:
     """Fitting of simulated cells; the exponent is the slope of log time over log cells."""
+    from pynndescent import NNDescent
+
     import scmag_muon as smm
 
+    NNDescent(np.random.default_rng(0).standard_normal((5000, 50), dtype=np.float32), n_neighbors=60)  # compiles
     times = {}
     for n_obs in _GROWTH:
         simulated = smm.datasets.simulate_citeseq(n_obs=n_obs, n_vars=2000, n_prot=30)
