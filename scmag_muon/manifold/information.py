@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmag_muon.manifold.neighbors import indicator, nearest_neighbors, principal_components
+from scmag_muon.manifold.threads import in_threads
 from scmag_muon.manifold.transforms import Transform, scale_to_median, transform
 
 _MOST_CELLS = 12_000
@@ -72,18 +73,21 @@ def replication(
     n_neighbors = min(n_neighbors, (n_obs - 1) // 2)
     if n_neighbors < 1:
         return 0.0
-    rng = np.random.default_rng(random_state)
-    tables = []
     halves = split_counts(counts, random_state=random_state)
     if not all(half.data.any() for half in halves):
         return 0.0
-    for half in halves:
+    rng = np.random.default_rng(random_state)
+    # cells that are alike in one half tie for the places: in an order of its own, so that ties do not replicate
+    orders = [rng.permutation(n_obs) for _ in halves]
+
+    def neighbors(which: int) -> np.ndarray:
+        half, order = halves[which], orders[which]
         half_counts = scale_to_median(half) if scale else half
         scores = principal_components(transform(half_counts, kind), n_pcs, random_state=random_state)
-        # cells that are alike in one half tie for the places: in an order of its own, so that ties do not replicate
-        order = rng.permutation(n_obs)
         table = nearest_neighbors(scores[order], n_neighbors + 1, random_state=random_state)
-        tables.append(order[table][np.argsort(order)])
+        return order[table][np.argsort(order)]
+
+    tables = in_threads(neighbors, range(2))
     return max(neighborhood_overlap(*tables), 0.0)
 
 

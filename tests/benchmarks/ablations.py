@@ -37,7 +37,7 @@ def main() -> None:
     results = [
         {"set": file.stem, "variant": variant, "seed": seed, **_cached(file, variant, seed, arguments)}
         for file in arguments.files
-        for variant in VARIANTS
+        for variant in arguments.variants
         for seed in range(arguments.seeds)
     ]
     table = pd.DataFrame(results)
@@ -55,6 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, help="MuData files with raw counts")
     parser.add_argument("--labels", default="cell_type", help="column of known labels")
+    parser.add_argument("--variants", nargs="+", choices=tuple(VARIANTS), default=tuple(VARIANTS), metavar="VARIANT")
     parser.add_argument("--settings", choices=("default", "paper"), default="default")
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of matrix products")
     parser.add_argument("--seeds", type=int, default=3)
@@ -101,18 +102,18 @@ def _draw(table: pd.DataFrame, path: Path) -> None:
     mpl.use("agg")
     import matplotlib.pyplot as plt
 
-    sets = table["set"].unique()
+    sets, variants = table["set"].unique(), list(table["variant"].unique())
     figure, axes = plt.subplots(
         len(sets), len(MEASURES), figsize=(11, 1.9 * len(sets) + 0.5), sharey=True, layout="constrained", squeeze=False
     )
     for row, name in zip(axes, sets, strict=True):
         of_set = table[table["set"] == name]
         for ax, measure in zip(row, MEASURES, strict=True):
-            for position, variant in enumerate(VARIANTS):
+            for position, variant in enumerate(variants):
                 values = of_set.loc[of_set["variant"] == variant, measure]
                 ax.barh(position, values.mean(), color="#0072B2" if position == 0 else "#9AB8CC")
                 ax.plot(values, [position] * len(values), "o", color="#333333", markersize=3)
-            ax.set_yticks(range(len(VARIANTS)), list(VARIANTS))
+            ax.set_yticks(range(len(variants)), variants)
             ax.set_xlim(left=0)
             ax.set_title(f"{name}: {measure}", loc="left", fontsize=9)
             ax.spines[["top", "right"]].set_visible(False)

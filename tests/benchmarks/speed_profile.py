@@ -19,14 +19,14 @@ _OF_STEP = {
     "noise on the input (eq. 13)": ("aten::normal_",),
     "Adam": ("aten::_fused_adam_", "Optimizer.step#Adam.step"),
 }
-# functions of which none calls another
+# functions of which none calls another in the main thread; with two threads or more, replication works in others
 _OF_FIT = {
-    "principal components: each modality and its two halves": "principal_components",
+    "how well neighbourhoods replicate: components and neighbours of two halves": "replication",
+    "principal components": "principal_components",
     "nearest neighbours": "nearest_neighbors",
     "shared neighbourhoods": "shared_neighbors",
     "fusion, and products with the operators": "fused",
     "transforms": "transforms",
-    "splitting counts in halves": "split_counts",
 }
 
 
