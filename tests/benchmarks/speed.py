@@ -8,6 +8,7 @@ part has a process of its own and is kept in the folder; ``--parts`` chooses som
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import resource
 import subprocess
@@ -277,6 +278,8 @@ def _of_whole(mdata: MuData, repeats: int) -> dict[str, Any]:
         started = time.perf_counter()
         smm.tl.scmag(copy, precision=precision, progress_bar=False)
         results[precision] = _spread([time.perf_counter() - started])
+        del copy
+        gc.collect()  # an AnnData and its layers hold each other
     return results
 
 
