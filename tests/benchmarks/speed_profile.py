@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cProfile
 import pstats
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,9 +47,7 @@ def shares_of_fit(mdata: MuData) -> dict[str, float]:
     import scmag_muon as smm
 
     smm.pp.manifold_fit(mdata)
-    profiler = cProfile.Profile()
-    profiler.runcall(smm.pp.manifold_fit, mdata)
-    times = {key[2]: row[3] for key, row in pstats.Stats(profiler).stats.items() if "scmag_muon" in key[0]}  # type: ignore[attr-defined]
+    times = _times_of_functions(lambda: smm.pp.manifold_fit(mdata))
     shares = {what: times[name] / times["manifold_fit"] for what, name in _OF_FIT.items()}
     return shares | {"all else": 1 - sum(shares.values())}
 
@@ -59,11 +56,8 @@ def shares_of_run(mdata: MuData) -> dict[str, float]:
     """Of the time on the clock of ``tl.scmag`` with its defaults; the stages by their epochs, which are all alike."""
     import scmag_muon as smm
 
-    started = time.perf_counter()
-    profiler = cProfile.Profile()
-    profiler.runcall(smm.tl.scmag, mdata, progress_bar=False)
-    total = time.perf_counter() - started
-    times = {key[2]: row[3] for key, row in pstats.Stats(profiler).stats.items() if "scmag_muon" in key[0]}  # type: ignore[attr-defined]
+    times = _times_of_functions(lambda: smm.tl.scmag(mdata, progress_bar=False))
+    total = times["scmag"]
     shares = {
         "pp.manifold_fit": times["manifold_fit"] / total,
         "clusters to start from": times["_initial_clusters"] / total,
@@ -73,3 +67,11 @@ def shares_of_run(mdata: MuData) -> dict[str, float]:
     for stage, epochs in history["stage"].value_counts().sort_index().items():
         shares[f"training, stage {stage:.0f}: {epochs} epochs"] = training * epochs / len(history)
     return shares | {"all else": 1 - sum(shares.values())}
+
+
+def _times_of_functions(work: Callable[[], object]) -> dict[str, float]:
+    """Time on the clock of each of the package's functions by name, with that of what it calls, in the main thread."""
+    profiler = cProfile.Profile()
+    profiler.runcall(work)
+    stats = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
+    return {key[2]: row[3] for key, row in stats.items() if "scmag_muon" in key[0]}

@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from peers import Clusterings, Options, rna_pca, second
-from sklearn.metrics import adjusted_rand_score
 
 import scmag_muon as smm
 from scmag_muon._mudata import modality_pair, no_pull_on_update
@@ -27,7 +26,6 @@ from scmag_muon._mudata import modality_pair, no_pull_on_update
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mudata import MuData
 
 _KEPT_SHARE = 0.1
 
@@ -103,8 +101,8 @@ def _run(file: Path, case: str, arguments: argparse.Namespace) -> dict[str, Any]
         if spoil is not None:
             rng = np.random.default_rng(arguments.seed)
             mdata.mod[names[which]].X = spoil(sp.csr_matrix(mdata.mod[names[which]].X), rng)
-        labels, known = _labels(mdata, arguments.labels)
-        n_types = len(np.unique(labels[known]))
+        labels = mdata.obs[arguments.labels]
+        n_types = labels[labels.notna() & (labels != "unknown")].nunique()
         batch_key = "batch" if "batch" in mdata.obs else None
         options = Options(arguments.seed)
         # cells that lost all their counts of a modality are left in: every method must bear them
@@ -117,22 +115,16 @@ def _run(file: Path, case: str, arguments: argparse.Namespace) -> dict[str, Any]
             random_state=arguments.seed,
             progress_bar=False,
         )
-    ari = {
+    clusterings = {
         "scMAG": mdata.obs["scmag"].to_numpy(),
         "alone, Leiden": baseline.leiden(n_types),
         "alone, k-means": baseline.kmeans(n_types),
     }
-    scores = {name: float(adjusted_rand_score(labels[known], found[known])) for name, found in ari.items()}
+    scores = {name: smm.metrics.clustering_scores(labels, found)["ARI"] for name, found in clusterings.items()}
     weights = {
         f"weight {i + 1}": float(mdata.mod[name].uns["manifold"]["modality_weight"]) for i, name in enumerate(names)
     }
     return scores | weights
-
-
-def _labels(mdata: MuData, column: str) -> tuple[np.ndarray, np.ndarray]:
-    labels = mdata.obs[column]
-    known = (labels.notna() & (labels != "unknown")).to_numpy()
-    return labels.astype(str).to_numpy(), known
 
 
 if __name__ == "__main__":

@@ -243,7 +243,8 @@ def test_heads_and_likelihood_in_one(kind: str, shift: float, dtype: torch.dtype
 
     torch.testing.assert_close(together(*inputs), one_by_one(*inputs), rtol=tolerance, atol=tolerance)
     for ours, theirs in zip(gradients(together, *inputs), gradients(one_by_one, *inputs), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=10 * tolerance, atol=tolerance * theirs.abs().max().item())
+        scale = theirs.abs().max().item() if dtype == torch.float32 else 1
+        torch.testing.assert_close(ours, theirs, rtol=10 * tolerance, atol=tolerance * scale)
 
 
 def test_heads_in_half_precision() -> None:
