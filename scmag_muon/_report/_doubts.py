@@ -9,6 +9,7 @@ import pandas as pd
 
 from scmag_muon import _mudata, _values
 from scmag_muon._keys import Keys
+from scmag_muon.manifold.information import CONCORDANT
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _FEW_CELLS = 500
 _SMALL_CLUSTER = 20
 _LOW_REPLICATION = 0.1
+_LITTLE_WEIGHT = 0.5
 _LOW_CONFIDENCE = 0.8
 _LOW_COUNTS = 0.1
 _SHARE_WITH_LOW_COUNTS = 0.01
@@ -73,6 +75,11 @@ def _of_modality(mdata: MuData, name: str, key: str) -> list[str]:
         found.append(
             f"Modality {name} holds little information on which cells belong together: {float(replication):.1%} of "
             "neighbours replicate between two halves of its counts. Clusters rest on the other modality."
+        )
+    elif float(record.get("concordance", 1)) < CONCORDANT and float(record["modality_weight"]) < _LITTLE_WEIGHT:
+        found.append(
+            f"Modality {name} knows next to nothing of the same cells as the other: concordance "
+            f"{float(record['concordance']):.2f}. Are the cells paired? Clusters rest on the other modality."
         )
     return found
 

@@ -1,6 +1,8 @@
-"""How much a modality knows about the cells: do its neighbourhoods replicate between two halves of its counts?"""
+"""How much a modality knows about the cells: do its neighbourhoods replicate, and has the other modality any of them?"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
@@ -9,6 +11,13 @@ from scmag_muon.manifold.neighbors import indicator, nearest_neighbors, principa
 from scmag_muon.manifold.threads import in_threads
 from scmag_muon.manifold.transforms import Transform, scale_to_median, transform
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONCORDANT = 0.05
+"""Concordance from which on a second modality has its full weight."""
+
+_SPEAKS = 0.02
 _MOST_CELLS = 12_000
 
 
@@ -38,7 +47,7 @@ def neighborhood_overlap(first: np.ndarray, second: np.ndarray) -> float:
     return float((both - chance) / (1 - chance))
 
 
-def replication(
+def half_neighborhoods(
     counts: sp.csr_array,
     kind: Transform,
     *,
@@ -46,8 +55,8 @@ def replication(
     n_neighbors: int = 30,
     n_pcs: int = 30,
     random_state: int | None = 0,
-) -> float:
-    """Overlap beyond chance of the neighbourhoods found in two random halves of a modality's counts, between 0 and 1.
+) -> list[np.ndarray]:
+    """Neighbour tables of the cells in two random halves of a modality's counts.
 
     Parameters
     ----------
@@ -58,13 +67,17 @@ def replication(
     n_neighbors, n_pcs
         Size of the neighbourhoods, and components in which they are found.
 
+    Returns
+    -------
+    Two tables, ``(n_obs, n_neighbors + 1)``, the cell itself first; none where there are too few cells or counts.
+
     Notes
     -----
     Counts in the two halves are independent given the cell (Poisson thinning), so what both find is the cell's, not the
     noise's. A modality whose neighbourhoods do not replicate can't say which cells belong together.
 
     The more cells, the nearer the neighbours, and the less of them replicates: so that sets of all sizes are measured on one
-    scale, and in no more time, a random sample of 12,000 cells stands for more.
+    scale, and in no more time, a random sample of 12,000 cells, the same for each modality, stands for more.
     """
     if counts.shape[0] > _MOST_CELLS:
         sample = np.random.default_rng(random_state).choice(counts.shape[0], _MOST_CELLS, replace=False)
@@ -72,10 +85,10 @@ def replication(
     n_obs = counts.shape[0]
     n_neighbors = min(n_neighbors, (n_obs - 1) // 2)
     if n_neighbors < 1:
-        return 0.0
+        return []
     halves = split_counts(counts, random_state=random_state)
     if not all(half.data.any() for half in halves):
-        return 0.0
+        return []
     rng = np.random.default_rng(random_state)
     # cells that are alike in one half tie for the places: in an order of its own, so that ties do not replicate
     orders = [rng.permutation(n_obs) for _ in halves]
@@ -87,13 +100,49 @@ def replication(
         table = nearest_neighbors(scores[order], n_neighbors + 1, random_state=random_state)
         return order[table][np.argsort(order)]
 
-    tables = in_threads(neighbors, range(2))
-    return max(neighborhood_overlap(*tables), 0.0)
+    return in_threads(neighbors, range(2))
 
 
-def modality_weights(replications: np.ndarray) -> np.ndarray:
-    r"""Weights of the modalities in a joint space, :math:`w_m = \sqrt{r_m / \sum r}`; equal where nothing replicates."""
+def replication(halves: Sequence[np.ndarray]) -> float:
+    """Overlap beyond chance of the neighbourhoods of two halves (:func:`half_neighborhoods`), between 0 and 1."""
+    return max(neighborhood_overlap(*halves), 0.0) if halves else 0.0
+
+
+def concordance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
+    r"""Whether two modalities speak of the same cells: overlap of their neighbourhoods over what replicates of them.
+
+    With :math:`o_{12}` the overlap beyond chance between a half of one modality and a half of the other, and
+    :math:`r_1, r_2` their replications, :math:`o_{12} / \sqrt{r_1 r_2}`: a correlation corrected for attenuation, about 0
+    where cells are not paired however well each modality replicates, and not lower for being measured on few counts.
+
+    Parameters
+    ----------
+    first, second
+        Neighbour tables of the halves of each modality (:func:`half_neighborhoods`).
+
+    Returns
+    -------
+    0 to 1; not a number where one of the two does not replicate at all.
+    """
+    replicated = replication(first) * replication(second)
+    if replicated <= 0:
+        return float("nan")
+    # halves of the same number have tied cells in the same order
+    across = (neighborhood_overlap(first[0], second[1]) + neighborhood_overlap(first[1], second[0])) / 2
+    return min(max(across, 0.0) / np.sqrt(replicated), 1.0)
+
+
+def modality_weights(replications: np.ndarray, concordance: float = 1.0) -> np.ndarray:
+    r"""Weights of the modalities in a joint space, :math:`w_m = \sqrt{r_m / \sum r}`; equal where nothing replicates.
+
+    The replication of the second modality counts in proportion to its concordance with the first, where that is below 0.05:
+    RNA and proteins of the same cells have .2 to .4 on public sets, cells paired at random less than .01. A first modality that itself replicates
+    less than 0.02, which noise does, vouches for that much less.
+    """
     r = np.maximum(np.asarray(replications, dtype=np.float64), 0)
     if r.sum() <= 0:
         return np.full(len(r), np.sqrt(1 / len(r)))
+    if not np.isnan(concordance):
+        doubt = 1 - min(concordance / CONCORDANT, 1)
+        r[1:] *= 1 - doubt * min(r[0] / _SPEAKS, 1)
     return np.sqrt(r / r.sum())

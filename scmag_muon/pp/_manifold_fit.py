@@ -10,6 +10,7 @@ import numpy as np
 from scmag_muon import _mudata
 from scmag_muon._keys import Keys
 from scmag_muon.manifold.fusion import fitted_view, fused
+from scmag_muon.manifold.information import CONCORDANT
 from scmag_muon.pp._features import select_features
 from scmag_muon.pp._neighborhoods import (
     VIEWS,
@@ -75,8 +76,8 @@ def manifold_fit(
         Principal components of each modality in which neighbours are found.
     neighborhoods
         ``"shared"``: both modalities are fitted by the same neighbourhoods, found in their joint space, in which each weighs
-        as much as its neighbourhoods replicate between two random halves of its counts. ``"own"``: each view of each
-        modality by its own neighbourhoods, as in the paper. See Notes.
+        as much as its neighbourhoods replicate between two random halves of its counts, the second less where none of them
+        are the first's. ``"own"``: each view of each modality by its own neighbourhoods, as in the paper. See Notes.
     fusion_penalty
         λ of eq. 12.
     step
@@ -100,7 +101,8 @@ def manifold_fit(
     ``mod.var[key_added]``
         Which features took part.
     ``mod.uns[key_added]``
-        ``params``, ``view_weights`` (α of eq. 11), ``replication`` (0 to 1) and ``modality_weight``.
+        ``params``, ``view_weights`` (α of eq. 11), ``replication`` (0 to 1), ``concordance`` of both modalities (0 to 1; not a
+        number where one does not replicate) and ``modality_weight``.
     ``mdata.obsm[f"X_{key_added}"]``, ``mdata.obsm[f"X_{key_added}_unfitted"]``
         Joint space of both modalities after and before fitting, ready for ``scanpy.pp.neighbors(use_rep=...)``.
 
@@ -145,8 +147,8 @@ def manifold_fit(
         raise KeyError(f"mask_var={mask_var!r} names no column of var in any of the modalities {list(names)}.")
     prepared = [_prepare(mdata, name, layer, mask_var) for name in names]
 
-    joint, weights = joint_embedding(prepared, n_pcs=n_pcs, batches=batches, random_state=random_state)
-    _warn_of_little_information(prepared, weights)
+    joint, agreement = joint_embedding(prepared, n_pcs=n_pcs, batches=batches, random_state=random_state)
+    _warn_of_little_information(prepared, agreement)
     shared = shared_operators(joint, n_neighbors=n_neighbors, step=step)
     params = {
         "modalities": list(names),
@@ -161,7 +163,7 @@ def manifold_fit(
         "random_state": random_state,
     }
     results = []
-    for modality, weight in zip(prepared, weights, strict=True):
+    for modality in prepared:
         operators = shared
         if neighborhoods == "own":
             operators = own_operators(
@@ -184,7 +186,8 @@ def manifold_fit(
             "params": params,
             "view_weights": dict(zip(VIEWS, view_weights.tolist(), strict=True)),
             "replication": modality.replication,
-            "modality_weight": float(weight),
+            "concordance": agreement,
+            "modality_weight": modality.weight,
         }
         results.append((modality, layers, record))
 
@@ -209,13 +212,24 @@ def _prepare(mdata: MuData, name: str, layer: str | Mapping[str, str | None] | N
     return make_modality(name, kind, counts, mask)
 
 
-def _warn_of_little_information(modalities: list[Modality], weights: np.ndarray) -> None:
-    for modality, weight in zip(modalities, weights, strict=True):
+def _warn_of_little_information(modalities: list[Modality], agreement: float) -> None:
+    for modality in modalities:
         if modality.replication < _LOW_REPLICATION:
             logger.warning(
                 "Modality %r holds little information on which cells belong together: only %.1f %% of neighbours replicate "
                 "between two halves of its counts. It gets a weight of %.2f in the joint neighbourhoods.",
                 modality.name,
                 100 * modality.replication,
-                weight,
+                modality.weight,
             )
+    first, second = modalities
+    if agreement < CONCORDANT and second.replication >= _LOW_REPLICATION:
+        logger.warning(
+            "Modalities %r and %r know next to nothing of the same cells: of the neighbours that each finds for itself they "
+            "share %.1f %%. Make sure that the cells are paired. %r gets a weight of %.2f in the joint neighbourhoods.",
+            first.name,
+            second.name,
+            100 * agreement,
+            second.name,
+            second.weight,
+        )

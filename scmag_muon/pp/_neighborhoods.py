@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmag_muon.manifold.fitting import fitting_operator
-from scmag_muon.manifold.information import modality_weights, replication
+from scmag_muon.manifold.information import concordance, half_neighborhoods, modality_weights, replication
 from scmag_muon.manifold.neighbors import nearest_neighbors, principal_components, shared_neighbors
 from scmag_muon.manifold.transforms import Transform, View, scale_to_median, transforms
 
@@ -38,6 +38,7 @@ class Modality:
     counts: sp.csr_array
     views: dict[Transform, View]
     replication: float = 0.0
+    weight: float = 0.0
 
     @property
     def main(self) -> Transform:
@@ -54,23 +55,26 @@ def make_modality(name: str, kind: ModalityKind, counts: sp.csr_array, mask: np.
 
 def joint_embedding(
     modalities: list[Modality], *, n_pcs: int, batches: pd.Categorical | None, random_state: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Principal components of all modalities side by side, each block of unit variance times its weight.
+) -> tuple[np.ndarray, float]:
+    """Principal components of both modalities side by side, each block of unit variance times its weight.
 
-    The weight is the square root of the modality's share in all replication (:func:`modality_weights`). With batches, the
-    components are centred within each batch. Returns the embedding, ``(n_obs, n_components)``, and the weights.
+    The weight is the square root of the modality's share in all replication, less where the second modality is not
+    concordant with the first (:func:`modality_weights`). With batches, the components are centred within each batch. Returns
+    the embedding, ``(n_obs, n_components)``, and the concordance; replication and weight are noted in each modality.
     """
+    seed = int(np.random.default_rng().integers(2**31)) if random_state is None else random_state
+    halves = [half_neighborhoods(m.counts, m.main, scale=m.kind != "protein", random_state=seed) for m in modalities]
+    agreement = concordance(*halves)
+    replications = [replication(tables) for tables in halves]
     blocks = []
-    for modality in modalities:
-        modality.replication = replication(
-            modality.counts, modality.main, scale=modality.kind != "protein", random_state=random_state
-        )
+    for modality, replicated, weight in zip(
+        modalities, replications, modality_weights(np.array(replications), agreement), strict=True
+    ):
+        modality.replication, modality.weight = replicated, float(weight)
         scores = principal_components(modality.views[modality.main], n_pcs, random_state=random_state)
         scores = _center_batches(scores, batches)
-        blocks.append(scores / max(np.sqrt(scores.var(axis=0).sum()), 1e-12))
-    weights = modality_weights(np.array([modality.replication for modality in modalities]))
-    joint = np.hstack([weight * block for weight, block in zip(weights, blocks, strict=True)])
-    return joint.astype(np.float32), weights
+        blocks.append(modality.weight * scores / max(np.sqrt(scores.var(axis=0).sum()), 1e-12))
+    return np.hstack(blocks).astype(np.float32), agreement
 
 
 def _center_batches(scores: np.ndarray, batches: pd.Categorical | None) -> np.ndarray:

@@ -121,10 +121,9 @@ def _run(file: Path, case: str, arguments: argparse.Namespace) -> dict[str, Any]
         "alone, k-means": baseline.kmeans(n_types),
     }
     scores = {name: smm.metrics.clustering_scores(labels, found)["ARI"] for name, found in clusterings.items()}
-    weights = {
-        f"weight {i + 1}": float(mdata.mod[name].uns["manifold"]["modality_weight"]) for i, name in enumerate(names)
-    }
-    return scores | weights
+    records = [mdata.mod[name].uns["manifold"] for name in names]
+    weights = {f"weight {i + 1}": float(record["modality_weight"]) for i, record in enumerate(records)}
+    return scores | weights | {"concordance": float(records[0]["concordance"])}
 
 
 if __name__ == "__main__":

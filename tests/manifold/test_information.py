@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scmag_muon.manifold import information
-from scmag_muon.manifold.information import modality_weights, neighborhood_overlap, replication, split_counts
+from scmag_muon.manifold.information import (
+    concordance,
+    half_neighborhoods,
+    modality_weights,
+    neighborhood_overlap,
+    replication,
+    split_counts,
+)
 from scmag_muon.manifold.neighbors import nearest_neighbors
 
 KINDS = pytest.mark.parametrize("kind", ["log", "zscore", "clr"])
@@ -17,6 +24,10 @@ COUNTS = hnp.arrays(np.int64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=
 
 def poisson(rates: np.ndarray | float, shape: tuple[int, int], seed: int = 0) -> sp.csr_array:
     return sp.csr_array(np.random.default_rng(seed).poisson(rates, shape).astype(np.float32))
+
+
+def replicated(counts: sp.csr_array, kind: str, **options: object) -> float:
+    return replication(half_neighborhoods(counts, kind, **options))
 
 
 def clusters(depth: float, seed: int = 0) -> sp.csr_array:
@@ -96,12 +107,12 @@ def test_overlap_where_all_cells_are_neighbors_says_nothing() -> None:
 @KINDS
 def test_noise_does_not_replicate(kind: str) -> None:
     rates = np.exp(np.random.default_rng(1).normal(size=(1, 60)))
-    assert 0 <= replication(poisson(rates, (240, 60)), kind, scale=False) < 0.04
+    assert 0 <= replicated(poisson(rates, (240, 60)), kind, scale=False) < 0.04
 
 
 @KINDS
 def test_clusters_replicate_and_more_so_the_deeper_the_counts(kind: str) -> None:
-    found = [replication(clusters(depth), kind, scale=True) for depth in (0.05, 0.5, 5)]
+    found = [replicated(clusters(depth), kind, scale=True) for depth in (0.05, 0.5, 5)]
     assert found == sorted(found)
     assert found[0] < 0.2
     assert 0.4 < found[2] <= 1
@@ -109,13 +120,13 @@ def test_clusters_replicate_and_more_so_the_deeper_the_counts(kind: str) -> None
 
 def test_neighborhoods_of_clusters_replicate_up_to_the_clusters() -> None:
     # all cells of a cluster are alike: 30 of 59 others replicate by chance, so (30/59 - 30/239) / (1 - 30/239)
-    assert replication(clusters(50.0), "log", scale=True) == pytest.approx(0.437, abs=0.03)
+    assert replicated(clusters(50.0), "log", scale=True) == pytest.approx(0.437, abs=0.03)
 
 
 def test_library_size_counts_for_less_where_it_is_scaled_away() -> None:
     library = np.random.default_rng(0).lognormal(0, 0.35, (240, 1))
     counts = poisson(100 * library, (240, 60))
-    unscaled, scaled = (replication(counts, "log", scale=scale) for scale in (False, True))
+    unscaled, scaled = (replicated(counts, "log", scale=scale) for scale in (False, True))
     assert unscaled > 0.4
     assert scaled < unscaled / 2
 
@@ -123,39 +134,79 @@ def test_library_size_counts_for_less_where_it_is_scaled_away() -> None:
 @pytest.mark.parametrize("kind", ["log", "clr"])
 def test_cells_that_cannot_be_told_apart_do_not_replicate(kind: str) -> None:
     # most cells are empty, hence equal, in both halves: equal cells must not be matched by their index
-    assert replication(poisson(0.002, (400, 100)), kind, scale=kind == "log") < 0.1
+    assert replicated(poisson(0.002, (400, 100)), kind, scale=kind == "log") < 0.1
 
 
 def test_one_protein_has_no_log_ratio_to_replicate() -> None:
-    assert replication(poisson(5.0, (200, 1)), "clr", scale=False) < 0.05
+    assert replicated(poisson(5.0, (200, 1)), "clr", scale=False) < 0.05
 
 
 def test_next_to_no_counts_do_not_replicate() -> None:
     counts = np.zeros((80, 100), dtype=np.float32)
     counts[0, 0] = 1  # one of the halves is empty
-    assert replication(sp.csr_array(counts), "log", scale=True) == 0
+    assert replicated(sp.csr_array(counts), "log", scale=True) == 0
 
 
 def test_replication_repeats_with_the_seed() -> None:
     counts = clusters(0.5)
-    assert replication(counts, "log", scale=True) == replication(counts, "log", scale=True)
-    assert replication(counts, "log", scale=True) != replication(counts, "log", scale=True, random_state=1)
+    assert replicated(counts, "log", scale=True) == replicated(counts, "log", scale=True)
+    assert replicated(counts, "log", scale=True) != replicated(counts, "log", scale=True, random_state=1)
 
 
 def test_a_sample_stands_for_many_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Among more cells neighbours are nearer and replicate less; a sample of fixed size does not know how many there are."""
     rates = np.exp(np.random.default_rng(0).normal(size=(4, 60)))
     counts = poisson(rates[np.arange(1200) % 4], (1200, 60))
-    of_a_fifth = replication(counts[:240], "log", scale=True)
-    assert replication(counts, "log", scale=True) < of_a_fifth / 2
+    of_a_fifth = replicated(counts[:240], "log", scale=True)
+    assert replicated(counts, "log", scale=True) < of_a_fifth / 2
     monkeypatch.setattr(information, "_MOST_CELLS", 240)
-    assert replication(counts, "log", scale=True) == pytest.approx(of_a_fifth, abs=0.03)
+    assert replicated(counts, "log", scale=True) == pytest.approx(of_a_fifth, abs=0.03)
 
 
 def test_replication_with_few_cells() -> None:
     # neighbourhoods are at most half of the others
     counts = sp.csr_array(np.repeat(clusters(20.0).toarray()[:2], 10, axis=0))
-    assert replication(counts, "log", scale=True) == pytest.approx(1, abs=0.15)
+    assert replicated(counts, "log", scale=True) == pytest.approx(1, abs=0.15)
+
+
+def continuum(depth: float, seed: int, order: np.ndarray | slice = slice(None)) -> list[np.ndarray]:
+    """Neighbourhoods of 300 cells in the plane, seen by a modality of 80 features of its own."""
+    places = np.random.default_rng(7).normal(size=(300, 2))[order]
+    rates = np.exp(places @ np.random.default_rng(seed).normal(0, 0.7, (2, 80)))
+    return half_neighborhoods(poisson(depth * rates, (300, 80), seed), "log", scale=True)
+
+
+def test_concordance_tells_cells_that_are_paired() -> None:
+    first = continuum(2.0, 1)
+    assert concordance(first, continuum(2.0, 2)) > 0.7
+    assert concordance(first, first) > 0.9
+    order = np.random.default_rng(0).permutation(300)
+    shuffled = continuum(2.0, 2, order)
+    assert replication(shuffled) > 0.3  # it is not replication that tells
+    assert concordance(first, shuffled) < 0.03
+    assert concordance(shuffled, continuum(2.0, 1, order)) > 0.7
+
+
+def test_concordance_is_not_less_for_being_measured_on_few_counts() -> None:
+    deep, shallow = continuum(10.0, 1), continuum(0.5, 1)
+    assert replication(shallow) < replication(deep) / 2
+    other = continuum(3.0, 2)
+    across = [neighborhood_overlap(halves[0], other[1]) for halves in (deep, shallow)]
+    assert across[1] < across[0] / 1.5
+    assert concordance(shallow, other) == pytest.approx(concordance(deep, other), abs=0.1)
+
+
+def test_concordance_is_unknown_where_nothing_replicates() -> None:
+    assert np.isnan(concordance(continuum(2.0, 1), []))
+    table = continuum(2.0, 1)[0]
+    apart = np.column_stack([np.arange(300), [np.setdiff1d(np.arange(300), row)[:30] for row in table]])
+    assert np.isnan(concordance([table, apart], continuum(2.0, 2)))
+
+
+def test_ties_do_not_make_modalities_concordant() -> None:
+    # nine cells in ten are empty in both modalities
+    empty = [half_neighborhoods(poisson(0.001, (400, 100), seed), "log", scale=True) for seed in (0, 1)]
+    assert abs(neighborhood_overlap(empty[0][0], empty[1][1])) < 0.1
 
 
 @given(r=hnp.arrays(float, st.integers(1, 4), elements=st.floats(0.001, 1)))
@@ -171,3 +222,18 @@ def test_weights_of_the_modalities_by_hand() -> None:
     np.testing.assert_allclose(modality_weights(np.array([-0.2, 0.3])), [0, 1])
     np.testing.assert_allclose(modality_weights(np.array([0.0, 0.0])), np.sqrt(0.5))
     np.testing.assert_allclose(modality_weights(np.array([-0.1, 0.0, 0.0])), np.sqrt(1 / 3))
+
+
+def test_a_second_modality_that_is_not_concordant_weighs_little() -> None:
+    r = np.array([0.3, 0.3])
+    np.testing.assert_allclose(modality_weights(r, 0.0), [1, 0])
+    np.testing.assert_allclose(modality_weights(r, 0.01) ** 2, [1 / 1.2, 0.2 / 1.2])
+    for concordant in (0.05, 0.5, float("nan")):
+        np.testing.assert_allclose(modality_weights(r, concordant), modality_weights(r))
+
+
+def test_a_first_modality_of_noise_does_not_take_the_second_down() -> None:
+    assert modality_weights(np.array([0.001, 0.3]), 0.0)[1] > 0.99
+    np.testing.assert_allclose(modality_weights(np.array([0.01, 0.3]), 0.0) ** 2, [0.01 / 0.16, 0.15 / 0.16])
+    np.testing.assert_allclose(modality_weights(np.array([0.0, 0.3]), float("nan")), [0, 1])
+    np.testing.assert_allclose(modality_weights(np.array([0.0, 0.0]), float("nan")), np.sqrt(0.5))

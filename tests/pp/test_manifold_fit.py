@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 import scmag_muon as smm
 from scmag_muon.datasets import simulate_citeseq, simulate_multiome
+from scmag_muon.manifold import information
 from tests.reference import manifold as reference
 
 if TYPE_CHECKING:
@@ -55,10 +56,11 @@ def test_what_is_written_where(mdata: MuData) -> None:
         # anndata 0.13 counts X among the layers, under None
         assert set(adata.layers) - {None} == {"manifold"}
         record = adata.uns["manifold"]
-        assert set(record) == {"params", "view_weights", "replication", "modality_weight"}
+        assert set(record) == {"params", "view_weights", "replication", "concordance", "modality_weight"}
         assert list(record["view_weights"]) == list(reference.VIEWS)
         assert sum(record["view_weights"].values()) == pytest.approx(1)
         assert 0 < record["replication"] <= 1
+        assert 0.05 < record["concordance"] <= 1
         np.testing.assert_array_equal(dense(adata.X), dense(before[name].X))
         assert list(adata.var.columns) == [*before[name].var.columns, "manifold"]
     weights = [mdata[name].uns["manifold"]["modality_weight"] for name in ("rna", "prot")]
@@ -234,3 +236,26 @@ def test_multiome() -> None:
     weight = mdata["atac"].uns["manifold"]["modality_weight"]
     assert block.var(axis=0).sum() == pytest.approx(weight**2, rel=1e-3)
     np.testing.assert_allclose(block.var(axis=0), weight**2 * expected / expected.sum(), rtol=2e-2)
+
+
+def test_a_second_modality_of_other_cells_is_told_and_weighs_little(caplog: pytest.LogCaptureFixture) -> None:
+    """Its neighbourhoods replicate as before: only that RNA knows none of them gives it away."""
+    mdata = simulate_citeseq(n_obs=400, n_vars=200, n_prot=30, n_clusters=4)
+    paired = smm.pp.manifold_fit(mdata, copy=True)
+    assert "paired" not in caplog.text
+    mdata["prot"].X = mdata["prot"].X[np.random.default_rng(0).permutation(400)]
+    smm.pp.manifold_fit(mdata)
+    assert "know next to nothing of the same cells" in caplog.text
+    assert "'prot' gets a weight of" in caplog.text
+    before, after = paired["prot"].uns["manifold"], mdata["prot"].uns["manifold"]
+    assert after["replication"] > 0.8 * before["replication"]
+    assert before["modality_weight"] > 0.6
+    assert after["modality_weight"] < 0.35
+    assert mdata["rna"].uns["manifold"]["modality_weight"] ** 2 + after["modality_weight"] ** 2 == pytest.approx(1)
+
+
+def test_whether_a_modality_is_of_other_cells_is_found_with_any_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(information, "_MOST_CELLS", 150)  # the same for both modalities
+    mdata = simulate_citeseq(n_obs=300, n_vars=100, n_prot=20, n_clusters=3)
+    smm.pp.manifold_fit(mdata, random_state=None)
+    assert mdata["prot"].uns["manifold"]["concordance"] > 0.1
