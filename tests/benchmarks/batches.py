@@ -1,13 +1,15 @@
 """How well batches mix, and clusters agree with known labels, before and after, beside totalVI.
 
 Run with ``python tests/benchmarks/batches.py FILE.h5mu [FILE.h5mu ...] --output FOLDER``. Spaces are kept in the folder under
-their file's hash and not computed again; ``--skip totalvi`` leaves out what takes longest.
+their file's hash and not computed again; ``--skip totalvi`` leaves out what takes longest, ``--quality FOLDER`` takes totalVI's
+space from what ``quality.py`` keeps there.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,7 @@ def main() -> None:
     parser.add_argument("--batch-key", default="batch")
     parser.add_argument("--skip", nargs="+", choices=SPACES, default=(), metavar="SPACE")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quality", type=Path, help="folder of results of quality.py")
     parser.add_argument("--output", type=Path, default=Path("batches"), help="folder of results")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -57,7 +60,7 @@ def _row(mdata: MuData, name: str, space: str, digest: str, arguments: argparse.
     identity = f"{digest}{space}{arguments.seed}{arguments.batch_key}{smm.__version__}"
     kept = arguments.output / f"{name}-{space}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.npz"
     if not kept.exists():
-        embedding, clusters = _compute(mdata, space, n_clusters, arguments)
+        embedding, clusters = _compute(mdata, space, n_clusters, digest, arguments)
         np.savez(kept, embedding=embedding, clusters=clusters)
     found = np.load(kept)
     mixing = smm.metrics.batch_mixing(found["embedding"], mdata.obs[arguments.batch_key])
@@ -67,7 +70,7 @@ def _row(mdata: MuData, name: str, space: str, digest: str, arguments: argparse.
 
 
 def _compute(
-    mdata: MuData, space: str, n_clusters: int, arguments: argparse.Namespace
+    mdata: MuData, space: str, n_clusters: int, digest: str, arguments: argparse.Namespace
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embedding and ``n_clusters`` clusters: ours of the network, else communities of the space joined in that space."""
     if space == "scmag":
@@ -84,11 +87,22 @@ def _compute(
             smm.pp.manifold_fit(mdata, batch_key=arguments.batch_key, random_state=arguments.seed)
         embedding = mdata.obsm["X_manifold" if space == "fitted" else "X_manifold_unfitted"]
     elif space == "totalvi":
-        embedding = totalvi(mdata, Options(arguments.seed, batch_key=arguments.batch_key))
+        embedding = _kept_totalvi(digest, arguments)
+        if embedding is None:
+            embedding = totalvi(mdata, Options(arguments.seed, batch_key=arguments.batch_key))
     else:
         embedding = concat(mdata, Options(arguments.seed))
     embedding = np.asarray(embedding, dtype=np.float32)
     return embedding, joined_communities(embedding, n_clusters, arguments.seed)
+
+
+def _kept_totalvi(digest: str, arguments: argparse.Namespace) -> np.ndarray | None:
+    options = {"seed": arguments.seed, "batch_key": arguments.batch_key, "max_epochs": None}
+    for path in arguments.quality.glob("*-totalvi-*.json") if arguments.quality else ():
+        result = json.loads(path.read_text())
+        if result["sha256"] == digest and result["options"] == options:
+            return np.load(path.with_suffix(".npz"))["embedding"]
+    return None
 
 
 if __name__ == "__main__":
