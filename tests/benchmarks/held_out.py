@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from peers import Options, concat, peer_model
+from quality_report import markdown
 
 import scmag_muon as smm
 from scmag_muon._mudata import get_counts, make_mudata, modality_kind, modality_pair, no_pull_on_update
@@ -146,9 +147,9 @@ def main() -> None:
                 kept.write_text(json.dumps(_run(file, method, arguments)))
             rows.append({"set": file.stem, "method": method, **json.loads(kept.read_text())})
             print(rows[-1], flush=True)
-    table = pd.DataFrame(rows).set_index(["set", "method"])
-    print(table.round(4).to_string())
+    table = pd.DataFrame(rows).set_index("set")
     table.to_csv(arguments.output / "held_out.csv")
+    print(markdown(table.map(lambda v: f"{v:.4f}" if isinstance(v, float) else v), "set"))
 
 
 def _run(file: Path, method: str, arguments: argparse.Namespace) -> dict[str, float]:

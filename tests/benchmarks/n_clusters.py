@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mudata
 import pandas as pd
+from quality_report import markdown
 
 import scmag_muon as smm
 from scmag_muon._mudata import no_pull_on_update
@@ -21,10 +22,7 @@ def main() -> None:
     parser.add_argument("--labels", default="cell_type", help="column of known labels")
     arguments = parser.parse_args()
     table = pd.DataFrame([_row(file, arguments.labels) for file in arguments.files])
-    print("| " + " | ".join(table.columns) + " |")
-    print("|" + "---|" * len(table.columns))
-    for row in table.itertuples(index=False):
-        print("| " + " | ".join(str(value) for value in row) + " |")
+    print(markdown(table.set_index("set"), "set"))
 
 
 def _row(file: Path, column: str) -> dict[str, object]:

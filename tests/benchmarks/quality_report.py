@@ -53,7 +53,7 @@ def report(folder: Path, labels: str, sets: Collection[str], max_epochs: int | N
         for name, values in row["types"].items()
     ]
     pd.DataFrame(types).to_csv(folder / "quality_types.csv", index=False)
-    text = "\n\n".join([PREFACE, *(f"## {title}\n\n{_markdown(shown)}" for title, shown in _tables(table))]) + "\n"
+    text = "\n\n".join([PREFACE, *(f"## {title}\n\n{markdown(shown)}" for title, shown in _tables(table))]) + "\n"
     (folder / "quality.md").write_text(text)
     print(text)
     _draw(table[table["k"] == "0"], folder / "quality.png")
@@ -163,9 +163,10 @@ def _range(values: pd.Series) -> str:
     return f"{low}" if low == high else f"{low}-{high}"
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame, index: str = "pipeline") -> str:
+    """The table with its index, whose name is ``index``, as the first column."""
     lines = [
-        ["pipeline", *map(str, table.columns)],
+        [index, *map(str, table.columns)],
         *([str(i), *map(str, row)] for i, row in zip(table.index, table.to_numpy(), strict=True)),
     ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from peers import Clusterings, Options, rna_pca, second
+from quality_report import markdown
 
 import scmag_muon as smm
 from scmag_muon._mudata import modality_pair, no_pull_on_update
@@ -80,14 +81,7 @@ def main() -> None:
                 kept.write_text(json.dumps(_run(file, case, arguments)))
             rows.append({"set": file.stem, "case": case, **json.loads(kept.read_text())})
             print(rows[-1], flush=True)
-    table = pd.DataFrame(rows)
-    text = "\n".join(
-        ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
-        + [
-            "| " + " | ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row) + " |"
-            for row in table.itertuples(index=False)
-        ]
-    )
+    text = markdown(pd.DataFrame(rows).set_index("set").map(lambda v: f"{v:.3f}" if isinstance(v, float) else v), "set")
     (arguments.output / "weak_modality.md").write_text(text + "\n")
     print(text)
 
