@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from scipy.cluster.hierarchy import fcluster, linkage
+from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -62,18 +64,38 @@ def join_communities(z: Tensor, communities: Tensor, n_clusters: int) -> Tensor:
     Measured so, two communities are near if their cells overlap, however long or wide the direction between them is; and
     their sizes do not matter, so that a small type is kept before a large one is cut.
 
+    Parameters
+    ----------
+    z
+        Space in which they are joined, shape ``(n_cells, n_latent)``.
+    communities
+        Integers from 0, shape ``(n_cells,)``; or ``(n_cells, n_partitions)`` for several divisions into communities. Each of these
+        is joined by itself, and that is taken which agrees best with the others, by mean adjusted Rand index: whether two
+        neighbouring types stay apart can hang on a single community, and most divisions are right on most of them.
+    n_clusters
+        K.
+
     Returns
     -------
     Integers from 0, shape ``(n_cells,)``.
     """
+    if communities.ndim == 1:
+        return _join(z, communities.long(), n_clusters)
+    joined = [_join(z, column.long(), n_clusters) for column in communities.T]
+    labels = [clusters.cpu().numpy() for clusters in joined]
+    agreement = [sum(adjusted_rand_score(one, other) for other in labels) for one in labels]
+    return joined[int(np.argmax(agreement))]
+
+
+def _join(z: Tensor, communities: Tensor, n_clusters: int) -> Tensor:
     n_communities = int(communities.max()) + 1
     if n_communities <= n_clusters:
-        return communities.long()
+        return communities
     means, q = one_hot_means(z, communities, n_communities)
     means = means @ whitening(within_covariance(z, means, q))
     tree = linkage(means.cpu().numpy(), method="average")
     joined = torch.as_tensor(fcluster(tree, n_clusters, criterion="maxclust") - 1, device=z.device)
-    return joined.long()[communities.long()]
+    return joined.long()[communities]
 
 
 class SelectiveGate(nn.Module):

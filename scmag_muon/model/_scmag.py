@@ -237,7 +237,9 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
             Most epochs of stage 3 (+ clustering) in this call.
         initial_labels
             Integer cluster of every cell from which the centres start, shape ``(n_obs,)``; or communities, more than
-            ``n_clusters``, that are joined by average linkage of their means in Z1. ``None`` is k-means on Z1.
+            ``n_clusters``, that are joined by average linkage of their means in Z1; or several divisions into communities,
+            ``(n_obs, n_partitions)``, of which, joined, the one that agrees best with the others is taken. ``None`` is k-means
+            on Z1.
         train_size
             Share of the cells to train on. The others tell when stages 1 and 2 have converged; with 1 these run all their
             epochs. All cells are embedded and clustered, and centres are taken from all.
@@ -337,7 +339,11 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
 
 
 def _checked_labels(labels: np.ndarray, n_obs: int) -> np.ndarray:
+    """Labels numbered without gaps, column by column where there are several divisions."""
     labels = np.asarray(labels)
-    if labels.shape != (n_obs,) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+    integers = np.issubdtype(labels.dtype, np.integer)
+    if labels.ndim not in (1, 2) or len(labels) != n_obs or not labels.size or not integers or labels.min() < 0:
         raise ValueError(f"`initial_labels` must hold an integer of at least 0 for each of {n_obs} cells.")
-    return np.unique(labels, return_inverse=True)[1]
+    if labels.ndim == 1:
+        return np.unique(labels, return_inverse=True)[1]
+    return np.column_stack([np.unique(column, return_inverse=True)[1] for column in labels.T])

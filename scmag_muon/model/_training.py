@@ -40,8 +40,8 @@ class SCMAGTrainingPlan(TrainingPlan):
     kl_weight, cluster_weight
         α and β of eq. 33 once their stage has come.
     initial_labels
-        Cluster of every cell from which the centres start, or finer communities that are joined to clusters first; ``None``
-        starts the centres by k-means on Z1.
+        Cluster of every cell from which the centres start, or finer communities that are joined to clusters first, or several
+        such divisions side by side; ``None`` starts the centres by k-means on Z1.
     patience
         Stages 1 and 2 end when the loss of the held-out cells has reached no new minimum for so many epochs.
     label_tolerance

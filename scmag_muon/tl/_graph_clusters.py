@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 
 _N_NEIGHBORS = 30
 RESOLUTION = 1.0
+_N_PARTITIONS = 6
 _DOUBLINGS = 8
+_CELLS_PER_COMMUNITY = 10
 
 
 def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: int | None = 0) -> np.ndarray:
-    """Communities of the fitted neighbour graph, several times as many as the clusters they are to be joined to.
+    """Communities of the fitted neighbour graph at several resolutions, more than the clusters they are to be joined to.
 
     Leiden at a resolution that gives ``n_clusters`` at once cuts a large type in two before it recognises a small one. From
-    many small communities the network joins those that lie near to each other in its own space, whatever their size.
+    many small communities the network joins those that lie near to each other in its own space, whatever their size. How
+    small is best differs from one set to another, so it is given several divisions to choose from.
 
     Parameters
     ----------
@@ -36,19 +39,26 @@ def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: in
 
     Returns
     -------
-    Integers from 0, largest community first, shape ``(n_obs,)``: at least 2 K, or as many as the graph falls into.
+    Integers from 0, largest community first, shape ``(n_obs, n_partitions)``: a column for each of the resolutions 1, 2, 4, 8,
+    16 and 32 at which there are at least K communities of ten cells on average. Where there are none, the first resolution
+    at which there are K of any size.
     """
     graph = _graph(embedding)
-    parts = np.zeros(len(embedding), dtype=np.int64)
+    found: list[np.ndarray] = []
+    n_communities = 0
     for doublings in range(_DOUBLINGS):
         parts = _leiden(graph, RESOLUTION * 2**doublings, random_state)
-        if parts.max() + 1 >= 2 * n_clusters:
+        n_communities = int(parts.max()) + 1
+        too_small = n_communities * _CELLS_PER_COMMUNITY > len(embedding)
+        if n_communities >= n_clusters and not (found and too_small):
+            found.append(order_by_size(parts))
+        if found and (too_small or doublings + 1 >= _N_PARTITIONS):
             break
-    if parts.max() + 1 < n_clusters:
+    if not found:
         raise ValueError(
-            f"The cells fall into {parts.max() + 1} communities at most, fewer than n_clusters={n_clusters}. Ask for fewer clusters."
+            f"The cells fall into {n_communities} communities at most, fewer than n_clusters={n_clusters}. Ask for fewer clusters."
         )
-    return order_by_size(parts)
+    return np.column_stack(found)
 
 
 def communities(

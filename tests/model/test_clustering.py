@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.metrics import adjusted_rand_score
 
 from scmag_muon.model._clustering import (
     SelectiveGate,
@@ -221,6 +222,22 @@ def test_small_community_is_kept_before_a_large_one_is_cut() -> None:
     joined = join_communities(torch.as_tensor(z), torch.as_tensor(communities), 3).numpy()
     assert len(np.unique(joined)) == 3
     assert joined[0] == joined[400]
+
+
+def test_of_several_divisions_the_one_is_taken_that_agrees_with_the_others() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(900, 32))
+    groups = np.repeat([0, 1, 2], 300)
+    z[groups == 1, 0] += 12
+    z[groups == 2, 1] += 12
+    finer = 2 * groups + rng.integers(0, 2, 900)
+    odd = np.where(groups == 0, rng.integers(0, 3, 900), 3)  # two of the groups in one community
+    divisions = torch.as_tensor(np.column_stack([odd, groups, finer]))
+    joined = join_communities(torch.as_tensor(z), divisions, 3).numpy()
+    assert adjusted_rand_score(joined, groups) == 1
+    alone = join_communities(torch.as_tensor(z), divisions[:, 0], 3).numpy()
+    assert adjusted_rand_score(alone, groups) < 0.9
+    np.testing.assert_array_equal(join_communities(torch.as_tensor(z), divisions[:, :1], 3), alone)
 
 
 def test_centres_are_weighted_means(

@@ -195,6 +195,8 @@ def test_training_starts_from_given_clusters(fitted: MuData) -> None:
         model.train(initial_labels=labels - 1, **SHORT)
     with pytest.raises(ValueError, match="for each of 120 cells"):
         model.train(initial_labels=labels[:5], **SHORT)
+    with pytest.raises(ValueError, match="for each of 120 cells"):
+        model.train(initial_labels=np.empty((120, 0), dtype=int), **SHORT)
 
 
 @pytest.mark.parametrize(("pretrain", "cluster"), [(0, 0), (-1, 5), (5, -1)])

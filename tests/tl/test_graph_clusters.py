@@ -18,11 +18,30 @@ def test_communities_are_finer_than_the_clusters_largest_first(
     blobs: tuple[np.ndarray, np.ndarray], n_clusters: int
 ) -> None:
     x, labels = blobs
-    found = fine_communities(x, n_clusters)
-    sizes = np.bincount(found)
-    assert len(sizes) >= 2 * n_clusters
-    assert (np.diff(sizes) <= 0).all()
-    assert all(len(np.unique(labels[found == i])) == 1 for i in np.unique(found))
+    divisions = fine_communities(x, n_clusters).T
+    numbers = [found.max() + 1 for found in divisions]
+    assert numbers == sorted(numbers)
+    for found in divisions:
+        sizes = np.bincount(found)
+        assert n_clusters <= len(sizes) <= len(x) / 10
+        assert (np.diff(sizes) <= 0).all()
+        assert all(len(np.unique(labels[found == i])) == 1 for i in np.unique(found))
+
+
+def test_each_division_is_of_leiden_at_twice_the_resolution(blobs: tuple[np.ndarray, np.ndarray]) -> None:
+    x, _ = blobs
+    divisions = fine_communities(x, 4, random_state=3)
+    expected = communities(x, resolutions=(1, 2, 4, 8, 16, 32), random_state=3)
+    kept = [found for found in expected if 4 <= found.max() + 1 <= len(x) / 10]
+    assert 2 <= len(kept) < 6
+    np.testing.assert_array_equal(divisions, np.column_stack(kept))
+
+
+def test_where_communities_of_ten_cells_are_too_few_they_may_be_smaller(blobs: tuple[np.ndarray, np.ndarray]) -> None:
+    x, _ = blobs
+    divisions = fine_communities(x, 60)
+    assert divisions.shape == (len(x), 1)
+    assert divisions.max() + 1 >= 60
 
 
 def test_more_clusters_than_the_graph_can_give() -> None:
