@@ -29,7 +29,7 @@ import scmag_muon
 from scmag_muon._mudata import modality_kind, modality_pair, no_pull_on_update
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 PEERS = ("rna_pca", "second", "concat", "wnn", "mofa", "totalvi", "multivi")
 OURS = ("scmag", "scmag_paper", "scmag_fit")
@@ -37,6 +37,7 @@ NEEDS_SECOND = {"totalvi": "protein", "multivi": "atac"}
 BATCH_AWARE = ("totalvi", "multivi", *OURS)
 OFFSETS = (0, -2, -1, 1, 2, 3)
 UNKNOWN_K = "unknown"
+OWN_K = (0, UNKNOWN_K, -2, 2)
 MEASURES = ("ARI", "NMI", "AMI")
 _ERROR_LINES = 15
 
@@ -66,7 +67,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=(*PEERS, *OURS), default=(*PEERS, *OURS), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--published-k-only", action="store_true", help="run scmag at no other K")
+    parser.add_argument(
+        "--k",
+        nargs="+",
+        type=_k,
+        default=OWN_K,
+        help="K of scmag, as distances from the published number, or 'unknown'",
+    )
     parser.add_argument("--summary-only", action="store_true", help="run nothing")
     parser.add_argument("--output", type=Path, default=Path("quality"), help="folder of results")
     parser.add_argument("--max-epochs", type=int, help=argparse.SUPPRESS)
@@ -104,9 +111,7 @@ def _run(described: dict[str, Any], method: str, seed: int, arguments: argparse.
         "batch_key": described["batch_key"] if method in BATCH_AWARE else None,
         "max_epochs": arguments.max_epochs,
     }
-    runs = [
-        {"k": k, "stem": _stem(described, method, options, k)} for k in _own_k(method, only=arguments.published_k_only)
-    ]
+    runs = [{"k": k, "stem": _stem(described, method, options, k)} for k in _own_k(method, arguments.k)]
     missing = [run for run in runs if not (arguments.output / f"{run['stem']}.json").exists()]
     if missing:
         task = {**described, "method": method, "options": options, "runs": missing, "threads": arguments.threads}
@@ -117,11 +122,13 @@ def _run(described: dict[str, Any], method: str, seed: int, arguments: argparse.
             print(f"{what}{_k_text(run['k'])}: {_in_short(json.loads(kept.read_text()))}", flush=True)
 
 
-def _own_k(method: str, *, only: bool) -> list[int | str | None]:
+def _k(text: str) -> int | str:
+    return text if text == UNKNOWN_K else int(text)
+
+
+def _own_k(method: str, asked: Sequence[int | str]) -> Sequence[int | str | None]:
     """K is part of a run where each needs training: as a distance from the published number."""
-    if method == "scmag":
-        return [0] if only else [0, UNKNOWN_K, -2, 2]
-    return [None]
+    return asked if method == "scmag" else [None]
 
 
 def _k_text(k: int | str | None) -> str:
