@@ -20,6 +20,8 @@ import mudata
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+import scvi
+import torch
 from peers import Options, concat, peer_model
 from quality_report import markdown
 
@@ -67,19 +69,32 @@ Profiles = dict[str, np.ndarray]
 
 
 def _ours(mdata: MuData, options: Options, n_clusters: int, *ablate: str) -> Profiles:
-    smm.tl.scmag(
+    """The expected counts (1 - π) μ: without the dropout of eq. 24, which the layer of denoised counts leaves out."""
+    model = smm.tl.scmag(
         mdata,
         n_clusters=n_clusters,
         batch_key=options.batch_key,
         ablate=ablate,
         random_state=options.seed,
         progress_bar=False,
+        return_model=True,
         **({} if options.max_epochs is None else {"max_epochs_pretrain": options.max_epochs, "max_epochs": 2}),
     )
-    return {name: np.asarray(mdata.mod[name].layers["scmag"]) for name in modality_pair(mdata)}
+    module = model.module
+    blocks: list[list[np.ndarray]] = [[], []]
+    with torch.inference_mode():
+        for tensors, inference in model._batches(None, None, None):
+            inputs = module._get_generative_input(tensors, inference)
+            inputs["totals"] = module.median_totals.expand(len(inputs["zr"]), 2)
+            for block, (log_mean, _, logits) in zip(
+                blocks, module.zinb_parameters(**module.generative(**inputs)), strict=True
+            ):
+                block.append((log_mean.exp() * torch.sigmoid(-logits)).numpy())
+    return dict(zip(modality_pair(mdata), map(np.concatenate, blocks), strict=True))
 
 
 def _scvi(mdata: MuData, options: Options, _: int) -> Profiles:
+    scvi.settings.seed = options.seed
     rna, other = modality_pair(mdata)
     model = peer_model(mdata, options.batch_key)
     model.train(enable_progress_bar=False, **({} if options.max_epochs is None else {"max_epochs": options.max_epochs}))
