@@ -255,7 +255,8 @@ def test_a_second_modality_of_other_cells_is_told_and_weighs_little(caplog: pyte
 
 
 def test_whether_a_modality_is_of_other_cells_is_found_with_any_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(information, "_MOST_CELLS", 150)  # the same for both modalities
-    mdata = simulate_citeseq(n_obs=300, n_vars=100, n_prot=20, n_clusters=3)
+    monkeypatch.setattr(information, "_MOST_CELLS", 400)  # the same for both modalities
+    # concordance is .26 with a standard deviation of .02 over seeds, and 0 where the modalities' samples differ
+    mdata = simulate_citeseq(n_obs=800, n_vars=200, n_prot=30, n_clusters=4)
     smm.pp.manifold_fit(mdata, random_state=None)
     assert mdata["prot"].uns["manifold"]["concordance"] > 0.1
