@@ -21,11 +21,13 @@ _SPEAKS = 0.02
 _MOST_CELLS = 12_000
 
 
-def split_counts(counts: sp.csr_array, *, random_state: int | None = 0) -> tuple[sp.csr_array, sp.csr_array]:
-    """Each count divided at random (binomial, 1/2) between two matrices that sum to ``counts``."""
+def split_counts(
+    counts: sp.csr_array, *, share: float = 0.5, random_state: int | np.random.Generator | None = 0
+) -> tuple[sp.csr_array, sp.csr_array]:
+    """Each count divided at random (binomial, ``share`` to the first) between two matrices that sum to ``counts``."""
     rng = np.random.default_rng(random_state)
     whole = counts.data.astype(np.int64)
-    half = rng.binomial(whole, 0.5)
+    half = rng.binomial(whole, share)
     halves = []
     for part in (half, whole - half):
         matrix = sp.csr_array((part.astype(np.float32), counts.indices, counts.indptr), shape=counts.shape, copy=True)
@@ -136,8 +138,8 @@ def modality_weights(replications: np.ndarray, concordance: float = 1.0) -> np.n
     r"""Weights of the modalities in a joint space, :math:`w_m = \sqrt{r_m / \sum r}`; equal where nothing replicates.
 
     The replication of the second modality counts in proportion to its concordance with the first, where that is below 0.05:
-    RNA and proteins of the same cells have .2 to .4 on public sets, cells paired at random less than .01. A first modality that itself replicates
-    less than 0.02, which noise does, vouches for that much less.
+    RNA and proteins of the same cells have .2 to .4 on public sets, cells paired at random less than .01. A first modality
+    that itself replicates less than 0.02, which noise does, vouches for that much less.
     """
     r = np.maximum(np.asarray(replications, dtype=np.float64), 0)
     if r.sum() <= 0:

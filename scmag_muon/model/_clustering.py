@@ -79,9 +79,8 @@ def join_communities(z: Tensor, communities: Tensor, n_clusters: int) -> Tensor:
     -------
     Integers from 0, shape ``(n_cells,)``.
     """
-    if communities.ndim == 1:
-        return _join(z, communities.long(), n_clusters)
-    joined = [_join(z, column.long(), n_clusters) for column in communities.T]
+    divisions = communities.reshape(len(communities), -1).long().T
+    joined = [_join(z, division, n_clusters) for division in divisions]
     labels = [clusters.cpu().numpy() for clusters in joined]
     agreement = [sum(adjusted_rand_score(one, other) for other in labels) for one in labels]
     return joined[int(np.argmax(agreement))]

@@ -344,6 +344,4 @@ def _checked_labels(labels: np.ndarray, n_obs: int) -> np.ndarray:
     integers = np.issubdtype(labels.dtype, np.integer)
     if labels.ndim not in (1, 2) or len(labels) != n_obs or not labels.size or not integers or labels.min() < 0:
         raise ValueError(f"`initial_labels` must hold an integer of at least 0 for each of {n_obs} cells.")
-    if labels.ndim == 1:
-        return np.unique(labels, return_inverse=True)[1]
-    return np.column_stack([np.unique(column, return_inverse=True)[1] for column in labels.T])
+    return np.apply_along_axis(lambda column: np.unique(column, return_inverse=True)[1], 0, labels)

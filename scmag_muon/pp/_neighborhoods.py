@@ -66,10 +66,9 @@ def joint_embedding(
     halves = [half_neighborhoods(m.counts, m.main, scale=m.kind != "protein", random_state=seed) for m in modalities]
     agreement = concordance(*halves)
     replications = [replication(tables) for tables in halves]
+    weights = modality_weights(np.array(replications), agreement)
     blocks = []
-    for modality, replicated, weight in zip(
-        modalities, replications, modality_weights(np.array(replications), agreement), strict=True
-    ):
+    for modality, replicated, weight in zip(modalities, replications, weights, strict=True):
         modality.replication, modality.weight = replicated, float(weight)
         scores = principal_components(modality.views[modality.main], n_pcs, random_state=random_state)
         scores = _center_batches(scores, batches)

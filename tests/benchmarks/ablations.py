@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib as mpl
 import mudata
 import pandas as pd
+from common import known
 
 import scmag_muon as smm
 from scmag_muon._mudata import no_pull_on_update
@@ -79,7 +80,7 @@ def _run(file: Path, variant: str, seed: int, arguments: argparse.Namespace) -> 
     with no_pull_on_update():
         mdata = mudata.read_h5mu(file)
     labels = mdata.obs[arguments.labels]
-    n_clusters = labels[labels.notna() & (labels != "unknown")].nunique()
+    n_clusters = known(labels).nunique()
     started = time.perf_counter()
     smm.tl.scmag(
         mdata,

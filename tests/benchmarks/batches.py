@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import mudata
 import numpy as np
+from common import known
 from peers import Options, concat, joined_communities, totalvi
 
 import scmag_muon as smm
@@ -56,7 +57,7 @@ def main() -> None:
 
 def _row(mdata: MuData, name: str, space: str, digest: str, arguments: argparse.Namespace) -> str:
     labels = mdata.obs[arguments.labels]
-    n_clusters = labels[labels.notna() & (labels != "unknown")].nunique()
+    n_clusters = known(labels).nunique()
     identity = f"{digest}{space}{arguments.seed}{arguments.batch_key}{smm.__version__}"
     kept = arguments.output / f"{name}-{space}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.npz"
     if not kept.exists():
@@ -73,8 +74,8 @@ def _compute(
     mdata: MuData, space: str, n_clusters: int, digest: str, arguments: argparse.Namespace
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embedding and ``n_clusters`` clusters: ours of the network, else communities of the space joined in that space."""
-    kept = _kept_by_quality(space, digest, arguments)
     if space == "scmag":
+        kept = _kept_by_quality(space, digest, arguments)
         if kept is not None:
             return kept["embedding"], kept["own 0"]
         smm.tl.scmag(
@@ -90,6 +91,7 @@ def _compute(
             smm.pp.manifold_fit(mdata, batch_key=arguments.batch_key, random_state=arguments.seed)
         embedding = mdata.obsm["X_manifold" if space == "fitted" else "X_manifold_unfitted"]
     elif space == "totalvi":
+        kept = _kept_by_quality(space, digest, arguments)
         options = Options(arguments.seed, batch_key=arguments.batch_key)
         embedding = totalvi(mdata, options) if kept is None else kept["embedding"]
     else:

@@ -22,11 +22,12 @@ import pandas as pd
 import scipy.sparse as sp
 import scvi
 import torch
-from peers import Options, concat, peer_model
-from quality_report import markdown
+from common import known, markdown
+from peers import Options, concat, trained_peer
 
 import scmag_muon as smm
 from scmag_muon._mudata import get_counts, make_mudata, modality_kind, modality_pair, no_pull_on_update
+from scmag_muon.manifold.information import split_counts
 from scmag_muon.manifold.neighbors import indicator, nearest_neighbors
 from scmag_muon.pp._features import select_features
 
@@ -52,13 +53,10 @@ def halves(file: Path, seed: int) -> tuple[MuData, MuData]:
         kind = modality_kind(name, adata)
         chosen = np.flatnonzero(select_features(adata, counts, modality=name, kind=kind, mask_var=None))
         adata = adata[:, chosen].copy()
-        whole = sp.csr_matrix(counts[:, chosen])
-        part = whole.copy()
-        part.data = rng.binomial(whole.data.astype(int), SHARE).astype(np.float32)
-        rest = (whole - part).tocsr()
+        whole = sp.csr_array(counts[:, chosen])
+        part, rest = split_counts(whole, share=SHARE, random_state=rng)
         seen = np.asarray(rest.sum(axis=0)).ravel() > 0
         for parts, matrix in ((fitted, rest), (aside, part)):
-            matrix.eliminate_zeros()
             parts[name] = adata[:, seen].copy()
             parts[name].X = sp.csr_matrix(matrix[:, seen], dtype=np.float32)
             parts[name].var["highly_variable"] = True
@@ -96,8 +94,7 @@ def _ours(mdata: MuData, options: Options, n_clusters: int, *ablate: str) -> Pro
 def _scvi(mdata: MuData, options: Options, _: int) -> Profiles:
     scvi.settings.seed = options.seed
     rna, other = modality_pair(mdata)
-    model = peer_model(mdata, options.batch_key)
-    model.train(enable_progress_bar=False, **({} if options.max_epochs is None else {"max_epochs": options.max_epochs}))
+    model = trained_peer(mdata, options)
     if modality_kind(other, mdata.mod[other]) == "protein":
         found = model.get_normalized_expression(n_samples=10, include_protein_background=True, return_numpy=True)
         return dict(zip((rna, other), map(np.asarray, found), strict=True))
@@ -171,8 +168,7 @@ def _run(file: Path, method: str, arguments: argparse.Namespace) -> dict[str, fl
     with no_pull_on_update(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fitted, aside = halves(file, arguments.seed)
-        known = fitted.obs["cell_type"]
-        n_clusters = known[known.notna() & (known != "unknown")].nunique()
+        n_clusters = known(fitted.obs["cell_type"]).nunique()
         options = Options(arguments.seed, "batch" if "batch" in fitted.obs else None, arguments.max_epochs)
         counts = {name: np.asarray(fitted.mod[name].X.sum(axis=0)).ravel() for name in modality_pair(fitted)}
         profiles = METHODS[method](fitted, options, n_clusters)

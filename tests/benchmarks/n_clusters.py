@@ -10,7 +10,7 @@ from pathlib import Path
 
 import mudata
 import pandas as pd
-from quality_report import markdown
+from common import known, markdown
 
 import scmag_muon as smm
 from scmag_muon._mudata import no_pull_on_update
@@ -33,11 +33,10 @@ def _row(file: Path, column: str) -> dict[str, object]:
     found = mdata.uns["n_clusters"]
     at_estimate = found["table"].set_index("resolution").loc[1.0]
     labels = mdata.obs[column]
-    known = labels[labels.notna() & (labels != "unknown")]
     return {
         "set": file.stem,
         "cells": mdata.n_obs,
-        "published types": known.nunique(),
+        "published types": known(labels).nunique(),
         "K taken": found["estimate"],
         "range over samples, resolutions 0.5 to 1.5": f"{found['fewest']}-{found['most']}",
         "agreement of samples": f"{at_estimate['stability']:.2f}",

@@ -92,11 +92,11 @@ def mofa(mdata: MuData, options: Options) -> np.ndarray:
 
 
 def totalvi(mdata: MuData, options: Options) -> np.ndarray:
-    return _trained(peer_model(mdata, options.batch_key), options)
+    return trained_peer(mdata, options).get_latent_representation()
 
 
 def multivi(mdata: MuData, options: Options) -> np.ndarray:
-    return _trained(peer_model(mdata, options.batch_key), options)
+    return trained_peer(mdata, options).get_latent_representation()
 
 
 def peer_model(mdata: MuData, batch_key: str | None) -> Any:
@@ -255,7 +255,9 @@ def _variable_counts(mdata: MuData) -> MuData:
     return make_mudata(mods, mdata.obs)
 
 
-def _trained(model: Any, options: Options) -> np.ndarray:
+def trained_peer(mdata: MuData, options: Options) -> Any:
+    """totalVI or MultiVI, trained as its documentation has it."""
+    model = peer_model(mdata, options.batch_key)
     epochs = {} if options.max_epochs is None else {"max_epochs": options.max_epochs}
     model.train(enable_progress_bar=False, **epochs)
-    return model.get_latent_representation()
+    return model

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from common import markdown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -161,20 +162,6 @@ def _mean_sd(values: pd.Series) -> str:
 def _range(values: pd.Series) -> str:
     low, high = values.min(), values.max()
     return f"{low}" if low == high else f"{low}-{high}"
-
-
-def markdown(table: pd.DataFrame, index: str = "pipeline") -> str:
-    """The table with its index, whose name is ``index``, as the first column."""
-    lines = [
-        [index, *map(str, table.columns)],
-        *([str(i), *map(str, row)] for i, row in zip(table.index, table.to_numpy(), strict=True)),
-    ]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * width for width in widths]
-    padded = [
-        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in (lines[0], rule, *lines[1:])
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
 def _draw(table: pd.DataFrame, path: Path) -> None:

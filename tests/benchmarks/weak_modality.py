@@ -18,11 +18,12 @@ import mudata
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from common import known, markdown
 from peers import Clusterings, Options, rna_pca, second
-from quality_report import markdown
 
 import scmag_muon as smm
 from scmag_muon._mudata import modality_pair, no_pull_on_update
+from scmag_muon.manifold.information import split_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,10 +49,7 @@ def noise(counts: sp.csr_matrix, rng: np.random.Generator) -> sp.csr_matrix:
 
 def thinned(counts: sp.csr_matrix, rng: np.random.Generator) -> sp.csr_matrix:
     """One count in ten."""
-    kept = counts.copy()
-    kept.data = rng.binomial(counts.data.astype(int), _KEPT_SHARE).astype(np.float32)
-    kept.eliminate_zeros()
-    return kept
+    return sp.csr_matrix(split_counts(sp.csr_array(counts), share=_KEPT_SHARE, random_state=rng)[0])
 
 
 # which modality is spoilt, how, and which one is then compared with
@@ -96,7 +94,7 @@ def _run(file: Path, case: str, arguments: argparse.Namespace) -> dict[str, Any]
             rng = np.random.default_rng(arguments.seed)
             mdata.mod[names[which]].X = spoil(sp.csr_matrix(mdata.mod[names[which]].X), rng)
         labels = mdata.obs[arguments.labels]
-        n_types = labels[labels.notna() & (labels != "unknown")].nunique()
+        n_types = known(labels).nunique()
         batch_key = "batch" if "batch" in mdata.obs else None
         options = Options(arguments.seed)
         # cells that lost all their counts of a modality are left in: every method must bear them

@@ -55,6 +55,13 @@ def test_each_half_is_binomial() -> None:
     assert first.toarray().var() == pytest.approx(n / 4, rel=0.05)
 
 
+def test_parts_may_be_unequal() -> None:
+    first, second = split_counts(sp.csr_array(np.full((200, 200), 20, dtype=np.float32)), share=0.1)
+    assert first.mean() == pytest.approx(2, abs=0.03)
+    assert second.mean() == pytest.approx(18, abs=0.03)
+    assert first.toarray().var() == pytest.approx(20 * 0.1 * 0.9, rel=0.05)
+
+
 def test_halves_of_poisson_counts_are_independent() -> None:
     first, second = (half.toarray().ravel() for half in split_counts(poisson(6.0, (200, 200))))
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.02
