@@ -18,7 +18,7 @@ CONCORDANT = 0.05
 """Concordance from which on a second modality has its full weight."""
 
 _SPEAKS = 0.02
-_MOST_CELLS = 12_000
+_MOST_CELLS = 3_000
 
 
 def split_counts(
@@ -79,7 +79,7 @@ def half_neighborhoods(
     noise's. A modality whose neighbourhoods do not replicate can't say which cells belong together.
 
     The more cells, the nearer the neighbours, and the less of them replicates: so that sets of all sizes are measured on one
-    scale, and in no more time, a random sample of 12,000 cells, the same for each modality, stands for more.
+    scale, and in no more time, a random sample of 3,000 cells, the same for each modality, stands for more.
     """
     if counts.shape[0] > _MOST_CELLS:
         sample = np.random.default_rng(random_state).choice(counts.shape[0], _MOST_CELLS, replace=False)

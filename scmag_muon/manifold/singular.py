@@ -18,7 +18,7 @@ _CHECK_AGAIN = 1.2
 
 @products_in_one_thread()
 def leading_singular_vectors(
-    matrix: LinearOperator, k: int, *, tol: float = 1e-3, random_state: int | None = 0
+    matrix: LinearOperator, k: int, *, tol: float = 1e-2, random_state: int | None = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The ``k`` largest singular values in falling order, with their vectors, as ``U, s, Vᵀ`` of ``numpy.linalg.svd``.
 

@@ -13,6 +13,8 @@ from scmag_muon.model._likelihood import LOG_LIMIT, zinb_log_likelihood_of_heads
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from scmag_muon.model._settings import Dispersion
+
 SHARED_WIDTHS = (32, 16)
 N_LATENT = 2 * SHARED_WIDTHS[-1]
 
@@ -38,6 +40,31 @@ def _dense(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+class InputNoise:
+    """Standard normal numbers for the inputs, each of them drawn once for sixteen minibatches.
+
+    Drawing a million of them takes longer than a layer's matrix product. So more are drawn than a minibatch needs, and each
+    minibatch takes them from another random place on: no cell meets the same noise again.
+    """
+
+    _USES = 16
+    _SPARE = 2**16
+
+    def __init__(self) -> None:
+        self.drawn = torch.empty(0)
+        self.n_uses = 0
+
+    def like(self, x: Tensor) -> Tensor:
+        """Noise of the shape of ``x``; not to be changed."""
+        self.n_uses += 1
+        n_drawn = x.numel() + self._SPARE
+        if self.n_uses > self._USES or len(self.drawn) < n_drawn or self.drawn.device != x.device:
+            self.drawn = torch.randn(n_drawn, device=x.device, dtype=x.dtype)
+            self.n_uses = 1
+        start = int(torch.randint(self._SPARE + 1, ()))
+        return self.drawn[start : start + x.numel()].view_as(x)
+
+
 class PairedEncoder(nn.Module):
     """Two encoders with their own first layers and common last layers (eq. 13-14).
 
@@ -54,6 +81,7 @@ class PairedEncoder(nn.Module):
     def __init__(self, n_inputs: Sequence[int], widths: Sequence[Widths], noise_scale: Sequence[float]) -> None:
         super().__init__()
         self.noise_scale = tuple(noise_scale)
+        self.noise = tuple(InputNoise() for _ in n_inputs)
         self.own = nn.ModuleList(_dense((n, *w.encoder)) for n, w in zip(n_inputs, widths, strict=True))
         self.shared = nn.Sequential(
             _dense((widths[0].encoder[-1], SHARED_WIDTHS[0])), nn.Linear(SHARED_WIDTHS[0], SHARED_WIDTHS[1])
@@ -62,23 +90,39 @@ class PairedEncoder(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         """Fused space Z1, the two codes side by side (eq. 15), shape ``(n_cells, 32)``."""
         codes = []
-        for x, own, scale in zip(inputs, self.own, self.noise_scale, strict=True):
-            noisy = torch.randn_like(x).mul_(scale).add_(x) if self.training and scale else x
+        for x, own, scale, noise in zip(inputs, self.own, self.noise_scale, self.noise, strict=True):
+            noisy = torch.add(x, noise.like(x), alpha=scale) if self.training and scale else x
             codes.append(self.shared(own(noisy)))
         return torch.cat(codes, dim=-1).to(inputs[0].dtype)  # under autocast codes come in half precision
 
 
+class PerFeature(nn.Module):
+    """A head that is the same for all cells: one number for each feature, as a linear layer without its weight."""
+
+    weight = None
+
+    def __init__(self, n_output: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(n_output))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """The numbers, repeated for each cell, ``(n_cells, n_output)``."""
+        return self.bias.repeat(len(hidden), 1)
+
+
 class ZINBDecoder(nn.Module):
-    """Decoder of one modality with linear heads for mean, dispersion and dropout (eq. 19-21).
+    """Decoder of one modality with heads for mean, dispersion and dropout (eq. 19-21).
 
     The batch enters here, one-hot beside Zr, and nowhere else in the network, so that the latent spaces need not carry it.
     """
 
-    def __init__(self, n_output: int, widths: Widths, n_batch: int) -> None:
+    def __init__(self, n_output: int, widths: Widths, n_batch: int, dispersion: Dispersion = "gene-cell") -> None:
         super().__init__()
         self.n_batch = n_batch if n_batch > 1 else 0
         self.trunk = _dense((N_LATENT + self.n_batch, *widths.decoder))
         self.heads = nn.ModuleList(nn.Linear(widths.decoder[-1], n_output) for _ in range(3))
+        if dispersion == "gene":
+            self.heads[1] = PerFeature(n_output)
 
     def hidden(self, z: Tensor, batch_index: Tensor) -> Tensor:
         """Last hidden layer, on which the heads stand."""
@@ -89,8 +133,8 @@ class ZINBDecoder(nn.Module):
 
     def log_likelihood(self, x: Tensor, hidden: Tensor, log_size: Tensor) -> Tensor:
         """Of each cell's counts, shape ``(n_cells,)``; ``log_size`` is the log of the size factors, ``(n_cells, 1)``."""
-        heads = cast("list[nn.Linear]", list(self.heads))
-        hidden = hidden.to(heads[0].weight.dtype)  # under autocast it comes in half precision
+        heads = cast("list[nn.Linear | PerFeature]", list(self.heads))
+        hidden = hidden.to(heads[0].bias.dtype)  # under autocast it comes in half precision
         weights, biases = [head.weight for head in heads], [head.bias for head in heads]
         return zinb_log_likelihood_of_heads(x, log_size, hidden, weights, biases)
 

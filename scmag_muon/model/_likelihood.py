@@ -30,7 +30,8 @@ class _ZINB(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
         derivatives = [parameter.clone(memory_format=torch.contiguous_format) for parameter in parameters]
-        total = _evaluate(x, x.new_zeros(len(x), 1), derivatives, limit=math.inf)
+        no_biases = [parameter.new_zeros(parameter.shape[1]) for parameter in parameters]
+        total = _evaluate(x, x.new_zeros(len(x), 1), derivatives, no_biases, limit=math.inf)
         ctx.save_for_backward(*derivatives)
         return total
 
@@ -49,12 +50,15 @@ class _ZINBHeads(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, log_size: Tensor, hidden: Tensor, *heads: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, log_size: Tensor, hidden: Tensor, *heads: Tensor | None) -> Tensor:
         weights, biases = heads[:3], heads[3:]
         # under autocast the products come in half precision; the likelihood needs all of its digits
-        outputs = [linear(hidden, w, b).to(hidden.dtype) for w, b in zip(weights, biases, strict=True)]
+        outputs = [
+            hidden.new_zeros(len(hidden), len(b)) if w is None else linear(hidden, w).to(hidden.dtype)
+            for w, b in zip(weights, biases, strict=True)
+        ]
         ctx.low_precision = torch.is_autocast_enabled(x.device.type)
-        total = _evaluate(x, log_size, outputs, limit=LOG_LIMIT)
+        total = _evaluate(x, log_size, outputs, biases, limit=LOG_LIMIT)
         ctx.save_for_backward(hidden, *weights, *outputs)
         return total
 
@@ -67,25 +71,33 @@ class _ZINBHeads(torch.autograd.Function):
         dtype = torch.bfloat16 if ctx.low_precision else hidden.dtype
         scaled_hidden = (hidden * scale.unsqueeze(-1)).to(dtype)
         of_hidden = torch.zeros_like(hidden)
-        of_weights, of_biases = [], []
+        of_weights: list[Tensor | None] = []
+        of_biases = []
         for weight, derivative in zip(weights, derivatives, strict=True):
             of_biases.append(scale @ derivative)
+            if weight is None:
+                of_weights.append(None)
+                continue
             low = derivative.to(dtype)
             of_weights.append((low.T @ scaled_hidden).to(hidden.dtype))
             of_hidden += low @ weight.to(dtype)
         return None, None, of_hidden * scale.unsqueeze(-1), *of_weights, *of_biases
 
 
-def _evaluate(x: Tensor, log_size: Tensor, parameters: Sequence[Tensor], *, limit: float) -> Tensor:
+def _evaluate(
+    x: Tensor, log_size: Tensor, parameters: Sequence[Tensor], biases: Sequence[Tensor], *, limit: float
+) -> Tensor:
     """Log-likelihood of each cell; ``parameters`` are overwritten with its derivatives.
 
-    Log mean and log dispersion are bounded to ± ``limit``, beyond which their derivative is 0; ``log_size`` is added to the
-    log mean then.
+    ``biases`` are added to the parameters first. Log mean and log dispersion are bounded to ± ``limit`` then, beyond which
+    their derivative is 0, and ``log_size`` is added to the log mean.
     """
-    tensors = (x, log_size, *parameters)
+    tensors = (x, log_size, *parameters, *biases)
     if all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors):
-        return _compiled(x, log_size, parameters, limit)
+        return _compiled(x, log_size, parameters, biases, limit)
     with torch.no_grad():
+        for parameter, bias in zip(parameters, biases, strict=True):
+            parameter.add_(bias)
         outside = [parameter.abs() > limit for parameter in parameters[:2]]
         for parameter in parameters[:2]:
             parameter.clamp_(-limit, limit)
@@ -105,14 +117,17 @@ def _pool(n_threads: int) -> ThreadPoolExecutor:
 _UNFORKED = os.getpid()
 
 
-def _compiled(x: Tensor, log_size: Tensor, parameters: Sequence[Tensor], limit: float) -> Tensor:
+def _compiled(
+    x: Tensor, log_size: Tensor, parameters: Sequence[Tensor], biases: Sequence[Tensor], limit: float
+) -> Tensor:
     """Cells are spread over threads, each of which lets go of the interpreter and waits for no other before its end."""
     total = torch.empty(len(x))
     arrays = [t.numpy() for t in (*parameters, total)]
     counts, sizes = x.contiguous().numpy(), log_size.numpy().ravel()
+    shared = torch.stack(list(biases)).detach().numpy()
 
     def work(rows: slice) -> None:
-        evaluate_rows(counts[rows], sizes[rows], limit, *(array[rows] for array in arrays))
+        evaluate_rows(counts[rows], sizes[rows], shared, limit, *(array[rows] for array in arrays))
 
     n_threads = torch.get_num_threads() if os.getpid() == _UNFORKED else 1
     if n_threads == 1:
@@ -198,7 +213,7 @@ def zinb_log_likelihood(x: Tensor, log_mean: Tensor, log_dispersion: Tensor, dro
 
 
 def zinb_log_likelihood_of_heads(
-    x: Tensor, log_size: Tensor, hidden: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
+    x: Tensor, log_size: Tensor, hidden: Tensor, weights: Sequence[Tensor | None], biases: Sequence[Tensor]
 ) -> Tensor:
     """The same from a decoder's last hidden layer: heads (eq. 19-21) and likelihood in one, shape ``(n_cells,)``.
 
@@ -211,6 +226,7 @@ def zinb_log_likelihood_of_heads(
     hidden
         Last hidden layer, shape ``(n_cells, n_hidden)``.
     weights, biases
-        Of the heads for log mean, log dispersion and dropout logit, shapes ``(n_features, n_hidden)`` and ``(n_features,)``.
+        Of the heads for log mean, log dispersion and dropout logit, shapes ``(n_features, n_hidden)`` and ``(n_features,)``;
+        a head without weight, ``None``, is the same for all cells.
     """
     return _ZINBHeads.apply(x, log_size, hidden, *weights, *biases)

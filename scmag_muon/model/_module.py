@@ -23,6 +23,8 @@ from scmag_muon.model._components import N_LATENT, PairedEncoder, Widths, ZINBDe
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from scmag_muon.model._settings import Dispersion
+
 COUNTS = ("X_counts_0", "X_counts_1")
 INPUTS = ("X_input_0", "X_input_1")
 
@@ -48,6 +50,8 @@ class SCMAGModule(BaseModuleClass):
         η, the share of Z1 in Zr (eq. 16).
     reduction
         Whether the likelihood is summed (``"sum"``) or averaged (``"mean"``) over the features of a modality.
+    dispersion
+        ``"gene"``: one dispersion for each feature; ``"gene-cell"``: a head of the decoder gives it for each cell (eq. 20).
     gate_bias
         Initial bias of the gate; ``None`` leaves the gate out, Zc = Z1.
     two_stage
@@ -70,6 +74,7 @@ class SCMAGModule(BaseModuleClass):
         noise_scale: Sequence[float],
         residual_weight: float,
         reduction: Literal["sum", "mean"],
+        dispersion: Dispersion,
         gate_bias: float | None,
         two_stage: bool = True,
         relative_distance: bool,
@@ -82,7 +87,9 @@ class SCMAGModule(BaseModuleClass):
         self.two_stage = two_stage
         self.encoder = PairedEncoder(n_inputs, widths, noise_scale)
         self.posterior = nn.Linear(N_LATENT, 2 * N_LATENT)
-        self.decoders = nn.ModuleList(ZINBDecoder(n, w, n_batch) for n, w in zip(n_inputs, widths, strict=True))
+        self.decoders = nn.ModuleList(
+            ZINBDecoder(n, w, n_batch, dispersion) for n, w in zip(n_inputs, widths, strict=True)
+        )
         self.gate = None if gate_bias is None else SelectiveGate(N_LATENT, n_clusters, bias=gate_bias)
         self.register_buffer("median_totals", torch.tensor(median_totals, dtype=torch.float32))
         self.register_buffer("centers", torch.zeros(n_clusters, N_LATENT))

@@ -52,7 +52,7 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         Registry of a saved model; given by :meth:`load`, not by users.
     **network
         Single numbers that replace those of ``settings``: ``noise_scale``, ``residual_weight``, ``reduction``,
-        ``gate_bias``, ``two_stage``, ``relative_distance``, ``kl_weight``, ``cluster_weight``.
+        ``dispersion``, ``gate_bias``, ``two_stage``, ``relative_distance``, ``kl_weight``, ``cluster_weight``.
 
     Notes
     -----

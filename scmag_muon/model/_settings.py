@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Settings = Literal["default", "paper"]
+Dispersion = Literal["gene", "gene-cell"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class NetworkSettings:
         η (eq. 16).
     reduction
         Likelihood summed or averaged over features (eq. 26-27).
+    dispersion
+        Dispersion of each feature in each cell (``"gene-cell"``, eq. 20) or of each feature in all cells (``"gene"``), as in
+        scvi-tools.
     gate_bias
         Initial bias b of the gate (eq. 17): 3 is open, 0 halves Z1; ``None`` leaves the gate out.
     two_stage
@@ -34,6 +38,7 @@ class NetworkSettings:
     noise_scale: tuple[float, float]
     residual_weight: float
     reduction: Literal["sum", "mean"]
+    dispersion: Dispersion
     gate_bias: float | None
     two_stage: bool
     relative_distance: bool
@@ -46,6 +51,7 @@ SETTINGS: dict[str, NetworkSettings] = {
         noise_scale=(0.5, 0.5),
         residual_weight=0.3,
         reduction="sum",
+        dispersion="gene",
         gate_bias=3.0,
         two_stage=True,
         relative_distance=True,
@@ -56,6 +62,7 @@ SETTINGS: dict[str, NetworkSettings] = {
         noise_scale=(2.0, 1.5),
         residual_weight=0.3,
         reduction="mean",
+        dispersion="gene-cell",
         gate_bias=0.0,
         two_stage=True,
         relative_distance=False,

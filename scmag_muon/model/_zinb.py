@@ -137,10 +137,17 @@ def _at_nonzeros(
 
 
 @njit(nogil=True, cache=True)
-def _bounded(row: NDArray[np.float32], limit: np.float32, shift: np.float32, outside: NDArray[np.bool_]) -> int:
-    """Bound a row, then shift it, in place; how many were out of bounds and where, or -1 where one is not a number."""
+def _bounded(
+    row: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    limit: np.float32,
+    shift: np.float32,
+    outside: NDArray[np.bool_],
+) -> int:
+    """Add the bias to a row, bound it, then shift it, in place; how many were out of bounds, or -1 where one is not a number."""
     n_outside = 0
     for j in range(len(row)):
+        row[j] += bias[j]
         outside[j] = not abs(row[j]) <= limit
         n_outside += outside[j]
     if n_outside:
@@ -165,6 +172,7 @@ def _zero_at(row: NDArray[np.float32], places: NDArray[np.bool_]) -> None:
 def evaluate_rows(
     x: NDArray[np.float32],
     log_size: NDArray[np.float32],
+    biases: NDArray[np.float32],
     limit: float,
     log_mean: NDArray[np.float32],
     log_dispersion: NDArray[np.float32],
@@ -173,8 +181,8 @@ def evaluate_rows(
 ) -> None:
     """Log-likelihood of each row into ``total``; the parameters, each ``(n_rows, n_features)``, become its derivatives.
 
-    Log mean and log dispersion are bounded to ± ``limit`` first, where the derivative is then 0, and ``log_size``,
-    ``(n_rows,)``, is added to the log mean.
+    ``biases``, ``(3, n_features)``, are added to the parameters first. Log mean and log dispersion are bounded to ± ``limit``
+    then, beyond which the derivative is 0, and ``log_size``, ``(n_rows,)``, is added to the log mean.
     """
     n_rows, n_features = x.shape
     bound = np.float32(limit)
@@ -184,11 +192,13 @@ def evaluate_rows(
     outside = np.empty((2, n_features), np.bool_)
     for i in range(n_rows):
         mean, dispersion, logit = log_mean[i], log_dispersion[i], logits[i]
-        n_bounded_means = _bounded(mean, bound, log_size[i], outside[0])
-        n_bounded_dispersions = _bounded(dispersion, bound, _ZERO, outside[1])
+        n_bounded_means = _bounded(mean, biases[0], bound, log_size[i], outside[0])
+        n_bounded_dispersions = _bounded(dispersion, biases[1], bound, _ZERO, outside[1])
         if min(n_bounded_means, n_bounded_dispersions) < 0:
             total[i] = math.nan
             continue
+        for j in range(n_features):
+            logit[j] += biases[2, j]
         n = 0
         for j in range(n_features):
             places[n] = j

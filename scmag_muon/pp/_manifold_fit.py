@@ -41,7 +41,7 @@ def manifold_fit(
     mask_var: str | None = None,
     batch_key: str | None = None,
     n_neighbors: int = 15,
-    n_pcs: int = 50,
+    n_pcs: int = 30,
     neighborhoods: Neighborhoods = "shared",
     fusion_penalty: float = 1.0,
     step: float = 1.0,

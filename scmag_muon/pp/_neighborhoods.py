@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scmag_muon.manifold.fitting import fitting_operator
 from scmag_muon.manifold.information import concordance, half_neighborhoods, modality_weights, replication
 from scmag_muon.manifold.neighbors import nearest_neighbors, principal_components, shared_neighbors
-from scmag_muon.manifold.transforms import Transform, View, scale_to_median, transforms
+from scmag_muon.manifold.transforms import Transform, View, scale_to_median, transform, transforms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,8 @@ VIEWS: dict[str, tuple[Transform, Kernel]] = {
     "clr_rbf": ("clr", "rbf"),
 }
 """The four pairs of transform and kernel of section 2.2.1."""
+
+_MAIN: dict[ModalityKind, Transform] = {"rna": "scaled", "protein": "clr", "atac": "log"}
 
 
 @dataclass
@@ -42,15 +44,18 @@ class Modality:
 
     @property
     def main(self) -> Transform:
-        """Transform in which neighbours across modalities are found: CLR for proteins, else log."""
-        return "clr" if self.kind == "protein" else "log"
+        """Transform in which neighbours across modalities are found."""
+        return _MAIN[self.kind]
 
 
 def make_modality(name: str, kind: ModalityKind, counts: sp.csr_array, mask: np.ndarray) -> Modality:
     """Transform the chosen counts; RNA and ATAC are first scaled to the median library size."""
     chosen = sp.csr_array(counts[:, mask])
     scaled = chosen if kind == "protein" else scale_to_median(chosen)
-    return Modality(name, kind, mask, chosen, transforms(scaled))
+    views = transforms(scaled)
+    if _MAIN[kind] not in views:
+        views[_MAIN[kind]] = transform(scaled, _MAIN[kind])
+    return Modality(name, kind, mask, chosen, views)
 
 
 def joint_embedding(
@@ -103,8 +108,8 @@ def own_operators(
 ) -> dict[str, sp.csr_array]:
     """One operator for each view of a modality, from its own components under its own kernel, as in the paper."""
     scores = {
-        kind: _center_batches(principal_components(view, n_pcs, random_state=random_state), batches)
-        for kind, view in modality.views.items()
+        kind: _center_batches(principal_components(modality.views[kind], n_pcs, random_state=random_state), batches)
+        for kind, _ in VIEWS.values()
     }
     return {view: _operator(scores[kind], kernel, n_neighbors, step) for view, (kind, kernel) in VIEWS.items()}
 

@@ -270,10 +270,10 @@ def _initial_clusters(
 ) -> tuple[int, np.ndarray | None]:
     """K, and the clusters from which the centres start; the paper's settings take k-means in the network instead."""
     if n_clusters is None:
-        (labels,) = communities(work.obsm[Keys.joint_embedding(manifold_key)], random_state=random_state)
-        n_clusters = int(labels.max() + 1)
+        (found,) = communities(work.obsm[Keys.joint_embedding(manifold_key)], random_state=random_state)
+        n_clusters = int(found.max() + 1)
         logger.info("n_clusters is taken as %d, the communities of the joint space.", n_clusters)
-    elif settings == "default":
-        fitted = work.obsm[Keys.fitted_embedding(manifold_key)]
-        labels = fine_communities(fitted, n_clusters, random_state=random_state)
-    return n_clusters, labels if settings == "default" else None
+    if settings == "paper":
+        return n_clusters, None
+    fitted = work.obsm[Keys.fitted_embedding(manifold_key)]
+    return n_clusters, fine_communities(fitted, n_clusters, random_state=random_state)

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scmag_muon.manifold import transforms
 from tests.reference import manifold as reference
 
-KINDS = pytest.mark.parametrize("kind", ["log", "zscore", "clr"])
+KINDS = pytest.mark.parametrize("kind", ["log", "zscore", "clr", "scaled"])
 COUNTS = hnp.arrays(np.int64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 300))
 
 

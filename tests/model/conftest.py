@@ -45,6 +45,7 @@ def make_module() -> Callable[..., SCMAGModule]:
             "median_totals": (20.0, 50.0),
             "noise_scale": (0.0, 0.0),
             "residual_weight": 0.3,
+            "dispersion": "gene-cell",
             "reduction": "sum",
             "gate_bias": 3.0,
             "relative_distance": False,

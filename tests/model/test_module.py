@@ -8,6 +8,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from scmag_muon.model._clustering import soft_assignment, squared_distances
+from scmag_muon.model._likelihood import zinb_log_likelihood
 from scmag_muon.model._module import COUNTS, INPUTS
 
 if TYPE_CHECKING:
@@ -135,6 +136,24 @@ def test_means_carry_size_factors(make_module: Make, tensors: Tensors, reference
         log_mean, log_dispersion, logits = module.zinb_parameters(**generative)[i]
         for value, of_paper in zip((log_mean.exp(), log_dispersion.exp(), logits.sigmoid()), expected, strict=True):
             np.testing.assert_allclose(array(value), of_paper, rtol=1e-4)
+
+
+def test_dispersion_of_a_feature_is_one_for_all_cells(make_module: Make, tensors: Tensors) -> None:
+    module = make_module(dispersion="gene")
+    for i, decoder in enumerate(module.decoders):
+        torch.nn.init.uniform_(decoder.heads[1].bias, -3, 3)
+        assert sum(p.numel() for p in decoder.heads[1].parameters()) == module.n_inputs[i]
+    _, generative, output = run(module, tensors)
+    zinb = module.zinb_parameters(**generative)
+    for i, (log_mean, log_dispersion, logits) in enumerate(zinb):
+        torch.testing.assert_close(log_dispersion, module.decoders[i].heads[1].bias.expand(40, -1))
+        assert log_mean.std(dim=0).min() > 0
+        expected = -zinb_log_likelihood(tensors[COUNTS[i]], log_mean, log_dispersion, logits)
+        torch.testing.assert_close(output.reconstruction_loss[f"modality_{i}"], expected)
+        (gradient,) = torch.autograd.grad(expected.mean(), log_dispersion)
+        output.loss.backward(retain_graph=True)
+        torch.testing.assert_close(module.decoders[i].heads[1].bias.grad, gradient.sum(dim=0))
+        module.zero_grad()
 
 
 def test_cell_without_counts_has_a_finite_loss(make_module: Make, tensors: Tensors) -> None:

@@ -242,7 +242,7 @@ def test_arguments_of_the_optimizer(make_module: Callable[..., SCMAGModule]) -> 
 
 def test_every_term_falls_with_training(mdata: MuData) -> None:
     model = SCMAG(mdata, 3)
-    train(model, 20, 10, batch_size=30)
+    train(model, 20, 10, batch_size=45)  # minibatches below 32 cells do not tell their own variance
     history = model.training_history
     for term in ("reconstruction_rna", "reconstruction_prot"):
         assert history[term].iloc[-1] < 0.8 * history[term].iloc[0]

@@ -42,7 +42,12 @@ def clr(x: np.ndarray) -> np.ndarray:
     return result
 
 
-TRANSFORMS = {"log": log2p1, "zscore": zscore, "clr": clr}
+def scaled(x: np.ndarray) -> np.ndarray:
+    y = log2p1(x)
+    return zscore(y) * y.std(axis=0) ** 0.25
+
+
+TRANSFORMS = {"log": log2p1, "zscore": zscore, "clr": clr, "scaled": scaled}
 VIEWS = {
     "log_rbf": ("log", "rbf"),
     "log_poly": ("log", "poly"),
