@@ -6,7 +6,7 @@ import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ class _ZINBHeads(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, log_size: Tensor, hidden: Tensor, *heads: Tensor | None) -> Tensor:
-        weights, biases = heads[:3], heads[3:]
+        weights, biases = heads[:3], cast("tuple[Tensor, ...]", heads[3:])
         # under autocast the products come in half precision; the likelihood needs all of its digits
         outputs = [
             hidden.new_zeros(len(hidden), len(b)) if w is None else linear(hidden, w).to(hidden.dtype)

@@ -69,12 +69,11 @@ def _digamma(z: float) -> float:
 def _gammas(x: float, theta: float) -> tuple[float, float]:
     """The logarithm of Γ(x+θ) / Γ(θ) x!, and θ times its derivative by θ."""
     if x <= _LARGEST_SUM and x == math.floor(x):
-        product, inverse, log = 1.0, 0.0, 0.0
+        product, slope = 1.0, 0.0
         for k in range(int(x)):
+            slope = slope * (theta + k) + product
             product *= theta + k
-            inverse += 1 / (theta + k)
-        log = math.log(product) - _LOG_FACTORIAL[int(x)]
-        return log, theta * inverse
+        return math.log(product) - _LOG_FACTORIAL[int(x)], theta * slope / product
     return (
         math.lgamma(x + theta) - math.lgamma(theta) - math.lgamma(x + 1),
         theta * (_digamma(x + theta) - _digamma(theta)),
@@ -161,6 +160,15 @@ def _bounded(
     return n_outside
 
 
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _sum(row: NDArray[np.float32]) -> np.float32:
+    """In any order, so that the compiler adds many at a time."""
+    total = _ZERO
+    for j in range(len(row)):
+        total += row[j]
+    return total
+
+
 @njit(nogil=True, cache=True)
 def _zero_at(row: NDArray[np.float32], places: NDArray[np.bool_]) -> None:
     for j in range(len(row)):
@@ -220,7 +228,4 @@ def evaluate_rows(
             _zero_at(mean, outside[0])
         if n_bounded_dispersions:
             _zero_at(dispersion, outside[1])
-        row_total = 0.0
-        for j in range(n_features):
-            row_total += value[j]
-        total[i] = row_total
+        total[i] = _sum(value)

@@ -62,8 +62,8 @@ def scmag(
     mdata
         Raw counts of two modalities of the same cells, in the same order.
     n_clusters
-        Number of clusters K. ``None`` takes the Leiden communities (resolution 1) of the joint space before fitting, and their
-        number; the true number can't be known from the data alone.
+        Number of clusters K. ``None`` takes the number of Leiden communities (resolution 1) of the joint space before fitting;
+        the true number can't be known from the data alone.
     modalities
         Names of the two modalities; by default the only two, RNA first.
     batch_key

@@ -175,4 +175,5 @@ def test_sign_of_components_is_fixed(shape: tuple[int, int]) -> None:
     peaks = np.take_along_axis(loadings, np.abs(loadings).argmax(axis=1)[:, None], axis=1)
     assert (peaks > 0).all()
     np.testing.assert_array_equal(found, neighbors.principal_components(view, 5))
-    np.testing.assert_allclose(found, neighbors.principal_components(view, 5, random_state=7), atol=2e-3)
+    again = neighbors.principal_components(view, 5, random_state=7)
+    np.testing.assert_allclose(found, again, atol=1e-2 * np.abs(found).max())

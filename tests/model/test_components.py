@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from scmag_muon.model._components import PANEL, WIDE, PairedEncoder, ZINBDecoder
+from scmag_muon.model._components import PANEL, WIDE, InputNoise, PairedEncoder, ZINBDecoder
 from scmag_muon.model._scmag import _WIDTHS
 
 if TYPE_CHECKING:
@@ -104,6 +105,27 @@ def test_noise_of_eq_13() -> None:
     assert abs((of_rna * of_protein).mean().item() / 3) < 0.02  # drawn for each modality
     assert not torch.equal(made(*inputs), noisy)
     torch.testing.assert_close(made.eval()(*inputs), torch.cat(inputs, dim=1), rtol=0, atol=0)
+
+
+def test_noise_is_never_at_the_same_place_twice() -> None:
+    noise, x = InputNoise(), torch.zeros(30, 50)
+    uses = [noise.like(x).clone() for _ in range(17)]
+    assert all(not torch.equal(one, other) for one, other in itertools.combinations(uses, 2))
+    assert all(abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.15 for one, other in itertools.pairwise(uses))
+    drawn = noise.drawn
+    wider = noise.like(torch.zeros(30, 4000))  # more than stands ready
+    assert wider.shape == (30, 4000)
+    assert noise.drawn is not drawn
+    assert wider.std().item() == pytest.approx(1, abs=0.02)
+
+
+def test_noise_is_drawn_anew_after_sixteen_minibatches() -> None:
+    noise, x = InputNoise(), torch.zeros(30, 50)
+    drawn = []
+    for _ in range(33):
+        noise.like(x)
+        drawn.append(noise.drawn)
+    assert [i for i in range(1, 33) if drawn[i] is not drawn[i - 1]] == [16, 32]
 
 
 def test_no_noise_at_scale_zero() -> None:
