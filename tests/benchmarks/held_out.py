@@ -66,7 +66,7 @@ def halves(file: Path, seed: int) -> tuple[MuData, MuData]:
 Profiles = dict[str, np.ndarray]
 
 
-def _ours(mdata: MuData, options: Options, n_clusters: int, *ablate: str) -> Profiles:
+def _ours(mdata: MuData, options: Options, n_clusters: int, *ablate: str, **network: Any) -> Profiles:
     """The expected counts (1 - π) μ: without the dropout of eq. 24, which the layer of denoised counts leaves out."""
     model = smm.tl.scmag(
         mdata,
@@ -76,6 +76,7 @@ def _ours(mdata: MuData, options: Options, n_clusters: int, *ablate: str) -> Pro
         random_state=options.seed,
         progress_bar=False,
         return_model=True,
+        model_kwargs=network,
         **({} if options.max_epochs is None else {"max_epochs_pretrain": options.max_epochs, "max_epochs": 2}),
     )
     module = model.module
@@ -123,6 +124,7 @@ METHODS: dict[str, Callable[..., Profiles]] = {
     "scMAG, no manifold fitting": lambda *a: _ours(*a, "manifold"),
     "scMAG, no two-stage fusion": lambda *a: _ours(*a, "two_stage"),
     "scMAG, no gate": lambda *a: _ours(*a, "gate"),
+    "scMAG, dispersion of each cell": lambda *a: _ours(*a, dispersion="gene-cell"),
     "totalVI or MultiVI": _scvi,
     "published types": _types,
     "15 nearest cells": _neighbors,
