@@ -64,7 +64,7 @@ def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: in
 def communities(
     embedding: np.ndarray, *, resolutions: Sequence[float] = (RESOLUTION,), random_state: int | None = 0
 ) -> list[np.ndarray]:
-    """Leiden communities of the *unfitted* joint space, whose number is taken for K where K is not given.
+    """Leiden communities of the *unfitted* joint space: clusters where their number is not given.
 
     The fitted graph falls into tens of communities and can't tell the number.
 

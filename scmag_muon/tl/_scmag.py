@@ -62,8 +62,8 @@ def scmag(
     mdata
         Raw counts of two modalities of the same cells, in the same order.
     n_clusters
-        Number of clusters K. ``None`` takes the number of Leiden communities (resolution 1) of the joint space before fitting;
-        the true number can't be known from the data alone.
+        Number of clusters K. ``None`` takes the Leiden communities (resolution 1) of the joint space before fitting, and their
+        number; the true number can't be known from the data alone.
     modalities
         Names of the two modalities; by default the only two, RNA first.
     batch_key
@@ -270,10 +270,10 @@ def _initial_clusters(
 ) -> tuple[int, np.ndarray | None]:
     """K, and the clusters from which the centres start; the paper's settings take k-means in the network instead."""
     if n_clusters is None:
-        (found,) = communities(work.obsm[Keys.joint_embedding(manifold_key)], random_state=random_state)
-        n_clusters = int(found.max() + 1)
+        (labels,) = communities(work.obsm[Keys.joint_embedding(manifold_key)], random_state=random_state)
+        n_clusters = int(labels.max() + 1)
         logger.info("n_clusters is taken as %d, the communities of the joint space.", n_clusters)
-    if settings == "paper":
-        return n_clusters, None
-    fitted = work.obsm[Keys.fitted_embedding(manifold_key)]
-    return n_clusters, fine_communities(fitted, n_clusters, random_state=random_state)
+    elif settings == "default":
+        fitted = work.obsm[Keys.fitted_embedding(manifold_key)]
+        labels = fine_communities(fitted, n_clusters, random_state=random_state)
+    return n_clusters, labels if settings == "default" else None
