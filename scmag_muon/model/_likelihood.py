@@ -54,11 +54,11 @@ class _ZINBHeads(torch.autograd.Function):
         weights, biases = heads[:3], cast("tuple[Tensor, ...]", heads[3:])
         # under autocast the products come in half precision; the likelihood needs all of its digits
         outputs = [
-            hidden.new_zeros(len(hidden), len(b)) if w is None else linear(hidden, w).to(hidden.dtype)
+            hidden.new_empty(len(hidden), len(b)) if w is None else linear(hidden, w).to(hidden.dtype)
             for w, b in zip(weights, biases, strict=True)
         ]
         ctx.low_precision = torch.is_autocast_enabled(x.device.type)
-        total = _evaluate(x, log_size, outputs, biases, limit=LOG_LIMIT)
+        total = _evaluate(x, log_size, outputs, biases, limit=LOG_LIMIT, one_dispersion=weights[1] is None)
         ctx.save_for_backward(hidden, *weights, *outputs)
         return total
 
@@ -85,17 +85,26 @@ class _ZINBHeads(torch.autograd.Function):
 
 
 def _evaluate(
-    x: Tensor, log_size: Tensor, parameters: Sequence[Tensor], biases: Sequence[Tensor], *, limit: float
+    x: Tensor,
+    log_size: Tensor,
+    parameters: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    *,
+    limit: float,
+    one_dispersion: bool = False,
 ) -> Tensor:
     """Log-likelihood of each cell; ``parameters`` are overwritten with its derivatives.
 
     ``biases`` are added to the parameters first. Log mean and log dispersion are bounded to ± ``limit`` then, beyond which
-    their derivative is 0, and ``log_size`` is added to the log mean.
+    their derivative is 0, and ``log_size`` is added to the log mean. With ``one_dispersion`` the bias alone is each feature's
+    log dispersion, whatever the parameter held.
     """
     tensors = (x, log_size, *parameters, *biases)
     if all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors):
-        return _compiled(x, log_size, parameters, biases, limit)
+        return _compiled(x, log_size, parameters, biases, limit, one_dispersion=one_dispersion)
     with torch.no_grad():
+        if one_dispersion:
+            parameters[1].zero_()
         for parameter, bias in zip(parameters, biases, strict=True):
             parameter.add_(bias)
         outside = [parameter.abs() > limit for parameter in parameters[:2]]
@@ -118,7 +127,13 @@ _UNFORKED = os.getpid()
 
 
 def _compiled(
-    x: Tensor, log_size: Tensor, parameters: Sequence[Tensor], biases: Sequence[Tensor], limit: float
+    x: Tensor,
+    log_size: Tensor,
+    parameters: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    limit: float,
+    *,
+    one_dispersion: bool,
 ) -> Tensor:
     """Cells are spread over threads, each of which lets go of the interpreter and waits for no other before its end."""
     total = torch.empty(len(x))
@@ -127,7 +142,7 @@ def _compiled(
     shared = torch.stack(list(biases)).detach().numpy()
 
     def work(rows: slice) -> None:
-        evaluate_rows(counts[rows], sizes[rows], shared, limit, *(array[rows] for array in arrays))
+        evaluate_rows(counts[rows], sizes[rows], shared, one_dispersion, limit, *(array[rows] for array in arrays))
 
     n_threads = torch.get_num_threads() if os.getpid() == _UNFORKED else 1
     if n_threads == 1:
@@ -227,6 +242,6 @@ def zinb_log_likelihood_of_heads(
         Last hidden layer, shape ``(n_cells, n_hidden)``.
     weights, biases
         Of the heads for log mean, log dispersion and dropout logit, shapes ``(n_features, n_hidden)`` and ``(n_features,)``;
-        a head without weight, ``None``, is the same for all cells.
+        without a weight, ``None``, the dispersion of a feature is the same in all cells.
     """
     return _ZINBHeads.apply(x, log_size, hidden, *weights, *biases)

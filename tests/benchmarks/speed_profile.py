@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 _STEPS = 20
 _OF_STEP = {
-    "matrix products, with the copies of their biases": ("aten::mm", "aten::addmm", "aten::copy_"),
+    "matrix products": ("aten::mm", "aten::addmm", "aten::copy_"),
     "likelihood and its derivatives": ("_ZINBHeads",),
     "noise on the input (eq. 13)": ("aten::normal_",),
     "Adam": ("aten::_fused_adam_", "Optimizer.step#Adam.step"),
 }
 # functions of which none calls another in the main thread; with two threads or more, replication works in others
 _OF_FIT = {
-    "how well neighbourhoods replicate: components and neighbours of two halves": "replication",
+    "how well neighbourhoods replicate: components and neighbours of two halves": "half_neighborhoods",
     "principal components": "principal_components",
     "nearest neighbours": "nearest_neighbors",
     "shared neighbourhoods": "shared_neighbors",
     "fusion, and products with the operators": "fused",
-    "transforms": "transforms",
+    "transforms": "make_modality",
 }
 
 

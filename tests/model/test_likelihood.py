@@ -247,6 +247,28 @@ def test_heads_and_likelihood_in_one(kind: str, shift: float, dtype: torch.dtype
         torch.testing.assert_close(ours, theirs, rtol=10 * tolerance, atol=tolerance * scale)
 
 
+@pytest.mark.parametrize("shift", [0.0, 11.0, -11.0])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 2e-4)])
+def test_one_dispersion_for_all_cells(shift: float, dtype: torch.dtype, tolerance: float) -> None:
+    x, log_size, hidden, weights, biases = (counts("mixed"), *heads(shift))
+    x, log_size, hidden = x.to(dtype), log_size.to(dtype), hidden.to(dtype)
+    mean, _, logits = (w.to(dtype) for w in weights)
+    biases = [b.to(dtype) for b in biases]
+    assert (biases[1].abs() > LOG_LIMIT).any() == (shift != 0)
+    inputs = [hidden, mean, logits, *biases]
+
+    def together(hidden: Tensor, mean: Tensor, logits: Tensor, *biases: Tensor) -> Tensor:
+        return zinb_log_likelihood_of_heads(x, log_size, hidden, [mean, None, logits], biases)
+
+    def one_by_one(hidden: Tensor, mean: Tensor, logits: Tensor, *biases: Tensor) -> Tensor:
+        return of_separate_heads(x, log_size, hidden, mean, torch.zeros_like(mean), logits, *biases)
+
+    torch.testing.assert_close(together(*inputs), one_by_one(*inputs), rtol=tolerance, atol=tolerance)
+    for ours, theirs in zip(gradients(together, *inputs), gradients(one_by_one, *inputs), strict=True):
+        scale = theirs.abs().max().item() if dtype == torch.float32 else 1
+        torch.testing.assert_close(ours, theirs, rtol=10 * tolerance, atol=tolerance * scale)
+
+
 def test_heads_in_half_precision() -> None:
     x, (log_size, hidden, weights, biases) = counts("mixed").float(), heads()
     inputs = [value.float() for value in (hidden, *weights, *biases)]
