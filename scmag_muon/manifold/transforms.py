@@ -86,7 +86,7 @@ def log2p1(x: sp.csr_array) -> View:
     return View(values, np.zeros(x.shape[0], np.float32), np.zeros(x.shape[1], np.float32))
 
 
-def zscore(x: sp.csr_array, clip: float = Z_CLIP) -> View:
+def zscore(x: sp.sparray, clip: float = Z_CLIP) -> View:
     r"""Standard score of each feature, :math:`y = (x - \mu) / \sigma`, clipped at ``±clip`` (eq. 2).
 
     Features that do not vary become 0.
@@ -127,7 +127,12 @@ def scaled(x: sp.csr_array) -> View:
     Between the logarithms, in which few and abundant genes decide, and their standard scores (``scanpy.pp.scale``), in which
     the noise of rare genes weighs as much as any type's markers; clipped at ±10 deviations.
     """
-    view, deviation = _zscore(log2p1(x).values, Z_CLIP)
+    return scale_features(log2p1(x))
+
+
+def scale_features(log: View) -> View:
+    """What :func:`scaled` makes of logarithms that are there already (:func:`log2p1`)."""
+    view, deviation = _zscore(log.values, Z_CLIP)
     keep = np.power(deviation, 1 - _POWER, dtype=np.float32)
     view.values.data *= np.repeat(keep, np.diff(view.values.indptr))
     return View(view.values, view.row_offset, view.column_offset * keep)
@@ -140,11 +145,11 @@ def _log_ratio(log: View) -> View:
 
 
 def transform(x: sp.csr_array, kind: Transform) -> View:
-    """One of the three transforms by name."""
+    """One of the transforms by name."""
     return {"log": log2p1, "zscore": zscore, "clr": clr, "scaled": scaled}[kind](x)
 
 
 def transforms(x: sp.csr_array) -> dict[Transform, View]:
-    """All three; the log and the log-ratio share their values, so that what is computed from these serves for both."""
+    """The paper's three; the log and the log-ratio share their values, so that what is computed from these serves for both."""
     log = log2p1(x)
     return {"log": log, "zscore": zscore(x), "clr": _log_ratio(log)}

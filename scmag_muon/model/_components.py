@@ -58,7 +58,8 @@ class InputNoise:
         """Noise of the shape of ``x``; not to be changed."""
         self.n_uses += 1
         n_drawn = x.numel() + self._SPARE
-        if self.n_uses > self._USES or len(self.drawn) < n_drawn or self.drawn.device != x.device:
+        other_kind = (self.drawn.device, self.drawn.dtype) != (x.device, x.dtype)
+        if self.n_uses > self._USES or len(self.drawn) < n_drawn or other_kind:
             self.drawn = torch.randn(n_drawn, device=x.device, dtype=x.dtype)
             self.n_uses = 1
         start = int(torch.randint(self._SPARE + 1, ()))

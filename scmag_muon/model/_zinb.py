@@ -19,7 +19,7 @@ _FAST = {"contract", "nsz", "nnan"}  # nothing that would undo the rounding belo
 _LOG2E = np.float32(1.4426950408889634)
 _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _ROUND = np.float32(12582912.0)  # 1.5 * 2^23: adding it leaves no digits behind the point
-_ONE, _TWO, _ZERO = np.float32(1), np.float32(2), np.float32(0)
+_ONE, _ZERO = np.float32(1), np.float32(0)
 _LARGEST_SUM = 16  # counts up to here: Γ(x+θ)/Γ(θ) as a product
 _LOG_FACTORIAL = np.array([math.lgamma(i + 1) for i in range(_LARGEST_SUM + 1)])
 

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scmag_muon.manifold.fitting import fitting_operator
 from scmag_muon.manifold.information import concordance, half_neighborhoods, modality_weights, replication
 from scmag_muon.manifold.neighbors import nearest_neighbors, principal_components, shared_neighbors
-from scmag_muon.manifold.transforms import Transform, View, scale_to_median, transform, transforms
+from scmag_muon.manifold.transforms import Transform, View, scale_features, scale_to_median, transforms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,10 +51,9 @@ class Modality:
 def make_modality(name: str, kind: ModalityKind, counts: sp.csr_array, mask: np.ndarray) -> Modality:
     """Transform the chosen counts; RNA and ATAC are first scaled to the median library size."""
     chosen = sp.csr_array(counts[:, mask])
-    scaled = chosen if kind == "protein" else scale_to_median(chosen)
-    views = transforms(scaled)
-    if _MAIN[kind] not in views:
-        views[_MAIN[kind]] = transform(scaled, _MAIN[kind])
+    views = transforms(chosen if kind == "protein" else scale_to_median(chosen))
+    if _MAIN[kind] == "scaled":
+        views["scaled"] = scale_features(views["log"])
     return Modality(name, kind, mask, chosen, views)
 
 
@@ -109,7 +108,7 @@ def own_operators(
     """One operator for each view of a modality, from its own components under its own kernel, as in the paper."""
     scores = {
         kind: _center_batches(principal_components(modality.views[kind], n_pcs, random_state=random_state), batches)
-        for kind, _ in VIEWS.values()
+        for kind in {kind for kind, _ in VIEWS.values()}
     }
     return {view: _operator(scores[kind], kernel, n_neighbors, step) for view, (kind, kernel) in VIEWS.items()}
 

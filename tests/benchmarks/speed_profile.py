@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _STEPS = 20
 _OF_STEP = {
-    "matrix products": ("aten::mm", "aten::addmm", "aten::copy_"),
+    "matrix products, with the copies of their biases": ("aten::mm", "aten::addmm", "aten::copy_"),
     "likelihood and its derivatives": ("_ZINBHeads",),
     "noise on the input (eq. 13)": ("aten::normal_",),
     "Adam": ("aten::_fused_adam_", "Optimizer.step#Adam.step"),

@@ -119,6 +119,12 @@ def test_noise_is_never_at_the_same_place_twice() -> None:
     assert wider.std().item() == pytest.approx(1, abs=0.02)
 
 
+def test_noise_has_the_precision_of_the_input() -> None:
+    noise = InputNoise()
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        assert noise.like(torch.zeros(3, 4, dtype=dtype)).dtype == dtype
+
+
 def test_noise_is_drawn_anew_after_sixteen_minibatches() -> None:
     noise, x = InputNoise(), torch.zeros(30, 50)
     drawn = []
