@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 256
 _FUSED_COLUMNS = 64  # few enough that all views of a block stay in the cache
+_CORRELATED_BLOCKS = 16
 _SMALLEST_DEVIATION = 1e-6
 _ROUNDING = 1e-5
 
@@ -80,15 +81,18 @@ def fused(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fused fitted data, standardised per feature, float32, shape ``(n_obs, n_vars)``, and the weights of the views.
 
-    Two passes over blocks of features: one for the inner products that decide the weights, one that writes the sum. No view
-    is ever held whole. ``batches`` holds the batch number of each cell, where features are standardised within batches.
+    Inner products decide the weights; their mean over features is taken from blocks spread evenly over all of them where
+    there are more than a thousand. Then the sum is written, block by block. No view is ever held whole. ``batches`` holds the
+    batch number of each cell, where features are standardised within batches.
     """
     n_obs, n_vars = views[0].shape
     groups = [np.arange(n_obs)] if batches is None else [np.flatnonzero(batches == code) for code in np.unique(batches)]
     fits = [_Fit(views, [operator[rows] if len(groups) > 1 else operator for operator in operators]) for rows in groups]
     blocks = list(_column_blocks(n_vars, _FUSED_COLUMNS))
-    gram = np.sum([np.sum(in_threads(fit.correlate, blocks), axis=0) for fit in fits], axis=0)
-    weights = fusion_weights(gram / (n_obs * n_vars), penalty=penalty)
+    some = blocks[:: -(-len(blocks) // _CORRELATED_BLOCKS)]
+    gram = np.sum([np.sum(in_threads(fit.correlate, some), axis=0) for fit in fits], axis=0)
+    n_correlated = sum(block.stop - block.start for block in some)
+    weights = fusion_weights(gram / (n_obs * n_correlated), penalty=penalty)
     result = np.empty((n_obs, n_vars), dtype=np.float32)
 
     def write(columns: slice) -> None:
@@ -103,7 +107,7 @@ class _Fit:
     """Fitted views of one group of cells, block of features by block of features.
 
     Standardising takes off what an offset adds to a feature, so :attr:`View.column_offset` plays no part. Views that share
-    operator and values share their product, and a sum of views needs one product for each operator only.
+    operator and values share their product.
     """
 
     def __init__(self, views: Sequence[View], operators: Sequence[sp.csr_array]) -> None:
@@ -113,14 +117,30 @@ class _Fit:
             offset - offset.mean() if offset.any() else None
             for offset in (operator @ view.row_offset for view, operator in zip(views, operators, strict=True))
         ]
-        self.inverse = np.zeros((len(views), views[0].shape[1]), dtype=np.float32)
 
     def correlate(self, columns: slice) -> np.ndarray:
-        """Inner products of the standardised views, ``(n_views, n_views)``; keeps one over each feature's deviation."""
-        values = self._values(columns)
+        """Inner products of the standardised views, ``(n_views, n_views)``."""
+        moved, inverse = self._moved(columns)
+        gram = np.empty((len(moved), len(moved)))
+        for i, j in itertools.combinations_with_replacement(range(len(moved)), 2):
+            gram[i, j] = gram[j, i] = np.einsum("ij,ij->j", moved[i], moved[j]) @ (inverse[i] * inverse[j])
+        return gram
+
+    def combine(self, columns: slice, weights: np.ndarray) -> np.ndarray:
+        """The weighted sum of the standardised views, standardised."""
+        moved, inverse = self._moved(columns)
+        result = np.zeros_like(moved[0])
+        for x, factor in zip(moved, weights.astype(np.float32)[:, None] * inverse, strict=True):
+            result += x * factor
+        return standardise(result)
+
+    def _moved(self, columns: slice) -> tuple[list[np.ndarray], np.ndarray]:
+        """The views moved by their operators and centred, and one over each feature's deviation, 0 where there is none."""
+        values = {id(values): values[:, columns].toarray() for values in (view.values for view in self.views)}
         products: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
-        moved, smallest = [], []
-        for view, operator, offset in zip(self.views, self.operators, self.offsets, strict=True):
+        moved = []
+        inverse = np.zeros((len(self.views), columns.stop - columns.start), dtype=np.float32)
+        for view, operator, offset, of_view in zip(self.views, self.operators, self.offsets, inverse, strict=True):
             key = id(operator), id(view.values)
             if key not in products:
                 x = operator @ values[id(view.values)]
@@ -133,33 +153,10 @@ class _Fit:
                 x += offset[:, None]
             moved.append(x)
             # sums of equal numbers in another order differ by their rounding
-            smallest.append(np.maximum(_SMALLEST_DEVIATION, _ROUNDING * np.abs(view.scale * mean)))
-        square = np.array([np.einsum("ij,ij->j", x, x) for x in moved])
-        deviation = np.sqrt(square / len(moved[0]))
-        inverse = self.inverse[:, columns]
-        np.divide(1, deviation, out=inverse, where=deviation > smallest)
-        gram = np.diag((square * inverse**2).sum(axis=1, dtype=np.float64))
-        for i, j in itertools.combinations(range(len(moved)), 2):
-            gram[i, j] = gram[j, i] = np.einsum("ij,ij->j", moved[i], moved[j]) @ (inverse[i] * inverse[j])
-        return gram
-
-    def combine(self, columns: slice, weights: np.ndarray) -> np.ndarray:
-        """The weighted sum of the standardised views, standardised."""
-        values = self._values(columns)
-        factors = weights.astype(np.float32)[:, None] * self.inverse[:, columns]
-        sums: dict[int, np.ndarray] = {}
-        result = np.zeros((self.operators[0].shape[0], columns.stop - columns.start), dtype=np.float32)
-        for view, operator, offset, factor in zip(self.views, self.operators, self.offsets, factors, strict=True):
-            part = values[id(view.values)] * (np.float32(view.scale) * factor)
-            sums[id(operator)] = sums[id(operator)] + part if id(operator) in sums else part
-            if offset is not None:
-                result += np.multiply.outer(offset, factor)
-        for operator in {id(operator): operator for operator in self.operators}.values():
-            result += operator @ sums[id(operator)]
-        return standardise(result)
-
-    def _values(self, columns: slice) -> dict[int, np.ndarray]:
-        return {id(values): values[:, columns].toarray() for values in (view.values for view in self.views)}
+            smallest = np.maximum(_SMALLEST_DEVIATION, _ROUNDING * np.abs(view.scale * mean))
+            deviation = np.sqrt(np.einsum("ij,ij->j", x, x) / len(x))
+            np.divide(1, deviation, out=of_view, where=deviation > smallest)
+        return moved, inverse
 
 
 def standardise(x: np.ndarray, batches: np.ndarray | None = None) -> np.ndarray:

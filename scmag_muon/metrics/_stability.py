@@ -1,4 +1,4 @@
-"""How well a cluster comes back in another clustering of the same cells."""
+"""How well a cluster, or a whole clustering, comes back in other clusterings of the same cells."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import adjusted_rand_score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,3 +55,9 @@ def cluster_stability(labels: Any, others: Sequence[Any]) -> pd.DataFrame:
         either = both.sum(axis=1, keepdims=True) + both.sum(axis=0, keepdims=True) - both
         columns.append((both / either).max(axis=1))
     return pd.DataFrame(np.column_stack(columns), index=pd.Index(reference.categories.astype(str), name="cluster"))
+
+
+def most_typical(clusterings: Sequence[np.ndarray]) -> int:
+    """Which of several clusterings of the same cells agrees best with the others: the highest mean adjusted Rand index."""
+    agreement = [[adjusted_rand_score(one, other) for other in clusterings] for one in clusterings]
+    return int(np.argmax(np.sum(agreement, axis=1)))

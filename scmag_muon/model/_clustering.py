@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.cluster.hierarchy import fcluster, linkage
-from sklearn.metrics import adjusted_rand_score
+from scipy.spatial.distance import cdist
 from torch import Tensor, nn
+
+from scmag_muon.metrics._stability import most_typical
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,10 +60,10 @@ def one_hot_means(z: Tensor, labels: Tensor, n_clusters: int) -> tuple[Tensor, T
 
 
 def join_communities(z: Tensor, communities: Tensor, n_clusters: int) -> Tensor:
-    """Join communities of cells to ``n_clusters`` by average linkage of their means, in units of the spread within them.
+    """Join communities of cells to ``n_clusters`` by the distances of their means, in units of the spread within them.
 
-    Measured so, two communities are near if their cells overlap, however long or wide the direction between them is; and
-    their sizes do not matter, so that a small type is kept before a large one is cut.
+    Measured so, two communities are near if their cells overlap, however long or wide the direction between them is; and a
+    small one is as far as a large one, so that a small type is kept before a large one is cut. What was joined has the mean of all its cells.
 
     Parameters
     ----------
@@ -81,9 +82,7 @@ def join_communities(z: Tensor, communities: Tensor, n_clusters: int) -> Tensor:
     """
     divisions = communities.reshape(len(communities), -1).long().T
     joined = [_join(z, division, n_clusters) for division in divisions]
-    labels = [clusters.cpu().numpy() for clusters in joined]
-    agreement = [sum(adjusted_rand_score(one, other) for other in labels) for one in labels]
-    return joined[int(np.argmax(agreement))]
+    return joined[most_typical([clusters.cpu().numpy() for clusters in joined])]
 
 
 def _join(z: Tensor, communities: Tensor, n_clusters: int) -> Tensor:
@@ -92,9 +91,33 @@ def _join(z: Tensor, communities: Tensor, n_clusters: int) -> Tensor:
         return communities
     means, q = one_hot_means(z, communities, n_communities)
     means = means @ whitening(within_covariance(z, means, q))
-    tree = linkage(means.cpu().numpy(), method="average")
-    joined = torch.as_tensor(fcluster(tree, n_clusters, criterion="maxclust") - 1, device=z.device)
-    return joined.long()[communities]
+    joined = centroid_linkage(means.cpu().numpy(), q.sum(dim=0).cpu().numpy(), n_clusters)
+    return torch.as_tensor(joined, device=z.device)[communities]
+
+
+def centroid_linkage(means: np.ndarray, sizes: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Join groups of points to ``n_clusters``, always the two whose means are nearest; the mean is of their points.
+
+    SciPy's ``linkage(method="centroid")`` starts from single points; here each row stands for as many as ``sizes`` says, as in
+    ``hclust(members=)`` of R.
+
+    Returns
+    -------
+    Integers from 0, shape ``(n_groups,)``.
+    """
+    means, sizes, cluster = means.copy(), sizes.copy(), np.arange(len(means))
+    distances = cdist(means, means)
+    np.fill_diagonal(distances, np.inf)
+    for _ in range(len(means) - n_clusters):
+        one, other = np.unravel_index(distances.argmin(), distances.shape)
+        means[one] = np.average(means[[one, other]], axis=0, weights=sizes[[one, other]])
+        sizes[one] += sizes[other]
+        means[other] = np.inf
+        cluster[cluster == other] = one
+        distances[other] = distances[:, other] = np.inf
+        distances[one] = distances[:, one] = cdist(means[[one]], means)[0]
+        distances[one, one] = np.inf
+    return np.unique(cluster, return_inverse=True)[1]
 
 
 class SelectiveGate(nn.Module):

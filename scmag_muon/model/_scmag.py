@@ -237,7 +237,7 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
             Most epochs of stage 3 (+ clustering) in this call.
         initial_labels
             Integer cluster of every cell from which the centres start, shape ``(n_obs,)``; or communities, more than
-            ``n_clusters``, that are joined by average linkage of their means in Z1; or several divisions into communities,
+            ``n_clusters``, that are joined by centroid linkage in Z1; or several divisions into communities,
             ``(n_obs, n_partitions)``, of which, joined, the one that agrees best with the others is taken. ``None`` is k-means
             on Z1.
         train_size

@@ -63,7 +63,9 @@ def n_clusters(mdata: MuData, *, key: str = "n_clusters", ax: Axes | None = None
     ax.set_xlabel("Leiden resolution (above the points: ARI of samples with all cells)")
     ax.set_ylabel("number of clusters")
     ax.set_title(
-        f"{record['estimate']} clusters; {record['fewest']} to {record['most']} in samples", loc="left", fontsize=11
+        f"{record['estimate']} clusters, at resolution {record['resolution']:g}; {record['fewest']} to {record['most']} in samples",
+        loc="left",
+        fontsize=11,
     )
     ax.spines[["top", "right"]].set_visible(False)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -119,6 +119,9 @@ def manifold_fit(
     and averaging over them makes clusters out of noise. Shared, weighted
     neighbourhoods don't do that, which is why they are the default; ``neighborhoods="own"`` is the paper's.
 
+    Weights of the views (eq. 11-12) rest on inner products per entry; of more than a thousand features so many, spread evenly
+    over all, stand for the rest.
+
     The density of eq. 9 has its maximum at the mean of the neighbourhood, always, so fitting is a sparse linear operator.
 
     Examples

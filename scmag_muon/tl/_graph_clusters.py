@@ -10,12 +10,13 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmag_muon.manifold.neighbors import jaccard_graph, nearest_neighbors
+from scmag_muon.metrics._stability import most_typical
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _N_NEIGHBORS = 30
-RESOLUTION = 1.0
+RESOLUTIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _N_PARTITIONS = 6
 _DOUBLINGS = 8
 _CELLS_PER_COMMUNITY = 10
@@ -47,7 +48,7 @@ def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: in
     found: list[np.ndarray] = []
     n_communities = 0
     for doublings in range(_DOUBLINGS):
-        parts = _leiden(graph, RESOLUTION * 2**doublings, random_state)
+        parts = _leiden(graph, 2**doublings, random_state)
         n_communities = int(parts.max()) + 1
         too_small = n_communities * _CELLS_PER_COMMUNITY > len(embedding)
         if n_communities >= n_clusters and not (found and too_small):
@@ -62,11 +63,9 @@ def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: in
 
 
 def communities(
-    embedding: np.ndarray, *, resolutions: Sequence[float] = (RESOLUTION,), random_state: int | None = 0
+    embedding: np.ndarray, *, resolutions: Sequence[float] = RESOLUTIONS, random_state: int | None = 0
 ) -> list[np.ndarray]:
-    """Leiden communities of the *unfitted* joint space: clusters where their number is not given.
-
-    The fitted graph falls into tens of communities and can't tell the number.
+    """Leiden communities of a space at several resolutions.
 
     Returns
     -------
@@ -74,6 +73,20 @@ def communities(
     """
     graph = _graph(embedding)
     return [order_by_size(_leiden(graph, resolution, random_state)) for resolution in resolutions]
+
+
+def typical_communities(embedding: np.ndarray, *, random_state: int | None = 0) -> np.ndarray:
+    """Clusters where their number is not given: communities of the *unfitted* joint space at a resolution that is found.
+
+    Of the communities at the resolutions 0.5, 0.6 … 1 those are taken which agree best with the others. The fitted graph falls
+    into tens of communities and can't tell the number.
+
+    Returns
+    -------
+    Integers from 0, largest community first, shape ``(n_obs,)``.
+    """
+    found = communities(embedding, random_state=random_state)
+    return found[most_typical(found)]
 
 
 def order_by_size(labels: np.ndarray) -> np.ndarray:

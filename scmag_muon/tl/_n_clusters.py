@@ -11,7 +11,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from scmag_muon import _mudata
 from scmag_muon._keys import Keys
-from scmag_muon.tl._graph_clusters import RESOLUTION, communities
+from scmag_muon.metrics._stability import most_typical
+from scmag_muon.tl._graph_clusters import RESOLUTIONS, communities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ def n_clusters(
     mdata: MuData,
     *,
     manifold_key: str = Keys.MANIFOLD,
-    resolutions: Sequence[float] = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0),
+    resolutions: Sequence[float] = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0),
     n_replicates: int = 5,
     key_added: str = "n_clusters",
     random_state: int | None = 0,
@@ -45,7 +46,8 @@ def n_clusters(
     manifold_key
         The ``key_added`` of that call.
     resolutions
-        Leiden resolutions. The estimate that :func:`scmag_muon.tl.scmag` takes is the number at resolution 1.
+        Leiden resolutions. 0.5, 0.6 … 1 are added where they are missing: the estimate, which :func:`scmag_muon.tl.scmag` takes,
+        is the number at the one of these whose communities agree best with those at the others, by mean adjusted Rand index.
     n_replicates
         Samples for each resolution.
     key_added
@@ -57,8 +59,8 @@ def n_clusters(
     -------
     A row per resolution: ``resolution``; ``n_clusters`` in all cells; ``fewest`` and ``most`` over the samples;
     ``stability``, the mean ARI between each sample's clusters and those of all cells, on the sample's cells. Written to
-    ``mdata.uns[key_added]`` as ``table``, with the ``estimate`` and its range ``fewest``–``most`` over the samples at
-    resolutions from 0.5 to 1.5.
+    ``mdata.uns[key_added]`` as ``table``, with the ``estimate``, the ``resolution`` at which it was found, and the range
+    ``fewest``–``most`` over the samples at resolutions from 0.5 to 1.
 
     Raises
     ------
@@ -84,7 +86,7 @@ def n_clusters(
     joint = np.asarray(mdata.obsm[slot])
     rng = np.random.default_rng(random_state)
     samples = [rng.choice(len(joint), max(round(_SHARE * len(joint)), 1), replace=False) for _ in range(n_replicates)]
-    wanted = sorted({*resolutions, RESOLUTION})
+    wanted = sorted({*resolutions, *RESOLUTIONS})
     of_all = communities(joint, resolutions=wanted, random_state=random_state)
     of_samples = [communities(joint[sample], resolutions=wanted, random_state=random_state) for sample in samples]
     rows = []
@@ -95,10 +97,13 @@ def n_clusters(
         ]
         rows.append((resolution, int(of_all[i].max() + 1), min(counts), max(counts), float(np.mean(agreement))))
     table = pd.DataFrame(rows, columns=["resolution", "n_clusters", "fewest", "most", "stability"])
-    near = table[table["resolution"].between(0.5, 1.5)]
+    compared = [wanted.index(resolution) for resolution in RESOLUTIONS]
+    taken = compared[most_typical([of_all[i] for i in compared])]
+    near = table.iloc[compared]
     record = {
         "table": table,
-        "estimate": int(table.loc[table["resolution"] == RESOLUTION, "n_clusters"].iloc[0]),
+        "estimate": int(table["n_clusters"].iloc[taken]),
+        "resolution": float(wanted[taken]),
         "fewest": int(near["fewest"].min()),
         "most": int(near["most"].max()),
     }

@@ -13,7 +13,7 @@ from scipy.stats import entropy
 from scmag_muon import _mudata, pp
 from scmag_muon._keys import Keys
 from scmag_muon.model import SCMAG
-from scmag_muon.tl._graph_clusters import communities, fine_communities
+from scmag_muon.tl._graph_clusters import fine_communities, typical_communities
 from scmag_muon.tl._lean import is_fitted, only_used_features, warn_of_other_fit, working_copy
 
 if TYPE_CHECKING:
@@ -62,8 +62,9 @@ def scmag(
     mdata
         Raw counts of two modalities of the same cells, in the same order.
     n_clusters
-        Number of clusters K. ``None`` takes the Leiden communities (resolution 1) of the joint space before fitting, and their
-        number; the true number can't be known from the data alone.
+        Number of clusters K. ``None`` takes the Leiden communities of the joint space before fitting, and their number, at that
+        resolution from 0.5 to 1 whose communities agree best with those at the others (:func:`~scmag_muon.tl.n_clusters`); the
+        true number can't be known from the data alone.
     modalities
         Names of the two modalities; by default the only two, RNA first.
     batch_key
@@ -137,7 +138,7 @@ def scmag(
     -----
     ``docs/method.md`` lists where ``settings="default"`` departs from the paper, ``docs/quality.md`` what each part is worth on
     public sets. The centres start from many small communities of the neighbour graph of the fitted data, joined to K by
-    average linkage in the latent space of stage 2, in place of k-means, which the paper's ancestors use. This is done for
+    the distances of their means in the latent space of stage 2, in place of k-means, which the paper's ancestors use. This is done for
     communities of up to six sizes, and the outcome that agrees best with the others is taken.
 
     Examples
@@ -270,7 +271,7 @@ def _initial_clusters(
 ) -> tuple[int, np.ndarray | None]:
     """K, and the clusters from which the centres start; the paper's settings take k-means in the network instead."""
     if n_clusters is None:
-        (labels,) = communities(work.obsm[Keys.joint_embedding(manifold_key)], random_state=random_state)
+        labels = typical_communities(work.obsm[Keys.joint_embedding(manifold_key)], random_state=random_state)
         n_clusters = int(labels.max() + 1)
         logger.info("n_clusters is taken as %d, the communities of the joint space.", n_clusters)
     elif settings == "default":

@@ -31,14 +31,15 @@ def _row(file: Path, column: str) -> dict[str, object]:
     smm.pp.manifold_fit(mdata, batch_key="batch" if "batch" in mdata.obs else None)
     smm.tl.n_clusters(mdata)
     found = mdata.uns["n_clusters"]
-    at_estimate = found["table"].set_index("resolution").loc[1.0]
+    at_estimate = found["table"].set_index("resolution").loc[found["resolution"]]
     labels = mdata.obs[column]
     return {
         "set": file.stem,
         "cells": mdata.n_obs,
         "published types": known(labels).nunique(),
         "K taken": found["estimate"],
-        "range over samples, resolutions 0.5 to 1.5": f"{found['fewest']}-{found['most']}",
+        "at resolution": found["resolution"],
+        "range over samples, resolutions 0.5 to 1": f"{found['fewest']}-{found['most']}",
         "agreement of samples": f"{at_estimate['stability']:.2f}",
     }
 

@@ -11,6 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from scmag_muon.model._clustering import (
     SelectiveGate,
+    centroid_linkage,
     clustering_loss,
     join_communities,
     soft_assignment,
@@ -206,7 +207,7 @@ def test_communities_are_joined_in_units_of_their_spread() -> None:
     communities = torch.as_tensor(np.repeat([0, 1, 2], 300))
     joined = join_communities(torch.as_tensor(z), communities, 2)
     assert joined[0] == joined[300] != joined[600]
-    plain = fcluster(linkage(np.stack([z[i : i + 300].mean(axis=0) for i in (0, 300, 600)]), "average"), 2, "maxclust")
+    plain = fcluster(linkage(np.stack([z[i : i + 300].mean(axis=0) for i in (0, 300, 600)]), "centroid"), 2, "maxclust")
     assert plain[0] != plain[1]
     assert torch.equal(join_communities(torch.as_tensor(z), communities, 3), communities)
     assert not join_communities(torch.as_tensor(z), communities, 1).any()
@@ -222,6 +223,19 @@ def test_small_community_is_kept_before_a_large_one_is_cut() -> None:
     joined = join_communities(torch.as_tensor(z), torch.as_tensor(communities), 3).numpy()
     assert len(np.unique(joined)) == 3
     assert joined[0] == joined[400]
+
+
+@pytest.mark.parametrize("n_clusters", [1, 2, 5, 12])
+def test_groups_are_joined_as_by_the_centroid_linkage_of_all_their_points(n_clusters: int) -> None:
+    rng = np.random.default_rng(8)
+    means, sizes = rng.normal(size=(12, 3)), rng.integers(1, 40, 12)
+    points = np.repeat(means, sizes, axis=0)  # those of a group lie on each other, so that SciPy joins them first
+    expected = fcluster(linkage(points, "centroid"), n_clusters, "maxclust")
+    if n_clusters == 5:  # the sizes matter here
+        assert adjusted_rand_score(fcluster(linkage(means, "centroid"), 5, "maxclust").repeat(sizes), expected) < 1
+    joined = centroid_linkage(means, sizes, n_clusters)
+    assert adjusted_rand_score(joined.repeat(sizes), expected) == 1
+    assert sorted(set(joined)) == list(range(n_clusters))
 
 
 def test_of_several_divisions_the_one_is_taken_that_agrees_with_the_others() -> None:

@@ -24,12 +24,12 @@ def test_n_clusters(citeseq: MuData, looks_right: Callable[[Any, str], None]) ->
             "stability": [1.0, 0.9, 0.6],
         }
     )
-    citeseq.uns["n_clusters"] = {"table": table, "estimate": 5, "fewest": 4, "most": 10}
+    citeseq.uns["n_clusters"] = {"table": table, "estimate": 5, "resolution": 1.0, "fewest": 4, "most": 10}
     ax = smm.pl.n_clusters(citeseq)
     (line,) = ax.lines
     np.testing.assert_array_equal(line.get_xydata(), table[["resolution", "n_clusters"]])
     assert [text.get_text() for text in ax.texts] == ["1.00", "0.90", "0.60"]
-    assert ax.get_title(loc="left") == "5 clusters; 4 to 10 in samples"
+    assert ax.get_title(loc="left") == "5 clusters, at resolution 1; 4 to 10 in samples"
     looks_right(ax, "n_clusters")
 
 

@@ -3,8 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.datasets import make_blobs
+from sklearn.metrics import adjusted_rand_score
 
-from scmag_muon.tl._graph_clusters import communities, fine_communities, order_by_size
+from scmag_muon.tl._graph_clusters import (
+    RESOLUTIONS,
+    communities,
+    fine_communities,
+    order_by_size,
+    typical_communities,
+)
 
 
 @pytest.fixture
@@ -55,10 +62,21 @@ def test_same_seed_same_communities(blobs: tuple[np.ndarray, np.ndarray]) -> Non
 
 def test_communities_of_separate_groups(blobs: tuple[np.ndarray, np.ndarray]) -> None:
     x, labels = blobs
-    (found,) = communities(x)
+    found = typical_communities(x)
     # every community lies within one group, and the groups of less than 150 cells stay whole
     assert all(len(np.unique(labels[found == i])) == 1 for i in np.unique(found))
     assert len(np.unique(found[labels == 3])) == 1
+
+
+def test_communities_where_no_number_is_given_agree_best_with_those_at_other_resolutions() -> None:
+    x = (
+        np.random.default_rng(0).normal(size=(400, 6)).astype(np.float32)
+    )  # without groups, the number grows with the resolution
+    found = communities(x, resolutions=RESOLUTIONS)
+    agreement = [np.mean([adjusted_rand_score(one, other) for other in found if other is not one]) for one in found]
+    assert len({labels.max() for labels in found}) > 2
+    assert 0 < np.argmax(agreement) < len(found) - 1
+    np.testing.assert_array_equal(typical_communities(x), found[np.argmax(agreement)])
 
 
 def test_order_by_size() -> None:
