@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import matplotlib as mpl
 import mudata
 import pytest
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 mpl.use("agg")
+hypothesis.settings.register_profile("scmag", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("scmag")
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
