@@ -21,8 +21,11 @@ def squared_distances(z: Tensor, centers: Tensor) -> Tensor:
 
 
 def soft_assignment(distances: Tensor) -> Tensor:
-    """Soft assignment Q of eq. 30-31: softmax of the centred distances, squared and normalised again, rows sum to 1."""
-    centered = distances - distances.mean(dim=1, keepdim=True)
+    """Soft assignment Q of eq. 30-31: softmax of the centred distances, squared and normalised again, rows sum to 1.
+
+    The softmax is the same whatever is taken off a row: here its minimum in place of its mean, for distances may be infinite.
+    """
+    centered = distances - distances.amin(dim=1, keepdim=True)
     q = torch.softmax(-centered, dim=1).square()
     return q / q.sum(dim=1, keepdim=True)
 
@@ -85,18 +88,29 @@ def join_communities(z: Tensor, communities: Tensor, n_clusters: int) -> Tensor:
     return joined[most_typical([clusters.cpu().numpy() for clusters in joined])]
 
 
-def _join(z: Tensor, communities: Tensor, n_clusters: int) -> Tensor:
+def join_overlapping(z: Tensor, communities: Tensor) -> Tensor:
+    """Join communities whose means lie within two standard deviations of each other, integers from 0, shape ``(n_cells,)``.
+
+    The mixture of two normals of the same size and covariance has one mode up to that distance, and two beyond it. Distances
+    are those of :func:`join_communities`.
+    """
+    return _join(z, communities.long(), 1, below=2.0)
+
+
+def _join(z: Tensor, communities: Tensor, n_clusters: int, *, below: float = np.inf) -> Tensor:
     n_communities = int(communities.max()) + 1
     if n_communities <= n_clusters:
         return communities
     means, q = one_hot_means(z, communities, n_communities)
     means = means @ whitening(within_covariance(z, means, q))
-    joined = centroid_linkage(means.cpu().numpy(), q.sum(dim=0).cpu().numpy(), n_clusters)
+    joined = centroid_linkage(means.cpu().numpy(), q.sum(dim=0).cpu().numpy(), n_clusters, below=below)
     return torch.as_tensor(joined, device=z.device)[communities]
 
 
-def centroid_linkage(means: np.ndarray, sizes: np.ndarray, n_clusters: int) -> np.ndarray:
+def centroid_linkage(means: np.ndarray, sizes: np.ndarray, n_clusters: int, *, below: float = np.inf) -> np.ndarray:
     """Join groups of points to ``n_clusters``, always the two whose means are nearest; the mean is of their points.
+
+    More than ``n_clusters`` are left where no two means lie nearer than ``below``.
 
     SciPy's ``linkage(method="centroid")`` starts from single points; here each row stands for as many as ``sizes`` says, as in
     ``hclust(members=)`` of R.
@@ -110,6 +124,8 @@ def centroid_linkage(means: np.ndarray, sizes: np.ndarray, n_clusters: int) -> n
     np.fill_diagonal(distances, np.inf)
     for _ in range(len(means) - n_clusters):
         one, other = np.unravel_index(distances.argmin(), distances.shape)
+        if distances[one, other] > below:
+            break
         means[one] = np.average(means[[one, other]], axis=0, weights=sizes[[one, other]])
         sizes[one] += sizes[other]
         means[other] = np.inf

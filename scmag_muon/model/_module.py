@@ -126,13 +126,18 @@ class SCMAGModule(BaseModuleClass):
         return soft_assignment(distances + self.offset)
 
     def set_centers(self, zc: Tensor, q: Tensor) -> None:
-        """Centres as weighted means of Zc, and the scale of the distances from the spread around them; unused centres stay."""
+        """Centres as weighted means of Zc, and the scale of the distances from the spread around them.
+
+        A cluster without cells keeps its centre and, where distances are relative, stays without.
+        """
         weight = q.sum(dim=0)
         means = (q.T @ zc) / weight.clamp_min(1e-8).unsqueeze(1)
-        self.centers.copy_(torch.where((weight > 1e-3).unsqueeze(1), means, self.centers))
+        used = weight > 1e-3
+        self.centers.copy_(torch.where(used.unsqueeze(1), means, self.centers))
         if self.relative_distance:
             self.whitening.copy_(whitening(within_covariance(zc, self.centers, q)))
-            self.offset.copy_(-2 * (weight.clamp_min(1) / len(zc)).log())
+            offset = -2 * (weight.clamp_min(1) / len(zc)).log()
+            self.offset.copy_(torch.where(used, offset, torch.inf))
             self.spread.copy_(total_variance(zc))
 
     @torch.no_grad()

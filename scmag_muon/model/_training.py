@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from scmag_muon.model._clustering import join_communities, one_hot_means
+from scmag_muon.model._clustering import join_communities, join_overlapping, one_hot_means
 from scmag_muon.model._module import INPUTS, SCMAGModule
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class SCMAGTrainingPlan(TrainingPlan):
     initial_labels
         Cluster of every cell from which the centres start, or finer communities that are joined to clusters first, or several
         such divisions side by side; ``None`` starts the centres by k-means on Z1.
+    join_overlapping
+        Join those of the initial clusters that are one in Z1: fewer clusters than the module has centres then hold cells.
     patience
         Stages 1 and 2 end when the loss of the held-out cells has reached no new minimum for so many epochs.
     label_tolerance
@@ -65,6 +67,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         kl_weight: float = 0.01,
         cluster_weight: float = 10.0,
         initial_labels: np.ndarray | None = None,
+        join_overlapping: bool = False,
         patience: int = 5,
         label_tolerance: float = 1e-3,
         cluster_patience: int | None = 10,
@@ -89,6 +92,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.limits = (n_epochs_pretrain - n_epochs_pretrain // 2, n_epochs_pretrain // 2)
         self.n_epochs_cluster = n_epochs_cluster
         self.initial_labels = initial_labels
+        self.join_overlapping = join_overlapping
         self.patience = patience
         self.cluster_lr = cluster_lr
         self.label_tolerance = label_tolerance
@@ -228,6 +232,8 @@ class SCMAGTrainingPlan(TrainingPlan):
             labels = torch.as_tensor(kmeans.fit_predict(z1.cpu().numpy()), device=z1.device)
         else:
             labels = join_communities(z1, torch.as_tensor(self.initial_labels, device=z1.device), n_clusters)
+            if self.join_overlapping:
+                labels = join_overlapping(z1, labels)
         _, q = one_hot_means(z1, labels, n_clusters)
         self.module.set_centers(z1, q)
         self.module.set_centers(self.module.cluster_space(z1)[0], q)

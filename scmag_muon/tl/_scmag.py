@@ -64,7 +64,8 @@ def scmag(
     n_clusters
         Number of clusters K. ``None`` takes the Leiden communities of the joint space before fitting, and their number, at that
         resolution from 0.5 to 1 whose communities agree best with those at the others (:func:`~scmag_muon.tl.n_clusters`); the
-        true number can't be known from the data alone.
+        true number can't be known from the data alone. With ``batch_key``, communities that turn out to be one in Z1, as those of
+        one type in two batches may, are joined: closer than two standard deviations their mixture has one mode.
     modalities
         Names of the two modalities; by default the only two, RNA first.
     batch_key
@@ -183,6 +184,7 @@ def scmag(
         warn_of_other_fit(mdata, names, manifold_key, batch_key, settings)
         _mudata.copy_fitted(mdata, work, names, manifold_key)
 
+    known = n_clusters is not None
     n_clusters, initial_labels = _initial_clusters(work, n_clusters, manifold_key, settings, random_state)
     lean = only_used_features(work, names, manifold_key, batch_key)
     SCMAG.setup_mudata(lean, modalities=names, input_layer=manifold_key, batch_key=batch_key)
@@ -200,12 +202,20 @@ def scmag(
         random_state=random_state,
         progress_bar=progress_bar,
         train_size=1.0 if settings == "paper" else 0.9,
-        plan_kwargs={**(_PAPER_PLAN if settings == "paper" else {}), **(plan_kwargs or {})},
+        plan_kwargs={
+            **(_PAPER_PLAN if settings == "paper" else {"join_overlapping": not known and batch_key is not None}),
+            **(plan_kwargs or {}),
+        },
     )
     q = model.get_cluster_assignments(soft=True)
     latent = model.get_latent_representation()
     labels = q.argmax(axis=1)
     present = np.unique(labels)
+    if len(present) < n_clusters:
+        if known:
+            logger.warning("Only %d of n_clusters=%d clusters hold any cell.", len(present), n_clusters)
+        else:
+            logger.info("n_clusters=%d: of %d communities some are one in Z1.", len(present), n_clusters)
     reconstruction_latent = model.get_latent_representation(kind="reconstruction")
     denoised = {
         name: _mudata.expand_features(
@@ -231,7 +241,7 @@ def scmag(
             "model_kwargs": model_kwargs or {},
             "plan_kwargs": plan_kwargs or {},
         },
-        "n_clusters": n_clusters,
+        "n_clusters": n_clusters if known else len(present),
         "history": model.training_history,
         "converged": model.converged_,
         "gate": _gate_by_cluster(model.get_gate(), labels, names),
@@ -244,8 +254,6 @@ def scmag(
         mdata = _mudata.copy_of(mdata)
     if refit:
         _mudata.copy_fitted(work, mdata, names, manifold_key)
-    if len(present) < n_clusters:
-        logger.warning("Only %d of n_clusters=%d clusters hold any cell.", len(present), n_clusters)
     mdata.obs[key_added] = pd.Categorical(labels.astype(str), categories=[str(label) for label in present])
     mdata.obs[Keys.confidence(key_added)] = q.max(axis=1)
     mdata.obs[Keys.entropy(key_added)] = entropy(q, axis=1)

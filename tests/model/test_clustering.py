@@ -14,6 +14,7 @@ from scmag_muon.model._clustering import (
     centroid_linkage,
     clustering_loss,
     join_communities,
+    join_overlapping,
     soft_assignment,
     squared_distances,
     total_variance,
@@ -252,6 +253,30 @@ def test_of_several_divisions_the_one_is_taken_that_agrees_with_the_others() -> 
     alone = join_communities(torch.as_tensor(z), divisions[:, 0], 3).numpy()
     assert adjusted_rand_score(alone, groups) < 0.9
     np.testing.assert_array_equal(join_communities(torch.as_tensor(z), divisions[:, :1], 3), alone)
+
+
+@pytest.mark.parametrize(("distance", "n_left"), [(1.6, 2), (2.6, 3)])
+def test_communities_of_one_mode_are_joined(distance: float, n_left: int) -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(3000, 32)) @ np.diag(np.linspace(0.7, 1.4, 32))
+    communities = np.repeat([0, 1, 2], 1000)
+    z[communities == 1, 31] += distance * 1.4  # deviations
+    z[communities == 2, 30] += 6
+    joined = join_overlapping(torch.as_tensor(z), torch.as_tensor(communities)).numpy()
+    assert len(np.unique(joined)) == n_left
+    assert joined[0] != joined[-1]
+    assert (joined[0] == joined[1000]) == (n_left == 2)
+
+
+def test_cluster_without_cells_gets_none(make_module: Callable[..., SCMAGModule]) -> None:
+    rng = np.random.default_rng(0)
+    z = torch.as_tensor(rng.normal(size=(2000, 32)))
+    centers = torch.stack([z.mean(dim=0), z.mean(dim=0) + 0.1, 30 * torch.ones(32, dtype=z.dtype)])
+    module = in_space(make_module(relative_distance=True), z, centers)
+    module.set_centers(z, torch.nn.functional.one_hot(torch.arange(2000).remainder(2), 3).double())
+    q = module.assign(30 * torch.ones(1, 32, dtype=z.dtype))
+    assert q[0, 2] == 0
+    assert q.sum() == pytest.approx(1)
 
 
 def test_centres_are_weighted_means(

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import make_blobs
 
@@ -48,6 +49,23 @@ def test_estimate_is_what_the_run_takes(fitted: MuData) -> None:
     smm.tl.n_clusters(fitted, resolutions=(0.25,), n_replicates=1)  # those that are compared are added
     smm.tl.scmag(fitted, max_epochs_pretrain=2, max_epochs=1, progress_bar=False, accelerator="cpu")
     assert fitted.uns["scmag"]["n_clusters"] == fitted.uns["n_clusters"]["estimate"]
+
+
+def test_communities_of_batches_that_are_one_in_the_latent_space_are_joined(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mdata = smm.datasets.simulate_citeseq(n_obs=600, n_vars=200, n_prot=20, n_clusters=3)
+    batch = np.arange(600) % 2
+    mdata.obs["batch"] = pd.Categorical(batch.astype(str))
+    types = mdata.obs["cell_type"].cat.codes.to_numpy()
+    by_batch = np.where((types == 0) & (batch == 1), 3, types)
+    monkeypatch.setattr("scmag_muon.tl._scmag.typical_communities", lambda *_args, **_kwargs: by_batch)
+    for batch_key, n_clusters in (("batch", 3), (None, 4)):
+        smm.tl.scmag(
+            mdata, batch_key=batch_key, manifold_key=f"fit_{n_clusters}", progress_bar=False, accelerator="cpu"
+        )
+        assert mdata.uns["scmag"]["n_clusters"] == mdata.obs["scmag"].nunique() == n_clusters
+    assert "hold any cell" not in caplog.text
 
 
 def test_picture_shows_the_table(fitted: MuData) -> None:
