@@ -91,10 +91,12 @@ def _at_zeros(
     log_mean: NDArray[np.float32],
     log_dispersion: NDArray[np.float32],
     logits: NDArray[np.float32],
+    bias: NDArray[np.float32],
     theta: NDArray[np.float32],
     value: NDArray[np.float32],
+    by_dispersion: NDArray[np.float32],
 ) -> None:
-    """A row as if all its counts were zero: the parameters are overwritten with the derivatives.
+    """A row as if all its counts were zero: log mean and logits, to which ``bias`` is added, become the derivatives by them.
 
     log p(0) = log σ(l) - log σ(l + t) with t = θ softplus(log μ - log θ): no gamma function is needed.
     """
@@ -103,7 +105,7 @@ def _at_zeros(
         e = _exp(-abs(d))
         slope = theta[j] * (_ONE if d >= _ZERO else e) / (_ONE + e)
         t = theta[j] * (max(d, _ZERO) + _log1p(e))
-        logit = max(logits[j], np.float32(-80))
+        logit = max(logits[j] + bias[j], np.float32(-80))
         e_dropped = _exp(-abs(logit))
         dropped = (_ONE if logit >= _ZERO else e_dropped) / (_ONE + e_dropped)
         reached = logit + t
@@ -113,7 +115,7 @@ def _at_zeros(
         rest = (e_kept if reached >= _ZERO else _ONE) * inverse
         value[j] = _log1p(e_kept) - _log1p(e_dropped) - min(t, max(-logit, _ZERO))
         log_mean[j] = -rest * slope
-        log_dispersion[j] = -rest * (t - slope)
+        by_dispersion[j] = -rest * (t - slope)
         logits[j] = kept - dropped
 
 
@@ -153,17 +155,16 @@ def _bounded(
     """Add the bias to a row, bound it, then shift it, in place; how many were out of bounds, or -1 where one is not a number."""
     n_outside = 0
     for j in range(len(row)):
-        row[j] += bias[j]
-        outside[j] = not abs(row[j]) <= limit
+        value = row[j] + bias[j]
+        outside[j] = not abs(value) <= limit
         n_outside += outside[j]
+        row[j] = value + shift
     if n_outside:
         for j in range(len(row)):
             if outside[j]:
                 if math.isnan(row[j]):
                     return -1
-                row[j] = limit if row[j] > _ZERO else -limit
-    for j in range(len(row)):
-        row[j] += shift
+                row[j] = (limit if row[j] > shift else -limit) + shift
     return n_outside
 
 
@@ -204,36 +205,35 @@ def evaluate_rows(
     n_rows, n_features = x.shape
     bound = np.float32(limit)
     value = np.empty(n_features, np.float32)
+    log_theta = np.zeros(n_features, np.float32)
     theta = np.empty(n_features, np.float32)
     places = np.empty(n_features, np.int64)
     rare = np.empty((6, n_features), np.float32)
     outside = np.empty((2, n_features), np.bool_)
     for i in range(n_rows):
         mean, dispersion, logit = log_mean[i], log_dispersion[i], logits[i]
-        if one_dispersion:
-            dispersion[:] = _ZERO
         n_bounded_means = _bounded(mean, biases[0], bound, log_size[i], outside[0])
-        n_bounded_dispersions = _bounded(dispersion, biases[1], bound, _ZERO, outside[1])
+        if i == 0 or not one_dispersion:
+            if not one_dispersion:
+                log_theta[:] = dispersion
+            n_bounded_dispersions = _bounded(log_theta, biases[1], bound, _ZERO, outside[1])
+            _exponentials(log_theta, theta)
         if min(n_bounded_means, n_bounded_dispersions) < 0:
             total[i] = math.nan
             continue
-        for j in range(n_features):
-            logit[j] += biases[2, j]
         n = 0
         for j in range(n_features):
             places[n] = j
             n += x[i, j] != _ZERO
         for k in range(n):
             j = places[k]
-            rare[0, k], rare[1, k], rare[2, k], rare[3, k] = x[i, j], mean[j], dispersion[j], logit[j]
+            rare[0, k], rare[1, k], rare[2, k], rare[3, k] = x[i, j], mean[j], log_theta[j], logit[j] + biases[2, j]
         for k in range(n):
             # Γ(1+θ) / Γ(θ) = θ
             rare[4, k], rare[5, k] = rare[2, k], _ONE
             if rare[0, k] != _ONE:
                 rare[4, k], rare[5, k] = _gammas(float(rare[0, k]), math.exp(float(rare[2, k])))
-        if i == 0 or not one_dispersion:
-            _exponentials(dispersion, theta)
-        _at_zeros(mean, dispersion, logit, theta, value)
+        _at_zeros(mean, log_theta, logit, biases[2], theta, value, dispersion)
         _at_nonzeros(rare[0, :n], rare[1, :n], rare[2, :n], rare[3, :n], rare[4, :n])
         for k in range(n):
             j = places[k]
