@@ -57,7 +57,9 @@ def report(folder: Path, labels: str, sets: Collection[str], max_epochs: int | N
     text = "\n\n".join([PREFACE, *(f"## {title}\n\n{markdown(shown)}" for title, shown in _tables(table))]) + "\n"
     (folder / "quality.md").write_text(text)
     print(text)
-    _draw(table[table["k"] == "0"], folder / "quality.png")
+    at_k = table[table["k"] == "0"]
+    if not at_k.empty:
+        _draw(at_k, folder / "quality.png")
 
 
 def _results(folder: Path, labels: str, sets: Collection[str], max_epochs: int | None) -> list[dict[str, Any]]:
@@ -99,9 +101,10 @@ def _tables(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     at_k, unknown = table[table["k"] == "0"], table[table["k"] == "unknown"]
     for name, of_set in at_k.groupby("set", sort=False):
         yield f"{name}, K = {int(of_set['k_asked'].iloc[0])}", _of_set(of_set)
-    yield "Mean over sets at the published K (n/m: on n of m sets)", _over_sets(at_k)
-    yield "ARI at neighbouring K, mean over sets", _neighbours(table)
-    for name, of_set in table.groupby("set", sort=False):
+    if not at_k.empty:
+        yield "Mean over sets at the published K (n/m: on n of m sets)", _over_sets(at_k)
+        yield "ARI at neighbouring K, mean over sets", _neighbours(table)
+    for name, of_set in table[table["set"].isin(at_k["set"])].groupby("set", sort=False):
         yield f"ARI at neighbouring K, {name}", _neighbours(of_set)
     yield "K unknown: ARI (number of clusters)", _unknown(unknown)
 
