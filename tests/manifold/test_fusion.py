@@ -135,6 +135,19 @@ def test_fused_equals_reference(n_vars: int, batches: np.ndarray | None, penalty
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-3)
 
 
+def test_weights_of_many_features_are_those_of_blocks_spread_over_all() -> None:
+    views, operators, dense, tables = views_and_operators(2100)
+    found, weights = fused(views, operators, penalty=2)
+    fitted = [reference.means(y, around) for y, around in zip(dense, tables, strict=True)]
+    chosen = np.concatenate([np.arange(start, min(start + 64, 2100)) for start in range(0, 2100, 3 * 64)])
+    _, expected = reference.fused([y[:, chosen] for y in fitted], 2)
+    assert 0.02 < weights.min() < 0.24
+    np.testing.assert_allclose(weights, expected, atol=1e-4)
+    of_all, weights_of_all = reference.fused(fitted, 2)
+    np.testing.assert_allclose(weights, weights_of_all, atol=0.02)
+    assert np.abs(found - of_all).mean() < 0.02
+
+
 def test_fused_needs_one_operator_for_each_view() -> None:
     views, operators, _, _ = views_and_operators(20)
     with pytest.raises(ValueError, match="shorter"):
