@@ -184,7 +184,7 @@ def scmag(
         warn_of_other_fit(mdata, names, manifold_key, batch_key, settings)
         _mudata.copy_fitted(mdata, work, names, manifold_key)
 
-    known = n_clusters is not None
+    join = n_clusters is None and batch_key is not None and settings == "default"
     n_clusters, initial_labels = _initial_clusters(work, n_clusters, manifold_key, settings, random_state)
     lean = only_used_features(work, names, manifold_key, batch_key)
     SCMAG.setup_mudata(lean, modalities=names, input_layer=manifold_key, batch_key=batch_key)
@@ -203,7 +203,8 @@ def scmag(
         progress_bar=progress_bar,
         train_size=1.0 if settings == "paper" else 0.9,
         plan_kwargs={
-            **(_PAPER_PLAN if settings == "paper" else {"join_overlapping": not known and batch_key is not None}),
+            "join_overlapping": join,
+            **(_PAPER_PLAN if settings == "paper" else {}),
             **(plan_kwargs or {}),
         },
     )
@@ -212,10 +213,10 @@ def scmag(
     labels = q.argmax(axis=1)
     present = np.unique(labels)
     if len(present) < n_clusters:
-        if known:
-            logger.warning("Only %d of n_clusters=%d clusters hold any cell.", len(present), n_clusters)
-        else:
+        if join:
             logger.info("n_clusters=%d: of %d communities some are one in Z1.", len(present), n_clusters)
+        else:
+            logger.warning("Only %d of n_clusters=%d clusters hold any cell.", len(present), n_clusters)
     reconstruction_latent = model.get_latent_representation(kind="reconstruction")
     denoised = {
         name: _mudata.expand_features(
@@ -241,7 +242,7 @@ def scmag(
             "model_kwargs": model_kwargs or {},
             "plan_kwargs": plan_kwargs or {},
         },
-        "n_clusters": n_clusters if known else len(present),
+        "n_clusters": len(present) if join else n_clusters,
         "history": model.training_history,
         "converged": model.converged_,
         "gate": _gate_by_cluster(model.get_gate(), labels, names),
