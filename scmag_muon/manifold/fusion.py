@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 256
 _FUSED_COLUMNS = 64  # few enough that all views of a block stay in the cache
-_CORRELATED_BLOCKS = 16
+_CORRELATED_BLOCKS = 16  # a thousand features
 _SMALLEST_DEVIATION = 1e-6
 _ROUNDING = 1e-5
 

@@ -69,9 +69,8 @@ def test_communities_of_separate_groups(blobs: tuple[np.ndarray, np.ndarray]) ->
 
 
 def test_communities_where_no_number_is_given_agree_best_with_those_at_other_resolutions() -> None:
-    x = (
-        np.random.default_rng(0).normal(size=(400, 6)).astype(np.float32)
-    )  # without groups, the number grows with the resolution
+    # without groups, the number grows with the resolution
+    x = np.random.default_rng(0).normal(size=(400, 6)).astype(np.float32)
     found = communities(x, resolutions=RESOLUTIONS)
     agreement = [np.mean([adjusted_rand_score(one, other) for other in found if other is not one]) for one in found]
     assert len({labels.max() for labels in found}) > 2
