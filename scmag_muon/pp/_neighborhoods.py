@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,9 +12,12 @@ import scipy.sparse as sp
 from scmag_muon.manifold.fitting import fitting_operator
 from scmag_muon.manifold.information import concordance, half_neighborhoods, modality_weights, replication
 from scmag_muon.manifold.neighbors import nearest_neighbors, principal_components, shared_neighbors
+from scmag_muon.manifold.threads import in_threads
 from scmag_muon.manifold.transforms import Transform, View, scale_features, scale_to_median, transforms
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
     from scmag_muon._mudata import ModalityKind
@@ -67,16 +71,26 @@ def joint_embedding(
     the embedding, ``(n_obs, n_components)``, and the concordance; replication and weight are noted in each modality.
     """
     seed = int(np.random.default_rng().integers(2**31)) if random_state is None else random_state
-    halves = [half_neighborhoods(m.counts, m.main, scale=m.kind != "protein", random_state=seed) for m in modalities]
-    agreement = concordance(*halves)
-    replications = [replication(tables) for tables in halves]
+
+    def halves(modality: Modality) -> list[np.ndarray]:
+        return half_neighborhoods(modality.counts, modality.main, scale=modality.kind != "protein", random_state=seed)
+
+    def components(modality: Modality) -> np.ndarray:
+        view = modality.views[modality.main]
+        return _center_batches(principal_components(view, n_pcs, random_state=random_state), batches)
+
+    # each has stretches that keep a single core busy: side by side they fill one another's gaps
+    work: list[Callable[[], Any]] = [
+        partial(part, modality) for part in (components, halves) for modality in modalities
+    ]
+    *scores, first, second = in_threads(lambda part: part(), work)
+    agreement = concordance(first, second)
+    replications = [replication(tables) for tables in (first, second)]
     weights = modality_weights(np.array(replications), agreement)
     blocks = []
-    for modality, replicated, weight in zip(modalities, replications, weights, strict=True):
+    for modality, of_modality, replicated, weight in zip(modalities, scores, replications, weights, strict=True):
         modality.replication, modality.weight = replicated, float(weight)
-        scores = principal_components(modality.views[modality.main], n_pcs, random_state=random_state)
-        scores = _center_batches(scores, batches)
-        blocks.append(modality.weight * scores / max(np.sqrt(scores.var(axis=0).sum()), 1e-12))
+        blocks.append(modality.weight * of_modality / max(np.sqrt(of_modality.var(axis=0).sum()), 1e-12))
     return np.hstack(blocks).astype(np.float32), agreement
 
 
