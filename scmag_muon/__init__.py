@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,12 @@ try:
     __version__ = version("scmag-muon")
 except PackageNotFoundError:
     __version__ = "unknown"
+
+
+if "OMP_WAIT_POLICY" not in os.environ:
+    # GNU OpenMP's threads, which torch computes with, wait busily for ten milliseconds after each operation, on cores that
+    # the likelihood needs: one millisecond is enough. Read once, when torch is loaded, which is not yet here.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -68,6 +69,21 @@ def test_says_what_it_is(citeseq: MuData) -> None:
 def test_import_alone_loads_nothing_heavy() -> None:
     code = f"import sys, scmag_muon; print([name for name in {HEAVY} if name in sys.modules])"
     assert in_a_new_interpreter(code) == "[]"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU OpenMP is what torch brings along on Linux")
+@pytest.mark.parametrize(
+    ("asked", "spins"),
+    [({}, "20000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+    ids=["by default", "the user's count", "the user's policy"],
+)
+def test_threads_of_torch_wait_no_longer_than_needed(asked: dict[str, str], spins: str) -> None:
+    of_this_process = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    environment = {key: value for key, value in os.environ.items() if key not in of_this_process}
+    code = [sys.executable, "-c", "import scmag_muon, torch"]
+    environment |= {"OMP_DISPLAY_ENV": "VERBOSE", **asked}
+    told = subprocess.run(code, capture_output=True, text=True, check=True, env=environment).stderr
+    assert f"GOMP_SPINCOUNT = '{spins}'" in told
 
 
 @pytest.mark.parametrize(
