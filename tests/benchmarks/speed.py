@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import scmag_muon as smm  # before torch, whose threads then wait as this package asks for
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -114,7 +116,6 @@ def _of_import() -> dict[str, Any]:
 
 
 def _fitted_model(mdata: MuData) -> Any:
-    import scmag_muon as smm
     from scmag_muon._mudata import modality_pair
     from scmag_muon.tl._lean import only_used_features
 
@@ -225,8 +226,6 @@ def _of_peer_epoch(mdata: MuData, repeats: int) -> dict[str, Any]:
 
 
 def _of_fit(mdata: MuData, repeats: int) -> dict[str, Any]:
-    import scmag_muon as smm
-
     return {"fit": _seconds(lambda: smm.pp.manifold_fit(mdata), 3, 1)}
 
 
@@ -238,7 +237,6 @@ def _of_wnn(mdata: MuData, repeats: int) -> dict[str, Any]:
 
 def _of_brute_force(mdata: MuData, repeats: int) -> dict[str, Any]:
     """Fitting as its equations stand: cells by cells, all features, each view by itself, once."""
-    import scmag_muon as smm
     from scmag_muon.manifold.kernels import poly_gamma, squared_distance
     from scmag_muon.pp._manifold_fit import _prepare
     from scmag_muon.pp._neighborhoods import VIEWS
@@ -264,8 +262,6 @@ def _of_growth(mdata: MuData, repeats: int) -> dict[str, Any]:
     """Fitting of simulated cells; the exponent is the slope of log time over log cells."""
     from pynndescent import NNDescent
 
-    import scmag_muon as smm
-
     NNDescent(np.random.default_rng(0).standard_normal((5000, 50), dtype=np.float32), n_neighbors=60)  # compiles
     times = {}
     for n_obs in _GROWTH:
@@ -277,8 +273,6 @@ def _of_growth(mdata: MuData, repeats: int) -> dict[str, Any]:
 
 
 def _of_whole(mdata: MuData, repeats: int) -> dict[str, Any]:
-    import scmag_muon as smm
-
     results = {}
     for precision in ("32-true", "bf16-mixed"):
         copy = mdata.copy()
