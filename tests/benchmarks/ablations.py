@@ -1,23 +1,22 @@
 """Figure 4 of the paper: what each idea contributes, on labelled files over several seeds.
 
 Run with ``python tests/benchmarks/ablations.py FILE.h5mu [FILE.h5mu ...] --seeds 3 --output FOLDER``. Each run is kept in
-the folder under its file's hash, settings and seed, and not repeated.
+the folder and not repeated while data, settings and code stay the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import hashlib
-import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import mudata
 import pandas as pd
-from common import known
+from common import kept, known
 
 import scmag_muon as smm
 from scmag_muon._mudata import no_pull_on_update
@@ -65,13 +64,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def _cached(file: Path, variant: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    identity = [hashlib.sha256(file.read_bytes()).hexdigest(), variant, seed, arguments.labels]
-    identity += [arguments.settings, arguments.precision]
-    name = hashlib.sha256(json.dumps([*identity, smm.__version__]).encode()).hexdigest()[:16]
-    kept = arguments.output / f"{file.stem}-{name}.json"
-    if not kept.exists():
-        kept.write_text(json.dumps(_run(file, variant, seed, arguments)))
-    found = json.loads(kept.read_text())
+    settings = {key: getattr(arguments, key) for key in ("labels", "settings", "precision")}
+    settings |= {"seed": seed, "ours": True}
+    found = kept(arguments.output, file, variant, settings, partial(_run, file, variant, seed, arguments))
     print(f"{file.stem}, {variant}, seed {seed}: ARI {found['ARI']:.3f}", flush=True)
     return found
 

@@ -8,7 +8,6 @@ makes the tables and the picture of what the folder holds.
 from __future__ import annotations
 
 import argparse
-import ast
 import dataclasses
 import hashlib
 import json
@@ -24,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import mudata
 import numpy as np
 import pandas as pd
+from common import code_hash
 
-import scmag_muon
 from scmag_muon._mudata import modality_kind, modality_pair, no_pull_on_update
 
 if TYPE_CHECKING:
@@ -146,24 +145,9 @@ def _in_short(result: dict[str, Any]) -> str:
 def _stem(described: dict[str, Any], method: str, options: dict[str, Any], k: int | str | None) -> str:
     settings = {"labels": described["labels"], "k": k, **options}
     if method in OURS:
-        settings["code"] = _code_hash()
+        settings["code"] = code_hash()
     identity = json.dumps([described["sha256"], method, settings], sort_keys=True)
     return f"{described['set']}-{method}-{options['seed']}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-
-
-def _code_hash() -> str:
-    """Changes with the package's code, not with its comments and docstrings, so that no stale result of ours stands."""
-    root = Path(scmag_muon.__file__).parent
-    digest = hashlib.sha256()
-    parts = (p for part in ("pp", "tl", "model", "manifold", "metrics") for p in (root / part).rglob("*.py"))
-    for path in (root / "_mudata.py", *sorted(parts)):
-        tree = ast.parse(path.read_text())
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list):
-                node.body = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
-        digest.update(ast.dump(tree).encode())
-    return digest.hexdigest()[:16]
 
 
 def _in_process(task: dict[str, Any], what: str) -> None:

@@ -2,15 +2,15 @@
 
 Run with ``python tests/benchmarks/weak_modality.py FILE.h5mu [FILE.h5mu ...] --output FOLDER``. The ARI of ``tl.scmag`` at the
 published number of types is put beside that of the modality that was left whole, alone, by Leiden (resolution searched) and by
-k-means. Runs are kept in the folder under their set, case and seed, and not repeated.
+k-means. Runs are kept in the folder and not repeated while data, settings and code stay the same.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import mudata
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from common import known, markdown
+from common import kept, known, markdown
 from peers import Clusterings, Options, rna_pca, second
 
 import scmag_muon as smm
@@ -74,10 +74,9 @@ def main() -> None:
     rows = []
     for file in arguments.files:
         for case in CASES:
-            kept = arguments.output / f"{file.stem}-{case.replace(' ', '_')}-{arguments.seed}.json"
-            if not kept.exists():
-                kept.write_text(json.dumps(_run(file, case, arguments)))
-            rows.append({"set": file.stem, "case": case, **json.loads(kept.read_text())})
+            settings = {key: getattr(arguments, key) for key in ("labels", "precision", "seed")} | {"ours": True}
+            found = kept(arguments.output, file, case, settings, partial(_run, file, case, arguments))
+            rows.append({"set": file.stem, "case": case, **found})
             print(rows[-1], flush=True)
     text = markdown(pd.DataFrame(rows).set_index("set").map(lambda v: f"{v:.3f}" if isinstance(v, float) else v), "set")
     (arguments.output / "weak_modality.md").write_text(text + "\n")
