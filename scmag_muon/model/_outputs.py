@@ -76,6 +76,8 @@ class OutputsMixin(BaseModelClass):
     ) -> np.ndarray:
         """Cluster of each cell, integers of shape ``(n_obs,)``, or with ``soft`` the matrix Q (eq. 31), ``(n_obs, K)``.
 
+        A cluster that the training left without cells, or joined with another, keeps its column of Q, all zeros.
+
         Raises
         ------
         RuntimeError
