@@ -22,7 +22,7 @@ except PackageNotFoundError:
 
 if "OMP_WAIT_POLICY" not in os.environ:
     # GNU OpenMP's threads, which torch computes with, wait busily for ten milliseconds after each operation, on cores that
-    # the likelihood needs: one millisecond is enough. Read once, when torch is loaded, which is not yet here.
+    # the likelihood needs: one millisecond is enough. Read once, when torch is loaded; in vain where that came first.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 

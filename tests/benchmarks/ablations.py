@@ -64,8 +64,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _cached(file: Path, variant: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    settings = {key: getattr(arguments, key) for key in ("labels", "settings", "precision")}
-    settings |= {"seed": seed, "ours": True}
+    settings = {key: getattr(arguments, key) for key in ("labels", "settings", "precision")} | {"seed": seed}
     found = kept(arguments.output, file, variant, settings, partial(_run, file, variant, seed, arguments))
     print(f"{file.stem}, {variant}, seed {seed}: ARI {found['ARI']:.3f}", flush=True)
     return found

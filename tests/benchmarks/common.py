@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 
 def kept(
-    folder: Path, file: Path, what: str, settings: dict[str, Any], compute: Callable[[], dict[str, Any]]
+    folder: Path,
+    file: Path,
+    what: str,
+    settings: dict[str, Any],
+    compute: Callable[[], dict[str, Any]],
+    *,
+    ours: bool = True,
 ) -> dict[str, Any]:
-    """The result of ``compute``, which is not called again for the same data, settings and, with a result of ours, code.
-
-    ``settings["ours"]`` tells whether it is.
-    """
-    code = code_hash() if settings["ours"] else None
+    """The result of ``compute``, which is not called again for the same data, settings and, where it is of ours, code."""
+    code = code_hash() if ours else None
     identity = json.dumps([hashlib.sha256(file.read_bytes()).hexdigest(), what, settings, code], sort_keys=True)
     path = folder / f"{file.stem}-{what.replace(' ', '_')}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
     if not path.exists():

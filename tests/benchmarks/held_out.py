@@ -156,8 +156,9 @@ def main() -> None:
     rows = []
     for file in arguments.files:
         for method in arguments.methods:
-            settings = {"seed": arguments.seed, "max_epochs": arguments.max_epochs, "ours": method.startswith("scMAG")}
-            found = kept(arguments.output, file, method, settings, partial(_run, file, method, arguments))
+            settings = {"seed": arguments.seed, "max_epochs": arguments.max_epochs}
+            compute = partial(_run, file, method, arguments)
+            found = kept(arguments.output, file, method, settings, compute, ours=method.startswith("scMAG"))
             rows.append({"set": file.stem, "method": method, **found})
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows).set_index("set")

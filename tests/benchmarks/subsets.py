@@ -48,9 +48,8 @@ def subset(mdata: mudata.MuData, labels: str, n_types: int, share: float, rng: n
     """Cells of ``n_types`` types, or of all where there are fewer, with a share of their RNA counts; no feature without counts."""
     of_cells = known(mdata.obs[labels]).astype(str)
     sizes = of_cells.value_counts().sort_index()
-    types = rng.choice(
-        sizes.index[sizes >= _FEWEST_OF_TYPE], min(n_types, int((sizes >= _FEWEST_OF_TYPE).sum())), replace=False
-    )
+    large = sizes.index[sizes >= _FEWEST_OF_TYPE]
+    types = rng.choice(large, min(n_types, len(large)), replace=False)
     cells = of_cells.index[of_cells.isin(types)].to_numpy()
     chosen = np.sort(mdata.obs_names.get_indexer(rng.choice(cells, min(len(cells), _MOST_CELLS), replace=False)))
     rna, _ = names = modality_pair(mdata)
@@ -63,7 +62,7 @@ def subset(mdata: mudata.MuData, labels: str, n_types: int, share: float, rng: n
         seen = np.asarray(counts.sum(axis=0)).ravel() > 0
         parts[name] = AnnData(sp.csr_matrix(counts[:, seen]), obs=adata.obs.iloc[chosen][[]], var=adata.var[seen])
     part = make_mudata(parts)
-    for column in {labels, "batch"} & set(mdata.obs):
+    for column in mdata.obs.columns.intersection([labels, "batch"]):
         part.obs[column] = mdata.obs[column].iloc[chosen].astype(str).to_numpy()
     return part
 

@@ -74,7 +74,7 @@ def main() -> None:
     rows = []
     for file in arguments.files:
         for case in CASES:
-            settings = {key: getattr(arguments, key) for key in ("labels", "precision", "seed")} | {"ours": True}
+            settings = {key: getattr(arguments, key) for key in ("labels", "precision", "seed")}
             found = kept(arguments.output, file, case, settings, partial(_run, file, case, arguments))
             rows.append({"set": file.stem, "case": case, **found})
             print(rows[-1], flush=True)
