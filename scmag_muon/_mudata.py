@@ -87,6 +87,11 @@ def modality_kind(name: str, adata: AnnData) -> ModalityKind:
 
 def modality_pair(mdata: MuData, modalities: Sequence[str] | None = None) -> tuple[str, str]:
     """Names of the two modalities to use, the main one (RNA where there is one) first."""
+    if not isinstance(mdata, mudata.MuData):
+        raise TypeError(
+            f"scMAG needs a MuData of two modalities, got {type(mdata).__name__}. "
+            'Join two AnnData of the same cells with mudata.MuData({"rna": adata, "prot": adata_of_proteins}).'
+        )
     available = list(mdata.mod)
     if modalities is None:
         if len(available) != 2:
@@ -104,6 +109,14 @@ def modality_pair(mdata: MuData, modalities: Sequence[str] | None = None) -> tup
         if name not in mdata.mod:
             raise KeyError(f"No modality {name!r} in the MuData, which has {available}.")
     return names[0], names[1]
+
+
+def check_n_clusters(n_clusters: object, n_obs: int) -> None:
+    """Raise unless K is a whole number of clusters that so many cells can fill."""
+    if not isinstance(n_clusters, (int, np.integer)) or isinstance(n_clusters, bool):
+        raise TypeError(f"`n_clusters` must be an integer, got {n_clusters!r}.")
+    if not 1 <= n_clusters <= n_obs:
+        raise ValueError(f"`n_clusters` must lie between 1 and the number of cells ({n_obs}), got {n_clusters}.")
 
 
 def check_paired(mdata: MuData, modalities: Sequence[str]) -> None:

@@ -102,10 +102,8 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
             raise TypeError(f"SCMAG has no setting named {sorted(unknown)}; it has {sorted(vars(SETTINGS[settings]))}.")
         self.kl_weight_ = numbers.pop("kl_weight")
         self.cluster_weight_ = numbers.pop("cluster_weight")
-        if mdata is not None and not 1 <= n_clusters <= mdata.n_obs:
-            raise ValueError(
-                f"`n_clusters` must lie between 1 and the number of cells ({mdata.n_obs}), got {n_clusters}."
-            )
+        if mdata is not None:
+            _mudata.check_n_clusters(n_clusters, mdata.n_obs)
         self.modalities_ = tuple(setup["modalities"])
         with seeded(random_state):
             self.module = self._make_module(
@@ -241,8 +239,8 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
             ``(n_obs, n_partitions)``, of which, joined, the one that agrees best with the others is taken. ``None`` is k-means
             on Z1.
         train_size
-            Share of the cells to train on. The others tell when stages 1 and 2 have converged; with 1 these run all their
-            epochs. All cells are embedded and clustered, and centres are taken from all.
+            Share of the cells to train on. The others tell when stages 1 and 2 have converged; with 1, or fewer than five cells,
+            these run all their epochs. All cells are embedded and clustered, and centres are taken from all.
         batch_size
             Cells in a minibatch.
         accelerator, devices, precision
@@ -277,6 +275,7 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         callbacks = list(trainer_kwargs.pop("callbacks", []))
         if progress_bar:
             callbacks.append(StageProgress((max_epochs_pretrain, max_epochs)))
+        split = split_cells(self.adata.n_obs, train_size, random_state)
         self.module.train()  # scvi-tools leaves it in evaluation mode after a first call, which would switch the noise off
         with seeded(random_state), quiet():
             super().train(
@@ -285,8 +284,8 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
                 devices=devices,
                 precision=precision,
                 # scvi-tools would draw its split without a seed
-                datasplitter_kwargs={"external_indexing": split_cells(self.adata.n_obs, train_size, random_state)},
-                limit_val_batches=1.0 if train_size < 1 else 0,
+                datasplitter_kwargs={"external_indexing": split},
+                limit_val_batches=1.0 if len(split[1]) else 0,
                 check_val_every_n_epoch=1,
                 batch_size=batch_size,
                 plan_kwargs=plan,

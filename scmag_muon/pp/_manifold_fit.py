@@ -24,6 +24,7 @@ from scmag_muon.pp._neighborhoods import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import pandas as pd
     from mudata import MuData
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,8 @@ def manifold_fit(
         Where cells are not paired, counts are no counts, or an argument is out of range; ``mdata`` is then untouched.
     KeyError
         Where a modality, layer or column is not there.
+    TypeError
+        Where ``mdata`` is no MuData.
 
     Notes
     -----
@@ -146,6 +149,7 @@ def manifold_fit(
     _mudata.check_paired(mdata, names)
     n_neighbors = min(n_neighbors, mdata.n_obs)
     batches = _mudata.get_batches(mdata, batch_key)
+    _warn_of_single_cells(batches, batch_key)
     if mask_var is not None and not any(mask_var in mdata.mod[name].var for name in names):
         raise KeyError(f"mask_var={mask_var!r} names no column of var in any of the modalities {list(names)}.")
     prepared = [_prepare(mdata, name, layer, mask_var) for name in names]
@@ -213,6 +217,17 @@ def _prepare(mdata: MuData, name: str, layer: str | Mapping[str, str | None] | N
     counts = _mudata.get_counts(adata, modality=name, layer=_mudata.layer_of(layer, name))
     mask = select_features(adata, counts, modality=name, kind=kind, mask_var=mask_var)
     return make_modality(name, kind, counts, mask)
+
+
+def _warn_of_single_cells(batches: pd.Categorical | None, batch_key: str | None) -> None:
+    sizes = np.array([]) if batches is None else batches.value_counts().to_numpy()
+    if (sizes == 1).any():
+        logger.warning(
+            "batch_key=%r: %d of %d batches hold a single cell. Components are centred within batches, which leaves nothing of it.",
+            batch_key,
+            (sizes == 1).sum(),
+            len(sizes),
+        )
 
 
 def _warn_of_little_information(modalities: list[Modality], agreement: float) -> None:

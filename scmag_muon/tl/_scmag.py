@@ -134,6 +134,8 @@ def scmag(
         Where cells are not paired, counts are no counts, or an argument is out of range; ``mdata`` is then untouched.
     KeyError
         Where a modality, layer or column is not there.
+    TypeError
+        Where ``mdata`` is no MuData, or ``n_clusters`` no integer.
 
     Notes
     -----
@@ -159,8 +161,8 @@ def scmag(
         raise ValueError(f"`max_epochs` must be at least 1 to get clusters, got {max_epochs}.")
     names = _mudata.modality_pair(mdata, modalities)
     _mudata.check_paired(mdata, names)
-    if n_clusters is not None and not 1 <= n_clusters <= mdata.n_obs:
-        raise ValueError(f"`n_clusters` must lie between 1 and the number of cells ({mdata.n_obs}), got {n_clusters}.")
+    if n_clusters is not None:
+        _mudata.check_n_clusters(n_clusters, mdata.n_obs)
     _mudata.get_batches(mdata, batch_key)
 
     work = working_copy(mdata, names, layer, batch_key)

@@ -219,3 +219,14 @@ def test_too_few_cells(mdata: MuData, n_obs: int) -> None:
     smm.pp.manifold_fit(few)
     assert np.isfinite(dense(few["rna"].layers["manifold"])).all()
     assert few["rna"].uns["manifold"]["replication"] == 0
+
+
+@pytest.mark.parametrize(("sizes", "told"), [([30, 60], None), ([1, 89], "1 of 2"), ([1] * 90, "90 of 90")])
+def test_batches_of_a_single_cell_are_told(
+    mdata: MuData, sizes: list[int], told: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    mdata.obs["donor"] = np.repeat([f"donor {i}" for i in range(len(sizes))], sizes)
+    smm.pp.manifold_fit(mdata, batch_key="donor")
+    of_batches = [message for message in caplog.messages if "batches hold a single cell" in message]
+    assert len(of_batches) == (told is not None)
+    assert told is None or f"batch_key='donor': {told} batches" in of_batches[0]

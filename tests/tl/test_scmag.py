@@ -178,6 +178,8 @@ def broken(mdata: MuData, how: str) -> tuple[MuData, dict[str, object]]:
         arguments["batch_key"] = "plate"
     elif how == "clusters":
         arguments["n_clusters"] = 121
+    elif how == "fraction":
+        arguments["n_clusters"] = 3.0
     elif how == "epochs":
         arguments["max_epochs"] = 0
     elif how == "settings":
@@ -196,6 +198,7 @@ def broken(mdata: MuData, how: str) -> tuple[MuData, dict[str, object]]:
         ("layer", KeyError, "No layer 'counts' in modality 'rna'"),
         ("batch", KeyError, "batch_key='plate' names no column"),
         ("clusters", ValueError, r"`n_clusters` must lie between 1 and the number of cells \(120\), got 121"),
+        ("fraction", TypeError, r"`n_clusters` must be an integer, got 3.0"),
         ("epochs", ValueError, "`max_epochs` must be at least 1"),
         ("settings", ValueError, "`settings` must be"),
         ("mask", KeyError, "mask_var='chosen' names no column"),
@@ -209,6 +212,20 @@ def test_wrong_data_is_told_plainly_and_nothing_is_written(
     with pytest.raises(error, match=message):
         smm.tl.scmag(mdata, **{**SHORT, **arguments})
     assert slots(mdata) == before
+
+
+def test_anndata_is_told_from_mudata(citeseq: MuData) -> None:
+    for function in (smm.tl.scmag, smm.pp.manifold_fit, smm.model.SCMAG.setup_mudata):
+        with pytest.raises(TypeError, match="needs a MuData of two modalities, got AnnData"):
+            function(citeseq["rna"])
+
+
+@pytest.mark.parametrize("n_obs", [3, 4])
+def test_cells_too_few_to_hold_any_out(citeseq: MuData, n_obs: int) -> None:
+    few = citeseq[:n_obs].copy()
+    smm.tl.scmag(few, n_clusters=1, **SHORT)
+    assert few.obs["scmag"].tolist() == ["0"] * n_obs
+    assert (few.uns["scmag"]["history"]["stage"] < 3).sum() == SHORT["max_epochs_pretrain"]
 
 
 def test_failure_while_training_leaves_the_input_alone(citeseq: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
