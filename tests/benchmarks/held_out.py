@@ -101,7 +101,17 @@ def _scvi(mdata: MuData, options: Options, _: int) -> Profiles:
         found = model.get_normalized_expression(n_samples=10, include_protein_background=True, return_numpy=True)
         return dict(zip((rna, other), map(np.asarray, found), strict=True))
     chromatin = model.get_normalized_accessibility(return_numpy=True)
-    return {rna: np.asarray(model.get_normalized_expression(return_numpy=True)), other: np.asarray(chromatin)}
+    return {rna: _multivi_expression(model), other: np.asarray(chromatin)}
+
+
+def _multivi_expression(model: Any) -> np.ndarray:
+    """With the dropout of its zero-inflated likelihood, which ``get_normalized_expression`` leaves out."""
+    blocks = []
+    with torch.inference_mode():
+        for tensors in model._make_data_loader(adata=model.adata):
+            _, expected = model.module(tensors, generative_kwargs={"use_z_mean": True}, compute_loss=False)
+            blocks.append((expected["px_scale"] * torch.sigmoid(-expected["px_dropout"])).numpy())
+    return np.concatenate(blocks)
 
 
 def _types(mdata: MuData, *_: Any) -> Profiles:
