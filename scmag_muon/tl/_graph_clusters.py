@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _N_NEIGHBORS = 30
+_FEWEST_NEIGHBORS = 10
+_CELLS_PER_NEIGHBOR = 30
 RESOLUTIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _N_PARTITIONS = 6
 _DOUBLINGS = 8
@@ -44,7 +46,7 @@ def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: in
     16 and 32 at which there are at least K communities of ten cells on average. Where there are none, the first resolution
     at which there are K of any size.
     """
-    graph = _graph(embedding)
+    graph = _graph(embedding, _N_NEIGHBORS)
     found: list[np.ndarray] = []
     n_communities = 0
     for doublings in range(_DOUBLINGS):
@@ -67,11 +69,14 @@ def communities(
 ) -> list[np.ndarray]:
     """Leiden communities of a space at several resolutions.
 
+    The graph has 30 neighbours, and below 900 cells a thirtieth of their number, at least 10: of 200 cells, 30 are more than most
+    types have.
+
     Returns
     -------
     For each resolution, integers from 0, largest community first, shape ``(n_obs,)``.
     """
-    graph = _graph(embedding)
+    graph = _graph(embedding, int(np.clip(len(embedding) // _CELLS_PER_NEIGHBOR, _FEWEST_NEIGHBORS, _N_NEIGHBORS)))
     return [order_by_size(_leiden(graph, resolution, random_state)) for resolution in resolutions]
 
 
@@ -97,8 +102,8 @@ def order_by_size(labels: np.ndarray) -> np.ndarray:
     return rank[codes]
 
 
-def _graph(embedding: np.ndarray) -> sp.csr_array:
-    return jaccard_graph(nearest_neighbors(embedding, _N_NEIGHBORS))
+def _graph(embedding: np.ndarray, n_neighbors: int) -> sp.csr_array:
+    return jaccard_graph(nearest_neighbors(embedding, n_neighbors))
 
 
 def _leiden(graph: sp.csr_array, resolution: float, random_state: int | None) -> np.ndarray:

@@ -5,8 +5,10 @@ import pytest
 from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
 
+from scmag_muon.manifold.neighbors import jaccard_graph, nearest_neighbors
 from scmag_muon.tl._graph_clusters import (
     RESOLUTIONS,
+    _leiden,
     communities,
     fine_communities,
     order_by_size,
@@ -38,7 +40,8 @@ def test_communities_are_finer_than_the_clusters_largest_first(
 def test_each_division_is_of_leiden_at_twice_the_resolution(blobs: tuple[np.ndarray, np.ndarray]) -> None:
     x, _ = blobs
     divisions = fine_communities(x, 4, random_state=3)
-    expected = communities(x, resolutions=(1, 2, 4, 8, 16, 32), random_state=3)
+    graph = jaccard_graph(nearest_neighbors(x, 30))
+    expected = [order_by_size(_leiden(graph, resolution, 3)) for resolution in (1, 2, 4, 8, 16, 32)]
     kept = [found for found in expected if 4 <= found.max() + 1 <= len(x) / 10]
     assert 2 <= len(kept) < 6
     np.testing.assert_array_equal(divisions, np.column_stack(kept))
@@ -66,6 +69,19 @@ def test_communities_of_separate_groups(blobs: tuple[np.ndarray, np.ndarray]) ->
     # every community lies within one group, and the groups of less than 150 cells stay whole
     assert all(len(np.unique(labels[found == i])) == 1 for i in np.unique(found))
     assert len(np.unique(found[labels == 3])) == 1
+
+
+@pytest.mark.parametrize(("n_cells", "n_neighbors"), [(40, 10), (600, 20), (1200, 30)])
+def test_graph_of_few_cells_has_fewer_neighbors(n_cells: int, n_neighbors: int) -> None:
+    x = np.random.default_rng(0).normal(size=(n_cells, 6)).astype(np.float32)
+    (found,) = communities(x, resolutions=(1.0,))
+    expected = _leiden(jaccard_graph(nearest_neighbors(x, n_neighbors)), 1.0, 0)
+    np.testing.assert_array_equal(found, order_by_size(expected))
+
+
+def test_groups_smaller_than_the_neighborhoods_of_many_cells_are_found() -> None:
+    x, labels = make_blobs([20] * 8, n_features=8, cluster_std=1.0, center_box=(-6, 6), random_state=0)
+    assert adjusted_rand_score(labels, typical_communities(x.astype(np.float32))) > 0.95
 
 
 def test_communities_where_no_number_is_given_agree_best_with_those_at_other_resolutions() -> None:
