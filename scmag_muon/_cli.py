@@ -85,8 +85,11 @@ def _run(arguments: argparse.Namespace) -> None:
         raise FileNotFoundError(f"There is no folder {arguments.output.parent} for the output.")
     if arguments.report is not None and not arguments.report.parent.exists():
         raise FileNotFoundError(f"There is no folder {arguments.report.parent} for the report.")
-    with _mudata.no_pull_on_update():
-        mdata = mudata.read_h5mu(arguments.input)
+    try:
+        with _mudata.no_pull_on_update():
+            mdata = mudata.read_h5mu(arguments.input)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{arguments.input} can't be read as a MuData (.h5mu): {error}") from error
     if arguments.labels is not None:
         _mudata.get_obs_column(mdata, arguments.labels, argument="--labels")
     started = time.perf_counter()

@@ -92,3 +92,15 @@ def test_missing_files_and_folders(file: Path, tmp_path: Path, capsys: pytest.Ca
     assert "There is no file" in capsys.readouterr().err
     assert main(["run", str(file), "-o", str(tmp_path / "no" / "out.h5mu")]) == 2
     assert "There is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:The HDF5 file was not created by")
+@pytest.mark.parametrize("name", ["cells.h5ad", "cells.txt"])
+def test_files_of_another_kind(file: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    other = file.with_name(name)
+    if other.suffix == ".h5ad":
+        read(file)["rna"].write_h5ad(other)
+    else:
+        other.write_text("cells")
+    assert main(["run", str(other), "-o", str(file.with_name("out.h5mu"))]) == 2
+    assert f"error: {other} can't be read as a MuData" in capsys.readouterr().err
