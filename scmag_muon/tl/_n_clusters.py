@@ -36,8 +36,9 @@ def n_clusters(
     """How many clusters the data speak for, and how surely.
 
     Leiden communities of the joint space before fitting are counted at several resolutions, in all cells and in random
-    samples of 80 % of them. The graph has 30 neighbours, and below 900 cells a thirtieth of their number, at least 10. Where the number hardly moves over samples and resolutions, and samples find the same clusters,
-    it can be trusted; often it can't be.
+    samples of 80 % of them. The graph has 30 neighbours, and below 900 cells a thirtieth of their number, at least 10. Where
+    the number hardly moves over samples and resolutions, and samples find the same clusters, it can be trusted; often it
+    can't be.
 
     Parameters
     ----------
