@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist
 from torch import Tensor, nn
 
 from scmag_muon.metrics._stability import most_typical
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+_STANDARD_ERRORS = 2
 
 
 def squared_distances(z: Tensor, centers: Tensor) -> Tensor:
@@ -62,11 +64,17 @@ def one_hot_means(z: Tensor, labels: Tensor, n_clusters: int) -> tuple[Tensor, T
     return (q.T @ z) / q.sum(dim=0).clamp_min(1).unsqueeze(1), q
 
 
-def join_communities(z: Tensor, communities: Tensor, n_clusters: int) -> Tensor:
-    """Join communities of cells to ``n_clusters`` by the distances of their means, in units of the spread within them.
+def join_communities(
+    z: Tensor, communities: Tensor, n_clusters: int, profiles: Sequence[np.ndarray] | None = None
+) -> Tensor:
+    r"""Join communities of cells to ``n_clusters`` by the distances of their means, in units of the spread within them.
 
     Measured so, two communities are near if their cells overlap, however long or wide the direction between them is; and a
     small one is as far as a large one, so that a small type is kept before a large one is cut. What was joined has the mean of all its cells.
+
+    With ``profiles``, the squared distance in ``z`` and that of the mean expression are added, each over its median. Of the
+    latter, first, four times what chance gives to groups of a and b cells, :math:`4 (1/a + 1/b)`, is taken off: a group of few
+    cells is kept apart only as far as its expression differs by more than two standard errors.
 
     Parameters
     ----------
@@ -78,13 +86,17 @@ def join_communities(z: Tensor, communities: Tensor, n_clusters: int) -> Tensor:
         neighbouring types stay apart can hang on a single community, and most divisions are right on most of them.
     n_clusters
         K.
+    profiles
+        For each division the mean expression of its communities, ``(n_communities, n_dimensions)``, in units in which that of
+        a single cell scatters within its community with a variance of 1.
 
     Returns
     -------
     Integers from 0, shape ``(n_cells,)``.
     """
     divisions = communities.reshape(len(communities), -1).long().T
-    joined = [_join(z, division, n_clusters) for division in divisions]
+    of_divisions = [None] * len(divisions) if profiles is None else profiles
+    joined = [_join(z, *each, n_clusters) for each in zip(divisions, of_divisions, strict=True)]
     return joined[most_typical([clusters.cpu().numpy() for clusters in joined])]
 
 
@@ -94,23 +106,37 @@ def join_overlapping(z: Tensor, communities: Tensor) -> Tensor:
     The mixture of two normals of the same size and covariance has one mode up to that distance, and two beyond it. Distances
     are those of :func:`join_communities`.
     """
-    return _join(z, communities.long(), 1, below=2.0)
+    return _join(z, communities.long(), None, 1, below=2.0)
 
 
-def _join(z: Tensor, communities: Tensor, n_clusters: int, *, below: float = np.inf) -> Tensor:
+def _join(
+    z: Tensor, communities: Tensor, profile: np.ndarray | None, n_clusters: int, *, below: float = np.inf
+) -> Tensor:
     n_communities = int(communities.max()) + 1
     if n_communities <= n_clusters:
         return communities
     means, q = one_hot_means(z, communities, n_communities)
-    means = means @ whitening(within_covariance(z, means, q))
-    joined = centroid_linkage(means.cpu().numpy(), q.sum(dim=0).cpu().numpy(), n_clusters, below=below)
+    points = (means @ whitening(within_covariance(z, means, q))).cpu().numpy()
+    chance = 0.0
+    if profile is not None:
+        unit = _median_distance(profile)
+        points = np.hstack([points / _median_distance(points), profile / unit])
+        chance = (_STANDARD_ERRORS / unit) ** 2
+    joined = centroid_linkage(points, q.sum(dim=0).cpu().numpy(), n_clusters, below=below, chance=chance)
     return torch.as_tensor(joined, device=z.device)[communities]
 
 
-def centroid_linkage(means: np.ndarray, sizes: np.ndarray, n_clusters: int, *, below: float = np.inf) -> np.ndarray:
+def _median_distance(points: np.ndarray) -> float:
+    return max(float(np.median(pdist(points))), 1e-12)
+
+
+def centroid_linkage(
+    means: np.ndarray, sizes: np.ndarray, n_clusters: int, *, below: float = np.inf, chance: float = 0.0
+) -> np.ndarray:
     """Join groups of points to ``n_clusters``, always the two whose means are nearest; the mean is of their points.
 
-    More than ``n_clusters`` are left where no two means lie nearer than ``below``.
+    Of the squared distance of groups of a and b points ``chance * (1 / a + 1 / b)`` is taken off. More than ``n_clusters`` are
+    left where no two means lie nearer than ``below``.
 
     SciPy's ``linkage(method="centroid")`` starts from single points; here each row stands for as many as ``sizes`` says, as in
     ``hclust(members=)`` of R.
@@ -119,19 +145,20 @@ def centroid_linkage(means: np.ndarray, sizes: np.ndarray, n_clusters: int, *, b
     -------
     Integers from 0, shape ``(n_groups,)``.
     """
-    means, sizes, cluster = means.copy(), sizes.copy(), np.arange(len(means))
-    distances = cdist(means, means)
+    means, sizes, cluster = means.copy(), sizes.astype(float), np.arange(len(means))
+    distances = cdist(means, means, "sqeuclidean")
     np.fill_diagonal(distances, np.inf)
     for _ in range(len(means) - n_clusters):
-        one, other = np.unravel_index(distances.argmin(), distances.shape)
-        if distances[one, other] > below:
+        apart = distances - chance * np.add.outer(1 / sizes, 1 / sizes)
+        one, other = np.unravel_index(apart.argmin(), apart.shape)
+        if apart[one, other] > below**2:
             break
         means[one] = np.average(means[[one, other]], axis=0, weights=sizes[[one, other]])
         sizes[one] += sizes[other]
         means[other] = np.inf
         cluster[cluster == other] = one
         distances[other] = distances[:, other] = np.inf
-        distances[one] = distances[:, one] = cdist(means[[one]], means)[0]
+        distances[one] = distances[:, one] = cdist(means[[one]], means, "sqeuclidean")[0]
         distances[one, one] = np.inf
     return np.unique(cluster, return_inverse=True)[1]
 

@@ -215,6 +215,7 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         max_epochs_pretrain: int = 400,
         max_epochs: int = 100,
         initial_labels: np.ndarray | None = None,
+        initial_profiles: Sequence[np.ndarray] | None = None,
         train_size: float = 0.9,
         batch_size: int = 256,
         accelerator: str = "auto",
@@ -238,6 +239,10 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
             ``n_clusters``, that are joined by centroid linkage in Z1; or several divisions into communities,
             ``(n_obs, n_partitions)``, of which, joined, the one that agrees best with the others is taken. ``None`` is k-means
             on Z1.
+        initial_profiles
+            For each division the mean expression of its communities, ``(n_communities, n_dimensions)``, in units in which that of
+            a single cell scatters within its community with a variance of 1: communities are then joined by their distances in
+            Z1 and in expression alike.
         train_size
             Share of the cells to train on. The others tell when stages 1 and 2 have converged; with 1, or fewer than five cells,
             these run all their epochs. All cells are embedded and clustered, and centres are taken from all.
@@ -262,12 +267,14 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
             raise ValueError("Stage 3 has begun, so nothing is left to train with `max_epochs`=0.")
         if initial_labels is not None:
             initial_labels = _checked_labels(initial_labels, self.adata.n_obs)
+            _check_profiles(initial_profiles, initial_labels)
         plan = {
             "n_epochs_pretrain": max_epochs_pretrain,
             "n_epochs_cluster": max_epochs,
             "kl_weight": self.kl_weight_,
             "cluster_weight": self.cluster_weight_,
             "initial_labels": initial_labels,
+            "initial_profiles": initial_profiles,
             "optimizer_state": self.optimizer_state_,
             "random_state": random_state,
             **(plan_kwargs or {}),
@@ -344,3 +351,13 @@ def _checked_labels(labels: np.ndarray, n_obs: int) -> np.ndarray:
     if labels.ndim not in (1, 2) or len(labels) != n_obs or not labels.size or not integers or labels.min() < 0:
         raise ValueError(f"`initial_labels` must hold an integer of at least 0 for each of {n_obs} cells.")
     return np.apply_along_axis(lambda column: np.unique(column, return_inverse=True)[1], 0, labels)
+
+
+def _check_profiles(profiles: Sequence[np.ndarray] | None, labels: np.ndarray) -> None:
+    if profiles is None:
+        return
+    wanted = [int(column.max()) + 1 for column in labels.reshape(len(labels), -1).T]
+    if [len(profile) for profile in profiles] != wanted:
+        raise ValueError(
+            f"`initial_profiles` must hold an array for each division of `initial_labels`, with a row for each community: {wanted}."
+        )

@@ -42,6 +42,8 @@ class SCMAGTrainingPlan(TrainingPlan):
     initial_labels
         Cluster of every cell from which the centres start, or finer communities that are joined to clusters first, or several
         such divisions side by side; ``None`` starts the centres by k-means on Z1.
+    initial_profiles
+        Mean expression of the communities of each division, for :func:`~scmag_muon.model._clustering.join_communities`.
     join_overlapping
         Join those of the initial clusters that are one in Z1: fewer clusters than the module has centres then hold cells.
     patience
@@ -67,6 +69,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         kl_weight: float = 0.01,
         cluster_weight: float = 10.0,
         initial_labels: np.ndarray | None = None,
+        initial_profiles: Sequence[np.ndarray] | None = None,
         join_overlapping: bool = False,
         patience: int = 5,
         label_tolerance: float = 1e-3,
@@ -92,6 +95,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.limits = (n_epochs_pretrain - n_epochs_pretrain // 2, n_epochs_pretrain // 2)
         self.n_epochs_cluster = n_epochs_cluster
         self.initial_labels = initial_labels
+        self.initial_profiles = initial_profiles
         self.join_overlapping = join_overlapping
         self.patience = patience
         self.cluster_lr = cluster_lr
@@ -231,7 +235,8 @@ class SCMAGTrainingPlan(TrainingPlan):
             kmeans = KMeans(n_clusters, n_init=10, random_state=self.random_state)
             labels = torch.as_tensor(kmeans.fit_predict(z1.cpu().numpy()), device=z1.device)
         else:
-            labels = join_communities(z1, torch.as_tensor(self.initial_labels, device=z1.device), n_clusters)
+            communities = torch.as_tensor(self.initial_labels, device=z1.device)
+            labels = join_communities(z1, communities, n_clusters, self.initial_profiles)
             if self.join_overlapping:
                 labels = join_overlapping(z1, labels)
         _, q = one_hot_means(z1, labels, n_clusters)

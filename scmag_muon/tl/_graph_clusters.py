@@ -9,11 +9,17 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 
+from scmag_muon._mudata import modality_kind
 from scmag_muon.manifold.neighbors import jaccard_graph, nearest_neighbors
+from scmag_muon.manifold.profiles import group_profiles
+from scmag_muon.manifold.transforms import scale_to_median, transform
 from scmag_muon.metrics._stability import most_typical
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pandas as pd
+    from mudata import MuData
 
 _N_NEIGHBORS = 30
 _FEWEST_NEIGHBORS = 10
@@ -62,6 +68,33 @@ def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: in
             f"The cells fall into {n_communities} communities at most, fewer than n_clusters={n_clusters}. Ask for fewer clusters."
         )
     return np.column_stack(found)
+
+
+def community_profiles(
+    mdata: MuData, divisions: np.ndarray, *, manifold_key: str, batches: pd.Categorical | None
+) -> list[np.ndarray]:
+    """Mean expression of the communities of each division, for :meth:`scmag_muon.model.SCMAG.train`.
+
+    Parameters
+    ----------
+    mdata
+        Counts of fitted modalities, with what :func:`~scmag_muon.pp.manifold_fit` wrote under ``manifold_key``: modalities
+        weigh as they do in the joint space.
+    divisions
+        Integers from 0, shape ``(n_obs, n_partitions)``.
+    manifold_key
+        Name of the fit.
+    batches
+        Batch of each cell.
+    """
+    views, weights = [], []
+    for name, adata in mdata.mod.items():
+        counts = sp.csr_array(adata.X[:, adata.var[manifold_key].to_numpy()])
+        protein = modality_kind(name, adata) == "protein"
+        views.append(transform(counts if protein else scale_to_median(counts), "clr" if protein else "log"))
+        weights.append(float(adata.uns[manifold_key]["modality_weight"]))
+    codes = None if batches is None else batches.codes
+    return [group_profiles(views, weights, groups, codes) for groups in divisions.T]
 
 
 def communities(

@@ -13,7 +13,7 @@ from scipy.stats import entropy
 from scmag_muon import _mudata, pp
 from scmag_muon._keys import Keys
 from scmag_muon.model import SCMAG
-from scmag_muon.tl._graph_clusters import fine_communities, typical_communities
+from scmag_muon.tl._graph_clusters import community_profiles, fine_communities, typical_communities
 from scmag_muon.tl._lean import is_fitted, only_used_features, warn_of_other_fit, working_copy
 
 if TYPE_CHECKING:
@@ -188,6 +188,10 @@ def scmag(
 
     join = n_clusters is None and batch_key is not None and settings == "default"
     n_clusters, initial_labels = _initial_clusters(work, n_clusters, manifold_key, settings, random_state)
+    initial_profiles = None
+    if initial_labels is not None and initial_labels.ndim > 1:
+        batches = _mudata.get_batches(work, batch_key)
+        initial_profiles = community_profiles(work, initial_labels, manifold_key=manifold_key, batches=batches)
     lean = only_used_features(work, names, manifold_key, batch_key)
     SCMAG.setup_mudata(lean, modalities=names, input_layer=manifold_key, batch_key=batch_key)
     network = {key: value for idea in ablate for key, value in _ABLATIONS.get(idea, {}).items()} | dict(
@@ -198,6 +202,7 @@ def scmag(
         max_epochs_pretrain=max_epochs_pretrain,
         max_epochs=max_epochs,
         initial_labels=initial_labels,
+        initial_profiles=initial_profiles,
         batch_size=batch_size,
         accelerator=accelerator,
         precision=precision,

@@ -239,6 +239,48 @@ def test_groups_are_joined_as_by_the_centroid_linkage_of_all_their_points(n_clus
     assert sorted(set(joined)) == list(range(n_clusters))
 
 
+@pytest.mark.parametrize("n_clusters", [1, 3, 7])
+@pytest.mark.parametrize("chance", [5.0, 50.0])
+def test_what_chance_gives_is_taken_off_the_distances(n_clusters: int, chance: float) -> None:
+    rng = np.random.default_rng(8)
+    means, sizes = rng.normal(size=(12, 3)), rng.integers(1, 40, 12)
+    groups = [[i] for i in range(12)]
+    while len(groups) > n_clusters:
+        costs = {}
+        for a, one in enumerate(groups):
+            for b, other in enumerate(groups[:a]):
+                centers = [np.average(means[group], axis=0, weights=sizes[group]) for group in (one, other)]
+                by_chance = chance * (1 / sizes[one].sum() + 1 / sizes[other].sum())
+                costs[a, b] = ((centers[0] - centers[1]) ** 2).sum() - by_chance
+        a, b = min(costs, key=lambda pair: costs[pair])
+        groups[b] += groups.pop(a)
+    joined = centroid_linkage(means, sizes, n_clusters, chance=chance)
+    assert sorted(sorted(np.flatnonzero(joined == k)) for k in set(joined)) == sorted(sorted(group) for group in groups)
+    if chance > 20 and n_clusters > 1:  # it matters here
+        assert adjusted_rand_score(joined, centroid_linkage(means, sizes, n_clusters)) < 1
+
+
+def test_small_community_is_kept_if_its_expression_differs_by_more_than_chance() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(1020, 32))
+    communities = np.repeat([0, 1, 2, 3], [400, 400, 200, 20])
+    for community, size in ((1, 5), (2, 9), (3, 6)):
+        z[communities == community, community] += size
+
+    def joined(differences: list[float]) -> np.ndarray:
+        profile = np.diag(np.array(differences)) / np.sqrt(2)
+        return join_communities(torch.as_tensor(z), torch.as_tensor(communities), 3, [profile]).numpy()
+
+    # the small one is further than the second in z, and in expression by as much as by chance: √(1/20)
+    small, cut = joined([0.4, 0.4, 0.4, 0.23]), joined([0.4, 0.4, 0.4, 1.5])
+    assert small[0] != small[400]
+    assert small[-1] in small[:1000]
+    assert cut[0] == cut[400]
+    assert cut[-1] not in cut[:1000]
+    alone = join_communities(torch.as_tensor(z), torch.as_tensor(communities), 3).numpy()
+    np.testing.assert_array_equal(alone, cut)
+
+
 def test_of_several_divisions_the_one_is_taken_that_agrees_with_the_others() -> None:
     rng = np.random.default_rng(0)
     z = rng.normal(size=(900, 32))

@@ -197,6 +197,10 @@ def test_training_starts_from_given_clusters(fitted: MuData) -> None:
         model.train(initial_labels=labels[:5], **SHORT)
     with pytest.raises(ValueError, match="for each of 120 cells"):
         model.train(initial_labels=np.empty((120, 0), dtype=int), **SHORT)
+    with pytest.raises(
+        ValueError, match=r"`initial_profiles` must hold an array for each division .* each community: \[3\]"
+    ):
+        model.train(initial_labels=labels, initial_profiles=[np.eye(4)], **SHORT)
 
 
 @pytest.mark.parametrize(("pretrain", "cluster"), [(0, 0), (-1, 5), (5, -1)])

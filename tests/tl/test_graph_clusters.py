@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse as sp
+from scipy.spatial.distance import pdist
 from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
 
+import scmag_muon as smm
 from scmag_muon.manifold.neighbors import jaccard_graph, nearest_neighbors
+from scmag_muon.manifold.profiles import group_profiles
+from scmag_muon.manifold.transforms import scale_to_median, transform
 from scmag_muon.tl._graph_clusters import (
     RESOLUTIONS,
     _leiden,
     communities,
+    community_profiles,
     fine_communities,
     order_by_size,
     typical_communities,
@@ -96,3 +103,19 @@ def test_communities_where_no_number_is_given_agree_best_with_those_at_other_res
 
 def test_order_by_size() -> None:
     assert order_by_size(np.array([7, 7, 2, 9, 9, 9])).tolist() == [1, 1, 2, 0, 0, 0]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_profiles_are_of_the_features_that_were_fitted_weighted_as_the_modalities_are(batched: bool) -> None:
+    mdata = smm.datasets.simulate_citeseq(n_obs=150, n_vars=80, n_prot=12, n_clusters=3)
+    mdata["rna"].var["highly_variable"] = np.arange(80) % 2 == 0
+    smm.pp.manifold_fit(mdata)
+    divisions = np.random.default_rng(0).integers(0, 4, (150, 2))
+    batches = pd.Categorical(np.where(np.arange(150) % 3 == 0, "a", "b")) if batched else None
+    found = community_profiles(mdata, divisions, manifold_key="manifold", batches=batches)
+    rna, proteins = sp.csr_array(mdata["rna"].X[:, ::2]), sp.csr_array(mdata["prot"].X)
+    views = [transform(scale_to_median(rna), "log"), transform(proteins, "clr")]
+    weights = [mdata[name].uns["manifold"]["modality_weight"] for name in ("rna", "prot")]
+    for groups, profiles in zip(divisions.T, found, strict=True):
+        expected = group_profiles(views, weights, groups, batches.codes if batched else None)
+        np.testing.assert_allclose(pdist(profiles), pdist(expected), rtol=1e-5)

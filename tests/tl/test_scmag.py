@@ -3,7 +3,7 @@ from __future__ import annotations
 import gc
 import logging
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import mudata
 import numpy as np
@@ -94,6 +94,26 @@ def test_denoised_counts_are_at_the_median_library_size(citeseq: MuData) -> None
     np.testing.assert_array_equal(citeseq.obs["scmag"].astype(int), model.get_cluster_assignments())
     np.testing.assert_array_equal(citeseq.obsm["X_scmag"], model.get_latent_representation())
     np.testing.assert_array_equal(citeseq.obsm["X_scmag_recon"], model.get_latent_representation(kind="reconstruction"))
+
+
+@pytest.mark.parametrize(("settings", "n_clusters"), [("default", 3), ("default", None), ("paper", 3)])
+def test_communities_that_are_to_be_joined_come_with_their_expression(
+    citeseq: MuData, monkeypatch: pytest.MonkeyPatch, settings: Literal["default", "paper"], n_clusters: int | None
+) -> None:
+    given = {}
+
+    def remembered(model: smm.model.SCMAG, **arguments: Any) -> None:
+        given.update(arguments)
+        train(model, **arguments)
+
+    train = smm.model.SCMAG.train
+    monkeypatch.setattr(smm.model.SCMAG, "train", remembered)
+    smm.tl.scmag(citeseq, n_clusters=n_clusters, settings=settings, **SHORT)
+    if settings == "default" and n_clusters is not None:
+        numbers = given["initial_labels"].max(axis=0) + 1
+        assert [len(profile) for profile in given["initial_profiles"]] == numbers.tolist()
+    else:
+        assert given["initial_profiles"] is None
 
 
 def test_same_seed_same_labels_other_seed_other_latent(citeseq: MuData) -> None:

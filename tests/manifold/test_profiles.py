@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy.spatial.distance import pdist, squareform
+
+from scmag_muon.manifold import transforms
+from scmag_muon.manifold.profiles import group_profiles
+
+
+def counts_of(n_vars: int, seed: int) -> sp.csr_array:
+    rng = np.random.default_rng(seed)
+    return sp.csr_array(rng.poisson(rng.gamma(0.4, 2, (1, n_vars)) * rng.gamma(3, 0.3, (120, 1))).astype(float))
+
+
+@pytest.fixture
+def views() -> list[transforms.View]:
+    return [transforms.transform(counts_of(40, 0), "log"), transforms.transform(counts_of(9, 1), "clr")]
+
+
+@pytest.fixture
+def groups() -> np.ndarray:
+    return np.random.default_rng(2).choice(4, p=[0.5, 0.3, 0.15, 0.05], size=120)
+
+
+def plain_squared_distance(
+    values: list[np.ndarray], weights: list[float], groups: np.ndarray, batches: np.ndarray, one: int, other: int
+) -> float:
+    total = 0.0
+    for x, weight in zip(values, weights, strict=True):
+        y = x.astype(float)
+        for batch in np.unique(batches):
+            y[batches == batch] -= y[batches == batch].mean(axis=0)
+        centers = np.stack([y[groups == g].mean(axis=0) for g in range(groups.max() + 1)])
+        deviation = np.sqrt(np.mean((y - centers[groups]) ** 2, axis=0))
+        of_feature, difference = 0.0, 0.0
+        for j, sd in enumerate(deviation):
+            if sd > 1e-3:
+                of_feature += np.sqrt(sd)
+                difference += ((centers[one, j] - centers[other, j]) / sd**0.75) ** 2
+        total += weight**2 / sum(w**2 for w in weights) * difference / of_feature
+    return total
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_distances_are_those_of_standardised_means(
+    views: list[transforms.View], groups: np.ndarray, batched: bool
+) -> None:
+    batches = np.random.default_rng(3).integers(0, 3, 120) if batched else np.zeros(120, int)
+    found = squareform(pdist(group_profiles(views, [0.9, 0.4], groups, batches if batched else None)) ** 2)
+    values = [view.toarray() for view in views]
+    expected = [
+        [plain_squared_distance(values, [0.9, 0.4], groups, batches, one, other) for other in range(4)]
+        for one in range(4)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-9)
+
+
+def test_chance_makes_groups_differ_by_the_inverse_of_their_sizes() -> None:
+    rng = np.random.default_rng(0)
+    views = [transforms.transform(sp.csr_array(rng.poisson(2.0, (3000, 60)).astype(float)), "log") for _ in range(2)]
+    sizes = np.array([10, 20, 50, 100, 820, 2000])
+    groups = np.repeat(np.arange(6), sizes)
+    by_chance = np.add.outer(1 / sizes, 1 / sizes)[np.triu_indices(6, 1)]
+    found = [pdist(group_profiles(views, [1.0, 0.3], rng.permutation(groups))) ** 2 for _ in range(40)]
+    np.testing.assert_allclose(np.mean(found, axis=0), by_chance, rtol=0.1)
+
+
+def test_a_shift_between_batches_is_no_difference(groups: np.ndarray) -> None:
+    view = transforms.transform(counts_of(40, 0), "log")
+    batches = np.random.default_rng(3).integers(0, 2, 120)
+    shifted = view.toarray() + 5 * np.outer(batches, np.random.default_rng(4).normal(size=40))
+    other = transforms.View(sp.csc_array(shifted), view.row_offset, view.column_offset)
+    expected, found, left = (
+        pdist(group_profiles([x], [1.0], groups, codes))
+        for x, codes in ((view, batches), (other, batches), (other, None))
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    assert not np.allclose(left, expected, rtol=0.1)
+
+
+def test_modality_without_weight_and_features_without_spread_do_not_count(
+    views: list[transforms.View], groups: np.ndarray
+) -> None:
+    alone = pdist(group_profiles(views[:1], [0.7], groups))
+    np.testing.assert_allclose(pdist(group_profiles(views, [0.7, 0.0], groups)), alone, rtol=1e-5)
+    constant = np.column_stack([np.full(120, 3.0), np.zeros(120), counts_of(40, 0).toarray()])
+    found = group_profiles([transforms.transform(sp.csr_array(constant), "log")], [0.7], groups)
+    np.testing.assert_allclose(pdist(found), alone, rtol=1e-5)
+    assert not group_profiles([transforms.transform(sp.csr_array(np.ones((120, 3))), "log")], [1.0], groups).any()
