@@ -110,12 +110,14 @@ def test_profiles_are_of_the_features_that_were_fitted_weighted_as_the_modalitie
     mdata = smm.datasets.simulate_citeseq(n_obs=150, n_vars=80, n_prot=12, n_clusters=3)
     mdata["rna"].var["highly_variable"] = np.arange(80) % 2 == 0
     smm.pp.manifold_fit(mdata)
+    weights = [0.9, 0.5]
+    for name, weight in zip(("rna", "prot"), weights, strict=True):
+        mdata[name].uns["manifold"]["modality_weight"] = weight
     divisions = np.random.default_rng(0).integers(0, 4, (150, 2))
     batches = pd.Categorical(np.where(np.arange(150) % 3 == 0, "a", "b")) if batched else None
     found = community_profiles(mdata, divisions, manifold_key="manifold", batches=batches)
     rna, proteins = sp.csr_array(mdata["rna"].X[:, ::2]), sp.csr_array(mdata["prot"].X)
     views = [transform(scale_to_median(rna), "log"), transform(proteins, "clr")]
-    weights = [mdata[name].uns["manifold"]["modality_weight"] for name in ("rna", "prot")]
     for groups, profiles in zip(divisions.T, found, strict=True):
         expected = group_profiles(views, weights, groups, batches.codes if batched else None)
         np.testing.assert_allclose(pdist(profiles), pdist(expected), rtol=1e-5)
