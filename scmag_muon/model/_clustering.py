@@ -65,7 +65,11 @@ def one_hot_means(z: Tensor, labels: Tensor, n_clusters: int) -> tuple[Tensor, T
 
 
 def join_communities(
-    z: Tensor, communities: Tensor, n_clusters: int, profiles: Sequence[np.ndarray] | None = None
+    z: Tensor,
+    communities: Tensor,
+    n_clusters: int,
+    profiles: Sequence[np.ndarray] | None = None,
+    profile_weight: float = 1.0,
 ) -> Tensor:
     r"""Join communities of cells to ``n_clusters`` by the distances of their means, in units of the spread within them.
 
@@ -89,6 +93,8 @@ def join_communities(
     profiles
         For each division the mean expression of its communities, ``(n_communities, n_dimensions)``, in units in which that of
         a single cell scatters within its community with a variance of 1.
+    profile_weight
+        How much the squared distance in expression counts beside that in ``z``.
 
     Returns
     -------
@@ -96,7 +102,7 @@ def join_communities(
     """
     divisions = communities.reshape(len(communities), -1).long().T
     of_divisions = [None] * len(divisions) if profiles is None else profiles
-    joined = [_join(z, *each, n_clusters) for each in zip(divisions, of_divisions, strict=True)]
+    joined = [_join(z, *each, n_clusters, weight=profile_weight) for each in zip(divisions, of_divisions, strict=True)]
     return joined[most_typical([clusters.cpu().numpy() for clusters in joined])]
 
 
@@ -110,7 +116,13 @@ def join_overlapping(z: Tensor, communities: Tensor) -> Tensor:
 
 
 def _join(
-    z: Tensor, communities: Tensor, profile: np.ndarray | None, n_clusters: int, *, below: float = np.inf
+    z: Tensor,
+    communities: Tensor,
+    profile: np.ndarray | None,
+    n_clusters: int,
+    *,
+    weight: float = 1.0,
+    below: float = np.inf,
 ) -> Tensor:
     n_communities = int(communities.max()) + 1
     if n_communities <= n_clusters:
@@ -119,7 +131,7 @@ def _join(
     points = (means @ whitening(within_covariance(z, means, q))).cpu().numpy()
     chance = 0.0
     if profile is not None:
-        unit = _median_distance(profile)
+        unit = _median_distance(profile) / np.sqrt(weight)
         points = np.hstack([points / _median_distance(points), profile / unit])
         chance = (_STANDARD_ERRORS / unit) ** 2
     joined = centroid_linkage(points, q.sum(dim=0).cpu().numpy(), n_clusters, below=below, chance=chance)

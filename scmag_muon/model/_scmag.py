@@ -242,7 +242,7 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         initial_profiles
             For each division the mean expression of its communities, ``(n_communities, n_dimensions)``, in units in which that of
             a single cell scatters within its community with a variance of 1: communities are then joined by their distances in
-            Z1 and in expression alike.
+            Z1 and in expression. With ``plan_kwargs={"profile_weight": 2}`` the latter counts twice.
         train_size
             Share of the cells to train on. The others tell when stages 1 and 2 have converged; with 1, or fewer than five cells,
             these run all their epochs. All cells are embedded and clustered, and centres are taken from all.

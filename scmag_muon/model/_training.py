@@ -42,8 +42,9 @@ class SCMAGTrainingPlan(TrainingPlan):
     initial_labels
         Cluster of every cell from which the centres start, or finer communities that are joined to clusters first, or several
         such divisions side by side; ``None`` starts the centres by k-means on Z1.
-    initial_profiles
-        Mean expression of the communities of each division, for :func:`~scmag_muon.model._clustering.join_communities`.
+    initial_profiles, profile_weight
+        Mean expression of the communities of each division, and how much it counts, for
+        :func:`~scmag_muon.model._clustering.join_communities`.
     join_overlapping
         Join those of the initial clusters that are one in Z1: fewer clusters than the module has centres then hold cells.
     patience
@@ -70,6 +71,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         cluster_weight: float = 10.0,
         initial_labels: np.ndarray | None = None,
         initial_profiles: Sequence[np.ndarray] | None = None,
+        profile_weight: float = 1.0,
         join_overlapping: bool = False,
         patience: int = 5,
         label_tolerance: float = 1e-3,
@@ -96,6 +98,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.n_epochs_cluster = n_epochs_cluster
         self.initial_labels = initial_labels
         self.initial_profiles = initial_profiles
+        self.profile_weight = profile_weight
         self.join_overlapping = join_overlapping
         self.patience = patience
         self.cluster_lr = cluster_lr
@@ -236,7 +239,7 @@ class SCMAGTrainingPlan(TrainingPlan):
             labels = torch.as_tensor(kmeans.fit_predict(z1.cpu().numpy()), device=z1.device)
         else:
             communities = torch.as_tensor(self.initial_labels, device=z1.device)
-            labels = join_communities(z1, communities, n_clusters, self.initial_profiles)
+            labels = join_communities(z1, communities, n_clusters, self.initial_profiles, self.profile_weight)
             if self.join_overlapping:
                 labels = join_overlapping(z1, labels)
         _, q = one_hot_means(z1, labels, n_clusters)

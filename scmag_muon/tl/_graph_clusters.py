@@ -72,8 +72,11 @@ def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: in
 
 def community_profiles(
     mdata: MuData, divisions: np.ndarray, *, manifold_key: str, batches: pd.Categorical | None
-) -> list[np.ndarray]:
-    """Mean expression of the communities of each division, for :meth:`scmag_muon.model.SCMAG.train`.
+) -> tuple[list[np.ndarray], float]:
+    """Mean expression of the communities of each division, for :meth:`scmag_muon.model.SCMAG.train`, and how much it counts.
+
+    Half of Z1 is each modality's. Where one of them has all the weight in the joint space, only half of Z1 is worth anything, so
+    that expression counts twice; as much as Z1 where both weigh alike.
 
     Parameters
     ----------
@@ -94,7 +97,8 @@ def community_profiles(
         views.append(transform(counts if protein else scale_to_median(counts), "clr" if protein else "log"))
         weights.append(float(adata.uns[manifold_key]["modality_weight"]))
     codes = None if batches is None else batches.codes
-    return [group_profiles(views, weights, groups, codes) for groups in divisions.T]
+    squared = np.square(weights) / np.square(weights).sum()
+    return [group_profiles(views, weights, groups, codes) for groups in divisions.T], 2 * float(squared.max())
 
 
 def communities(

@@ -189,10 +189,12 @@ def scmag(
 
     join = n_clusters is None and batch_key is not None and settings == "default"
     n_clusters, initial_labels = _initial_clusters(work, n_clusters, manifold_key, settings, random_state)
-    initial_profiles = None
+    initial_profiles, profile_weight = None, 1.0
     if initial_labels is not None and initial_labels.ndim > 1:
         batches = _mudata.get_batches(work, batch_key)
-        initial_profiles = community_profiles(work, initial_labels, manifold_key=manifold_key, batches=batches)
+        initial_profiles, profile_weight = community_profiles(
+            work, initial_labels, manifold_key=manifold_key, batches=batches
+        )
     lean = only_used_features(work, names, manifold_key, batch_key)
     SCMAG.setup_mudata(lean, modalities=names, input_layer=manifold_key, batch_key=batch_key)
     network = {key: value for idea in ablate for key, value in _ABLATIONS.get(idea, {}).items()} | dict(
@@ -212,6 +214,7 @@ def scmag(
         train_size=1.0 if settings == "paper" else 0.9,
         plan_kwargs={
             "join_overlapping": join,
+            "profile_weight": profile_weight,
             **(_PAPER_PLAN if settings == "paper" else {}),
             **(plan_kwargs or {}),
         },

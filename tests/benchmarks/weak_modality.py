@@ -65,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, help="MuData files with raw counts")
     parser.add_argument("--labels", default="cell_type", help="column of known labels")
+    parser.add_argument("--cases", nargs="+", choices=tuple(CASES), default=tuple(CASES), metavar="CASE")
     parser.add_argument("--precision", default="bf16-mixed", choices=("32-true", "bf16-mixed"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("weak_modality"), help="folder of results")
@@ -73,7 +74,7 @@ def main() -> None:
     logging.getLogger("scmag_muon").setLevel(logging.ERROR)
     rows = []
     for file in arguments.files:
-        for case in CASES:
+        for case in arguments.cases:
             settings = {key: getattr(arguments, key) for key in ("labels", "precision", "seed")}
             found = kept(arguments.output, file, case, settings, partial(_run, file, case, arguments))
             rows.append({"set": file.stem, "case": case, **found})

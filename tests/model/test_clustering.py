@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist, squareform
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import adjusted_rand_score
 
@@ -279,6 +280,25 @@ def test_small_community_is_kept_if_its_expression_differs_by_more_than_chance()
     assert cut[-1] not in cut[:1000]
     alone = join_communities(torch.as_tensor(z), torch.as_tensor(communities), 3).numpy()
     np.testing.assert_array_equal(alone, cut)
+
+
+@pytest.mark.parametrize("weight", [0.25, 1.0, 4.0])
+def test_expression_counts_as_much_beside_z_as_it_is_told(weight: float) -> None:
+    rng = np.random.default_rng(1)
+    centers, profile = rng.normal(size=(8, 32)), 3 * rng.normal(size=(8, 8))
+    groups = np.repeat(np.arange(8), 500)
+    z = centers[groups] + 0.01 * rng.normal(size=(4000, 32))  # so little within that the means are the centres
+    z = torch.as_tensor(z)
+    means = np.stack([z[groups == i].mean(dim=0) for i in range(8)])
+    within = np.linalg.inv(np.cov((z.numpy() - means[groups]).T, bias=True) * 0.9 + 1e-5 * np.eye(32))
+    points = means @ np.linalg.cholesky(within)
+    in_z, in_expression = pdist(points, "sqeuclidean"), pdist(profile, "sqeuclidean")
+    found = join_communities(z, torch.as_tensor(groups), 7, [profile], weight).numpy()
+    # all groups are of one size, so that what chance gives is the same for each pair
+    total = squareform(in_z / np.median(in_z) + weight * in_expression / np.median(in_expression))
+    one, other = np.unravel_index((total + np.diag(np.full(8, np.inf))).argmin(), total.shape)
+    joined = [(i, j) for i in range(8) for j in range(i) if found[groups == i][0] == found[groups == j][0]]
+    assert joined == [(max(one, other), min(one, other))]
 
 
 def test_of_several_divisions_the_one_is_taken_that_agrees_with_the_others() -> None:

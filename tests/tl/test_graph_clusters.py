@@ -115,7 +115,8 @@ def test_profiles_are_of_the_features_that_were_fitted_weighted_as_the_modalitie
         mdata[name].uns["manifold"]["modality_weight"] = weight
     divisions = np.random.default_rng(0).integers(0, 4, (150, 2))
     batches = pd.Categorical(np.where(np.arange(150) % 3 == 0, "a", "b")) if batched else None
-    found = community_profiles(mdata, divisions, manifold_key="manifold", batches=batches)
+    found, weight = community_profiles(mdata, divisions, manifold_key="manifold", batches=batches)
+    assert weight == pytest.approx(2 * 0.9**2 / (0.9**2 + 0.5**2))
     rna, proteins = sp.csr_array(mdata["rna"].X[:, ::2]), sp.csr_array(mdata["prot"].X)
     views = [transform(scale_to_median(rna), "log"), transform(proteins, "clr")]
     for groups, profiles in zip(divisions.T, found, strict=True):

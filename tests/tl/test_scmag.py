@@ -112,6 +112,8 @@ def test_communities_that_are_to_be_joined_come_with_their_expression(
     if settings == "default" and n_clusters is not None:
         numbers = given["initial_labels"].max(axis=0) + 1
         assert [len(profile) for profile in given["initial_profiles"]] == numbers.tolist()
+        weights = np.array([citeseq[name].uns["manifold"]["modality_weight"] for name in ("rna", "prot")])
+        assert given["plan_kwargs"]["profile_weight"] == pytest.approx(2 * (weights**2).max() / (weights**2).sum())
     else:
         assert given["initial_profiles"] is None
 
