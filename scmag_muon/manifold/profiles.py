@@ -7,23 +7,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
+from scmag_muon.manifold.transforms import POWER
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scmag_muon.manifold.transforms import View
 
 _CONSTANT = 1e-6
-_POWER = 0.75
 
 
 def group_profiles(
     views: Sequence[View], weights: Sequence[float], groups: np.ndarray, batches: np.ndarray | None = None
 ) -> np.ndarray:
-    r"""Mean of each group in units of the spread within groups, rotated to as few dimensions as there are groups.
+    """Mean of each group in units of the spread within groups, rotated to as few dimensions as there are groups.
 
     Each feature's mean is divided by its standard deviation within groups, pooled over all; squared differences are averaged
-    over features, and over modalities by the squares of their weights. So scaled, the squared distance of two groups of a
-    and b cells that differ by chance only is :math:`1/a + 1/b`.
+    over features, which count as they do in :func:`~scmag_muon.manifold.transforms.scaled`, and over modalities by the squares
+    of their weights. So scaled, the squared distance of two groups of a and b cells that differ by chance only is
+    :math:`1/a + 1/b`.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def group_profiles(
     scaled = []
     for view, weight in zip(views, squared, strict=True):
         means, deviation = _standardized_means(view, groups, batches)
-        of_feature = deviation ** (2 - 2 * _POWER)
+        of_feature = deviation ** (2 - 2 * POWER)
         scaled.append(means * np.sqrt(weight * of_feature / max(of_feature.sum(), 1e-12)))
     vectors, values, _ = np.linalg.svd(np.hstack(scaled), full_matrices=False)
     return vectors * values
@@ -57,7 +59,7 @@ def _standardized_means(view: View, groups: np.ndarray, batches: np.ndarray) -> 
     share_of_group = np.bincount(groups) / n_obs
     share_of_batch = np.bincount(batches) / n_obs
     batch_means = _means(view, of_batch)
-    means = _means(view, of_group) - (of_group @ sp.csr_array(_one_hot(batches))).toarray() @ batch_means
+    means = _means(view, of_group) - (of_group @ _one_hot(batches)).toarray() @ batch_means
     within = _mean_squares(view) - share_of_batch @ batch_means**2
     total = within.copy()
     within -= share_of_group @ means**2

@@ -18,7 +18,8 @@ from scmag_muon.manifold.threads import product, row_parts
 Transform = Literal["log", "zscore", "clr", "scaled"]
 
 Z_CLIP = 10.0
-_POWER = 0.75
+POWER = 0.75
+"""Of its deviation, by which a feature is divided so that neither abundant genes nor the noise of rare ones decide."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def scaled(x: sp.csr_array) -> View:
 def scale_features(log: View) -> View:
     """What :func:`scaled` makes of logarithms that are there already (:func:`log2p1`)."""
     view, deviation = _zscore(log.values, Z_CLIP)
-    keep = np.power(deviation, 1 - _POWER, dtype=np.float32)
+    keep = np.power(deviation, 1 - POWER, dtype=np.float32)
     view.values.data *= np.repeat(keep, np.diff(view.values.indptr))
     return View(view.values, view.row_offset, view.column_offset * keep)
 

@@ -71,7 +71,7 @@ def join_communities(
     profiles: Sequence[np.ndarray] | None = None,
     profile_weight: float = 1.0,
 ) -> Tensor:
-    r"""Join communities of cells to ``n_clusters`` by the distances of their means, in units of the spread within them.
+    """Join communities of cells to ``n_clusters`` by the distances of their means, in units of the spread within them.
 
     Measured so, two communities are near if their cells overlap, however long or wide the direction between them is; and a
     small one is as far as a large one, so that a small type is kept before a large one is cut. What was joined has the mean of all its cells.
