@@ -9,8 +9,6 @@ import torch
 from scipy.spatial.distance import cdist, pdist
 from torch import Tensor, nn
 
-from scmag_muon.metrics._stability import most_typical
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -86,8 +84,8 @@ def join_communities(
         Space in which they are joined, shape ``(n_cells, n_latent)``.
     communities
         Integers from 0, shape ``(n_cells,)``; or ``(n_cells, n_partitions)`` for several divisions into communities. Each of these
-        is joined by itself, and that is taken which agrees best with the others, by mean adjusted Rand index: whether two
-        neighbouring types stay apart can hang on a single community, and most divisions are right on most of them.
+        is joined by itself, and what comes out is joined by how often cells are together: whether two neighbouring types
+        stay apart can hang on a single community, and most divisions are right on most of them.
     n_clusters
         K.
     profiles
@@ -103,7 +101,19 @@ def join_communities(
     divisions = communities.reshape(len(communities), -1).long().T
     of_divisions = [None] * len(divisions) if profiles is None else profiles
     joined = [_join(z, *each, n_clusters, weight=profile_weight) for each in zip(divisions, of_divisions, strict=True)]
-    return joined[most_typical([clusters.cpu().numpy() for clusters in joined])]
+    table = torch.stack(joined, dim=1).cpu().numpy()
+    return torch.as_tensor(_consensus(table, n_clusters), device=z.device)
+
+
+def _consensus(clusterings: np.ndarray, n_clusters: int) -> np.ndarray:
+    """One clustering from several, ``(n_cells, n_clusterings)``: evidence accumulation (Fred and Jain 2005).
+
+    Cells are points whose squared distance is the number of clusterings that hold them apart, and are joined by the distances
+    of their means.
+    """
+    cells, index, sizes = np.unique(clusterings, axis=0, return_inverse=True, return_counts=True)
+    points = np.hstack([np.eye(column.max() + 1)[column] for column in cells.T]) / np.sqrt(2)
+    return centroid_linkage(points, sizes, n_clusters)[index.ravel()]
 
 
 def join_overlapping(z: Tensor, communities: Tensor) -> Tensor:

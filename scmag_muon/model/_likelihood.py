@@ -1,4 +1,4 @@
-"""Zero-inflated negative binomial log-likelihood that does the costly work on non-zero counts only (paper, eq. 22-27)."""
+"""Zero-inflated negative binomial log-likelihood; on the CPU the costly work is done on non-zero counts only (paper, eq. 22-27)."""
 
 from __future__ import annotations
 
@@ -156,57 +156,35 @@ def _compiled(
 
 
 def _at_once(x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """The same on any device and in any precision, operation by operation, in place.
+    """The same on any device and in any precision, operation by operation.
 
     With θ the dispersion, μ the mean and l the logit of the dropout probability π, a zero count has
 
         log p(0) = log(π + (1-π) (θ/(θ+μ))^θ) = log σ(l) - log σ(l + t),    t = θ softplus(log μ - log θ),
 
-    without any gamma function, since Γ(x+θ) and Γ(θ) cancel there. Nine counts in ten are zero.
+    without any gamma function, since Γ(x+θ) and Γ(θ) cancel there. Both cases are computed everywhere: to gather the counts
+    that are not zero, a GPU would have to be waited for, which takes longer than their gamma functions.
     """
     log_mean, log_dispersion, logits = parameters
-    flat = x.reshape(-1)
-    at_nonzero = flat.nonzero().squeeze(1)
-    count = flat[at_nonzero].to(logits.dtype)
-    at_entries = [p.view(-1) for p in parameters]
-    entries = [p[at_nonzero] for p in at_entries]
-
+    count = x.to(logits.dtype)
+    is_zero = count == 0
     difference = log_mean - log_dispersion
     theta = log_dispersion.exp()
-    slope = difference.sigmoid().mul_(theta)
-    surplus = softplus(difference).mul_(theta)
+    share, ratio = difference.sigmoid(), softplus(difference)
+    slope, surplus = theta * share, theta * ratio
     logits.clamp_(min=_LOGIT_LIMIT)
-    kept = torch.add(logits, surplus, out=difference).sigmoid_()
-    dropped = logits.sigmoid_()
-    value = torch.div(dropped, kept, out=theta).log_()
-    torch.sub(kept, dropped, out=logits)
-    kept.sub_(1)
-    torch.mul(kept, slope, out=log_mean)
-    torch.mul(kept, surplus.sub_(slope), out=log_dispersion)
-    value.view(-1)[at_nonzero], derivatives = _nonzero(count, *entries)
-    for target, derivative in zip(at_entries, derivatives, strict=True):
-        target[at_nonzero] = derivative
+    dropped, kept = logits.sigmoid(), (logits + surplus).sigmoid()
+    rest = kept - 1
+
+    gammas = torch.lgamma(count + theta) - torch.lgamma(theta) - torch.lgamma(count + 1)
+    digammas = theta * (torch.digamma(count + theta) - torch.digamma(theta))
+    stays = count * (1 - share)
+    nonzero = count * (difference - ratio) - surplus + gammas - softplus(logits)
+    value = torch.where(is_zero, (dropped / kept).log(), nonzero)
+    torch.where(is_zero, rest * slope, stays - slope, out=log_mean)
+    torch.where(is_zero, rest * (surplus - slope), slope - surplus + digammas - stays, out=log_dispersion)
+    torch.where(is_zero, kept - dropped, -dropped, out=logits)
     return value.sum(dim=-1)
-
-
-def _nonzero(
-    count: Tensor, log_mean: Tensor, log_dispersion: Tensor, logits: Tensor
-) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """Log-likelihood of non-zero counts and its derivatives by the three parameters."""
-    difference = log_mean - log_dispersion
-    theta = log_dispersion.exp()
-    ratio = softplus(difference)
-    zero = theta * ratio
-    slope = theta * difference.sigmoid()
-    # log Γ(x+θ)/Γ(θ)x! and θ(ψ(x+θ) - ψ(θ)): of a count of 1, log θ and 1
-    gammas, digammas = log_dispersion.clone(), torch.ones_like(theta)
-    several = (count != 1).nonzero().squeeze(1)
-    c, t = count[several], theta[several]
-    gammas[several] = torch.lgamma(c + t) - torch.lgamma(t) - torch.lgamma(c + 1)
-    digammas[several] = t * (torch.digamma(c + t) - torch.digamma(t))
-    value = count * (difference - ratio) - zero + gammas - softplus(logits)
-    stays = count * (-difference).sigmoid()
-    return value, (stays - slope, slope - zero + digammas - stays, -logits.sigmoid())
 
 
 def zinb_log_likelihood(x: Tensor, log_mean: Tensor, log_dispersion: Tensor, dropout_logits: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 Run with ``python tests/benchmarks/speed.py FILE.h5mu --threads 2 --output FOLDER`` on a machine that does nothing else. Each
 part has a process of its own and is kept in the folder; ``--parts`` chooses some. Ratios of medians are printed, and written to
-``speed.md``.
+``speed.md``. Networks, ours and the peer's, are on a GPU where PyTorch finds one; ``CUDA_VISIBLE_DEVICES=`` before the
+command keeps them off it.
 """
 
 from __future__ import annotations
@@ -99,8 +100,23 @@ def _seconds(work: Callable[[], object], repeats: int, warm_up: int = 2) -> dict
     for _ in range(warm_up + repeats):
         started = time.perf_counter()
         work()
+        _wait_for_device()
         times.append(time.perf_counter() - started)
     return _spread(times[warm_up:])
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _wait_for_device() -> None:
+    """A GPU goes on working when the call that gave it the work is over."""
+    if "torch" in sys.modules and _device() == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
 
 
 def _spread(times: list[float]) -> dict[str, float]:
@@ -133,7 +149,7 @@ def _of_step(mdata: MuData, repeats: int) -> dict[str, Any]:
     model = _fitted_model(mdata)
     module, step = _training_step(model)
     parts = {"step": _seconds(step, repeats), "products": _seconds(_products(module), repeats)}
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(_device(), torch.bfloat16):
         parts["step_bf16"] = _seconds(step, repeats)
     for precision in ("32-true", "bf16-mixed"):
         clock = _epoch_clock()
@@ -158,9 +174,11 @@ def _epoch_clock() -> Any:
             self.times: list[float] = []
 
         def on_train_epoch_start(self, *_: object) -> None:
+            _wait_for_device()
             self.started = time.perf_counter()
 
         def on_train_epoch_end(self, *_: object) -> None:
+            _wait_for_device()
             self.times.append(time.perf_counter() - self.started)
 
     return Clock()
@@ -169,9 +187,9 @@ def _epoch_clock() -> Any:
 def _training_step(model: Any) -> tuple[Any, Callable[[], None]]:
     import torch
 
-    module = model.module.train()
+    module = model.module.train().to(_device())
     tensors = next(iter(model._make_data_loader(model.adata, indices=np.arange(_BATCH_SIZE), batch_size=_BATCH_SIZE)))
-    tensors = {key: value for key, value in tensors.items() if torch.is_tensor(value)}
+    tensors = {key: value.to(_device()) for key, value in tensors.items() if torch.is_tensor(value)}
     optimizer = torch.optim.Adam(module.parameters(), fused=True)
 
     def step() -> None:
@@ -190,7 +208,7 @@ def _products(module: Any) -> Callable[[], None]:
     layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
     of_data = {id(own[0]) for own in module.encoder.own}
     shapes = {size for layer in layers for size in (layer.in_features, layer.out_features)}
-    blocks = {size: torch.randn(_BATCH_SIZE, size) for size in shapes}
+    blocks = {size: torch.randn(_BATCH_SIZE, size, device=_device()) for size in shapes}
 
     def work() -> None:
         for layer in layers:

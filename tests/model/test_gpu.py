@@ -1,0 +1,107 @@
+"""On a GPU the network is the one that it is on the CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import adjusted_rand_score
+
+import scmag_muon as smm
+from scmag_muon.model._data import ReadyDataSplitter
+from scmag_muon.model._likelihood import zinb_log_likelihood_of_heads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mudata import MuData
+
+    from scmag_muon.model._module import SCMAGModule
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA GPU")
+
+
+@pytest.mark.parametrize("one_dispersion", [False, True])
+def test_likelihood_and_derivatives_are_those_of_double_precision(*, one_dispersion: bool) -> None:
+    rng = np.random.default_rng(0)
+    x = torch.as_tensor(rng.negative_binomial(0.3, 0.1, (200, 500)), dtype=torch.float64)
+    x[0, :5] = torch.tensor([0, 1, 17, 900, 20_000])
+    log_size = torch.as_tensor(rng.normal(0, 0.5, (200, 1)))
+    hidden = torch.as_tensor(rng.normal(size=(200, 16)))
+    heads = [torch.as_tensor(rng.normal(size=(500, 16)) / 4) for _ in range(3)]
+    biases = [torch.as_tensor(rng.normal(size=500)) for _ in range(3)]
+
+    def on(device: str, dtype: torch.dtype) -> list[torch.Tensor]:
+        leaves = [value.to(device, dtype).requires_grad_() for value in (hidden, *heads, *biases)]
+        weights = [leaves[1], None if one_dispersion else leaves[2], leaves[3]]
+        fixed = (x.to(device, dtype), log_size.to(device, dtype))
+        total = zinb_log_likelihood_of_heads(*fixed, leaves[0], weights, leaves[4:])
+        used = [leaf for leaf in leaves if not (one_dispersion and leaf is leaves[2])]
+        return [total, *torch.autograd.grad(total.sum(), used)]
+
+    for found, expected in zip(on("cuda", torch.float32), on("cpu", torch.float64), strict=True):
+        assert torch.linalg.norm(found.cpu().double() - expected) < 1e-5 * torch.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("dispersion", ["gene", "gene-cell"])
+def test_loss_and_gradients_are_those_of_the_cpu(
+    make_module: Callable[..., SCMAGModule], tensors: dict[str, torch.Tensor], dispersion: str
+) -> None:
+    module = make_module(dispersion=dispersion, relative_distance=True).eval()  # without noise, which differs by device
+    module.stage.fill_(3)
+
+    def on(device: str) -> list[torch.Tensor]:
+        module.to(device).zero_grad()
+        minibatch = {key: value.to(device) for key, value in tensors.items()}
+        _, _, output = module(minibatch, loss_kwargs={"kl_weight": 0.01, "cluster_weight": 10.0})
+        output.loss.backward()
+        found = [output.loss.detach(), *(p.grad for p in module.parameters() if p.grad is not None)]
+        return [value.cpu().clone() for value in found]  # the module takes its gradients along
+
+    expected = on("cpu")
+    for one, other in zip(on("cuda"), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_clusters_are_those_of_the_cpu() -> None:
+    labels = {}
+    for accelerator in ("gpu", "cpu"):
+        mdata = smm.datasets.simulate_citeseq(n_obs=400, n_vars=200, n_prot=20, n_clusters=4)
+        model = smm.tl.scmag(mdata, n_clusters=4, accelerator=accelerator, progress_bar=False, return_model=True)
+        assert model.device.type == {"gpu": "cuda", "cpu": "cpu"}[accelerator]
+        labels[accelerator] = mdata.obs["scmag"]
+    assert adjusted_rand_score(labels["gpu"], labels["cpu"]) > 0.97
+
+
+def test_data_are_kept_on_the_device(citeseq: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = set()
+    original = ReadyDataSplitter.train_dataloader
+
+    def spy(self: ReadyDataSplitter) -> Any:
+        devices.update(value.device.type for value in self.ready.values())
+        return original(self)
+
+    monkeypatch.setattr(ReadyDataSplitter, "train_dataloader", spy)
+    smm.tl.scmag(citeseq, n_clusters=3, accelerator="gpu", max_epochs_pretrain=2, max_epochs=1, progress_bar=False)
+    assert devices == {"cuda"}
+
+
+def test_saved_on_a_gpu_and_loaded_on_the_cpu(citeseq: MuData, tmp_path: Path) -> None:
+    model = smm.tl.scmag(
+        citeseq,
+        n_clusters=3,
+        accelerator="gpu",
+        max_epochs_pretrain=4,
+        max_epochs=2,
+        progress_bar=False,
+        return_model=True,
+    )
+    model.save(tmp_path / "model")
+    loaded = smm.model.SCMAG.load(tmp_path / "model", adata=model.adata, accelerator="cpu")
+    assert loaded.device.type == "cpu"
+    np.testing.assert_allclose(
+        loaded.get_latent_representation(), model.get_latent_representation(), rtol=1e-3, atol=1e-4
+    )
