@@ -18,8 +18,8 @@ _CONSTANT = 1e-6
 
 
 def group_profiles(
-    views: Sequence[View], weights: Sequence[float], groups: np.ndarray, batches: np.ndarray | None = None
-) -> np.ndarray:
+    views: Sequence[View], weights: Sequence[float], divisions: np.ndarray, batches: np.ndarray | None = None
+) -> list[np.ndarray]:
     """Mean of each group in units of the spread within groups, rotated to as few dimensions as there are groups.
 
     Each feature's mean is divided by its standard deviation within groups, pooled over all; squared differences are averaged
@@ -33,39 +33,49 @@ def group_profiles(
         Transformed data of each modality, ``(n_obs, n_vars)``.
     weights
         Weight of each modality.
-    groups
-        Integers from 0 without gaps, shape ``(n_obs,)``.
+    divisions
+        Group of each cell, integers from 0 without gaps, shape ``(n_obs, n_divisions)``: the cells may be grouped in several
+        ways.
     batches
         Integers from 0, shape ``(n_obs,)``: the data are centred within each first.
 
     Returns
     -------
-    Shape ``(n_groups, n_dimensions)``.
+    For each division an array ``(n_groups, n_dimensions)``.
     """
-    batches = np.zeros(len(groups), int) if batches is None else batches
+    batches = np.zeros(len(divisions), int) if batches is None else batches
     squared = np.square(weights) / np.square(weights).sum()
+    centered = [_Centered(view, batches) for view in views]
+    return [_profiles(centered, squared, groups) for groups in divisions.T]
+
+
+def _profiles(views: Sequence[_Centered], weights: np.ndarray, groups: np.ndarray) -> np.ndarray:
     scaled = []
-    for view, weight in zip(views, squared, strict=True):
-        means, deviation = _standardized_means(view, groups, batches)
+    for view, weight in zip(views, weights, strict=True):
+        means, deviation = view.standardized_means(groups)
         of_feature = deviation ** (2 - 2 * POWER)
         scaled.append(means * np.sqrt(weight * of_feature / max(of_feature.sum(), 1e-12)))
     vectors, values, _ = np.linalg.svd(np.hstack(scaled), full_matrices=False)
     return vectors * values
 
 
-def _standardized_means(view: View, groups: np.ndarray, batches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    n_obs = len(groups)
-    of_group, of_batch = _averaging(groups), _averaging(batches)
-    share_of_group = np.bincount(groups) / n_obs
-    share_of_batch = np.bincount(batches) / n_obs
-    batch_means = _means(view, of_batch)
-    means = _means(view, of_group) - (of_group @ _one_hot(batches)).toarray() @ batch_means
-    within = _mean_squares(view) - share_of_batch @ batch_means**2
-    total = within.copy()
-    within -= share_of_group @ means**2
-    varies = within > _CONSTANT * np.maximum(total, _CONSTANT)
-    deviation = np.sqrt(np.where(varies, within, 0))
-    return np.divide(means, deviation, out=np.zeros_like(means), where=varies), deviation
+class _Centered:
+    """A view with the means of each batch taken off."""
+
+    def __init__(self, view: View, batches: np.ndarray) -> None:
+        self.view = view
+        self.batches = _one_hot(batches)
+        self.batch_means = _means(view, _averaging(batches))
+        self.variance = _mean_squares(view) - np.bincount(batches) / len(batches) @ self.batch_means**2
+
+    def standardized_means(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean of each group over the deviation within groups, ``(n_groups, n_vars)``, and that deviation, 0 for constants."""
+        averaging = _averaging(groups)
+        means = _means(self.view, averaging) - (averaging @ self.batches).toarray() @ self.batch_means
+        within = self.variance - np.bincount(groups) / len(groups) @ means**2
+        varies = within > _CONSTANT * np.maximum(self.variance, _CONSTANT)
+        deviation = np.sqrt(np.where(varies, within, 0))
+        return np.divide(means, deviation, out=np.zeros_like(means), where=varies), deviation
 
 
 def _one_hot(labels: np.ndarray) -> sp.csr_array:

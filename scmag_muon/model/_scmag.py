@@ -237,8 +237,8 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         initial_labels
             Integer cluster of every cell from which the centres start, shape ``(n_obs,)``; or communities, more than
             ``n_clusters``, that are joined by centroid linkage in Z1; or several divisions into communities,
-            ``(n_obs, n_partitions)``, of which, joined, the one that agrees best with the others is taken. ``None`` is k-means
-            on Z1.
+            ``(n_obs, n_partitions)``, each joined by itself, and what comes out by how often cells are together. ``None`` is
+            k-means on Z1.
         initial_profiles
             For each division the mean expression of its communities, ``(n_communities, n_dimensions)``, in units in which that of
             a single cell scatters within its community with a variance of 1: communities are then joined by their distances in
@@ -268,6 +268,8 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         if initial_labels is not None:
             initial_labels = _checked_labels(initial_labels, self.adata.n_obs)
             _check_profiles(initial_profiles, initial_labels)
+        elif initial_profiles is not None:
+            raise ValueError("`initial_profiles` are of communities: give these as `initial_labels`.")
         plan = {
             "n_epochs_pretrain": max_epochs_pretrain,
             "n_epochs_cluster": max_epochs,

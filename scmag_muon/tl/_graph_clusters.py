@@ -98,7 +98,7 @@ def community_profiles(
         weights.append(float(adata.uns[manifold_key]["modality_weight"]))
     codes = None if batches is None else batches.codes
     squared = np.square(weights) / np.square(weights).sum()
-    return [group_profiles(views, weights, groups, codes) for groups in divisions.T], 2 * float(squared.max())
+    return group_profiles(views, weights, divisions, codes), 2 * float(squared.max())
 
 
 def communities(

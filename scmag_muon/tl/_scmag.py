@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -188,13 +189,7 @@ def scmag(
         _mudata.copy_fitted(mdata, work, names, manifold_key)
 
     join = n_clusters is None and batch_key is not None and settings == "default"
-    n_clusters, initial_labels = _initial_clusters(work, n_clusters, manifold_key, settings, random_state)
-    initial_profiles, profile_weight = None, 1.0
-    if initial_labels is not None and initial_labels.ndim > 1:
-        batches = _mudata.get_batches(work, batch_key)
-        initial_profiles, profile_weight = community_profiles(
-            work, initial_labels, manifold_key=manifold_key, batches=batches
-        )
+    n_clusters, start = _initial_clusters(work, n_clusters, manifold_key, batch_key, settings, random_state)
     lean = only_used_features(work, names, manifold_key, batch_key)
     SCMAG.setup_mudata(lean, modalities=names, input_layer=manifold_key, batch_key=batch_key)
     network = {key: value for idea in ablate for key, value in _ABLATIONS.get(idea, {}).items()} | dict(
@@ -204,8 +199,8 @@ def scmag(
     model.train(
         max_epochs_pretrain=max_epochs_pretrain,
         max_epochs=max_epochs,
-        initial_labels=initial_labels,
-        initial_profiles=initial_profiles,
+        initial_labels=start.labels,
+        initial_profiles=start.profiles,
         batch_size=batch_size,
         accelerator=accelerator,
         precision=precision,
@@ -214,7 +209,7 @@ def scmag(
         train_size=1.0 if settings == "paper" else 0.9,
         plan_kwargs={
             "join_overlapping": join,
-            "profile_weight": profile_weight,
+            "profile_weight": start.profile_weight,
             **(_PAPER_PLAN if settings == "paper" else {}),
             **(plan_kwargs or {}),
         },
@@ -286,15 +281,33 @@ def _gate_by_cluster(gate: np.ndarray, labels: np.ndarray, names: Sequence[str])
     return means.set_axis(means.index.astype(str), axis=0).rename_axis("cluster")
 
 
+@dataclass
+class _Start:
+    """From what the centres start, as :meth:`SCMAG.train` takes it; without labels, from k-means in the network."""
+
+    labels: np.ndarray | None = None
+    profiles: list[np.ndarray] | None = None
+    profile_weight: float = 1.0
+
+
 def _initial_clusters(
-    work: MuData, n_clusters: int | None, manifold_key: str, settings: str, random_state: int | None
-) -> tuple[int, np.ndarray | None]:
-    """K, and the clusters from which the centres start; the paper's settings take k-means in the network instead."""
+    work: MuData,
+    n_clusters: int | None,
+    manifold_key: str,
+    batch_key: str | None,
+    settings: str,
+    random_state: int | None,
+) -> tuple[int, _Start]:
+    """K, where it is not given that of the joint space, and the start that the settings take."""
+    start = _Start()
     if n_clusters is None:
-        labels = typical_communities(work.obsm[Keys.joint_embedding(manifold_key)], random_state=random_state)
-        n_clusters = int(labels.max() + 1)
+        start.labels = typical_communities(work.obsm[Keys.joint_embedding(manifold_key)], random_state=random_state)
+        n_clusters = int(start.labels.max() + 1)
         logger.info("n_clusters is taken as %d, the communities of the joint space.", n_clusters)
     elif settings == "default":
         fitted = work.obsm[Keys.fitted_embedding(manifold_key)]
-        labels = fine_communities(fitted, n_clusters, random_state=random_state)
-    return n_clusters, labels if settings == "default" else None
+        start.labels = fine_communities(fitted, n_clusters, random_state=random_state)
+        start.profiles, start.profile_weight = community_profiles(
+            work, start.labels, manifold_key=manifold_key, batches=_mudata.get_batches(work, batch_key)
+        )
+    return n_clusters, start if settings == "default" else _Start()

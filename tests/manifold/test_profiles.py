@@ -48,7 +48,9 @@ def test_distances_are_those_of_standardised_means(
     views: list[transforms.View], groups: np.ndarray, batched: bool
 ) -> None:
     batches = np.random.default_rng(3).integers(0, 3, 120) if batched else np.zeros(120, int)
-    found = squareform(pdist(group_profiles(views, [0.9, 0.4], groups, batches if batched else None)) ** 2)
+    divisions = np.column_stack([groups[::-1], groups])
+    _, profiles = group_profiles(views, [0.9, 0.4], divisions, batches if batched else None)
+    found = squareform(pdist(profiles) ** 2)
     values = [view.toarray() for view in views]
     expected = [
         [plain_squared_distance(values, [0.9, 0.4], groups, batches, one, other) for other in range(4)]
@@ -63,7 +65,8 @@ def test_chance_makes_groups_differ_by_the_inverse_of_their_sizes() -> None:
     sizes = np.array([10, 20, 50, 100, 820, 2000])
     groups = np.repeat(np.arange(6), sizes)
     by_chance = np.add.outer(1 / sizes, 1 / sizes)[np.triu_indices(6, 1)]
-    found = [pdist(group_profiles(views, [1.0, 0.3], rng.permutation(groups))) ** 2 for _ in range(40)]
+    divisions = np.column_stack([rng.permutation(groups) for _ in range(40)])
+    found = [pdist(profiles) ** 2 for profiles in group_profiles(views, [1.0, 0.3], divisions)]
     np.testing.assert_allclose(np.mean(found, axis=0), by_chance, rtol=0.1)
 
 
@@ -73,7 +76,7 @@ def test_a_shift_between_batches_is_no_difference(groups: np.ndarray) -> None:
     shifted = view.toarray() + 5 * np.outer(batches, np.random.default_rng(4).normal(size=40))
     other = transforms.View(sp.csc_array(shifted), view.row_offset, view.column_offset)
     expected, found, left = (
-        pdist(group_profiles([x], [1.0], groups, codes))
+        pdist(group_profiles([x], [1.0], groups[:, None], codes)[0])
         for x, codes in ((view, batches), (other, batches), (other, None))
     )
     np.testing.assert_allclose(found, expected, rtol=1e-3)
@@ -83,9 +86,10 @@ def test_a_shift_between_batches_is_no_difference(groups: np.ndarray) -> None:
 def test_modality_without_weight_and_features_without_spread_do_not_count(
     views: list[transforms.View], groups: np.ndarray
 ) -> None:
-    alone = pdist(group_profiles(views[:1], [0.7], groups))
-    np.testing.assert_allclose(pdist(group_profiles(views, [0.7, 0.0], groups)), alone, rtol=1e-5)
+    alone = pdist(group_profiles(views[:1], [0.7], groups[:, None])[0])
+    np.testing.assert_allclose(pdist(group_profiles(views, [0.7, 0.0], groups[:, None])[0]), alone, rtol=1e-5)
     constant = np.column_stack([np.full(120, 3.0), np.zeros(120), counts_of(40, 0).toarray()])
-    found = group_profiles([transforms.transform(sp.csr_array(constant), "log")], [0.7], groups)
+    (found,) = group_profiles([transforms.transform(sp.csr_array(constant), "log")], [0.7], groups[:, None])
     np.testing.assert_allclose(pdist(found), alone, rtol=1e-5)
-    assert not group_profiles([transforms.transform(sp.csr_array(np.ones((120, 3))), "log")], [1.0], groups).any()
+    ones = transforms.transform(sp.csr_array(np.ones((120, 3))), "log")
+    assert not group_profiles([ones], [1.0], groups[:, None])[0].any()

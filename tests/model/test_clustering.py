@@ -12,6 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from scmag_muon.model._clustering import (
     SelectiveGate,
+    _consensus,
     centroid_linkage,
     clustering_loss,
     join_communities,
@@ -301,7 +302,7 @@ def test_expression_counts_as_much_beside_z_as_it_is_told(weight: float) -> None
     assert joined == [(max(one, other), min(one, other))]
 
 
-def test_of_several_divisions_the_one_is_taken_that_agrees_with_the_others() -> None:
+def test_a_division_that_the_others_contradict_does_not_count() -> None:
     rng = np.random.default_rng(0)
     z = rng.normal(size=(900, 32))
     groups = np.repeat([0, 1, 2], 300)
@@ -314,7 +315,43 @@ def test_of_several_divisions_the_one_is_taken_that_agrees_with_the_others() -> 
     assert adjusted_rand_score(joined, groups) == 1
     alone = join_communities(torch.as_tensor(z), divisions[:, 0], 3).numpy()
     assert adjusted_rand_score(alone, groups) < 0.9
-    np.testing.assert_array_equal(join_communities(torch.as_tensor(z), divisions[:, :1], 3), alone)
+    assert adjusted_rand_score(join_communities(torch.as_tensor(z), divisions[:, :1], 3).numpy(), alone) == 1
+
+
+def _clusterings(groups: np.ndarray, wrong: float, rng: np.random.Generator) -> np.ndarray:
+    """Six clusterings of four groups, each with other names and another share of the cells anywhere."""
+    columns = []
+    for _ in range(6):
+        column = np.where(rng.random(len(groups)) < wrong, rng.integers(0, 4, len(groups)), groups)
+        columns.append(rng.permutation(4)[column])
+    return np.column_stack(columns)
+
+
+def test_consensus_is_right_where_none_is() -> None:
+    rng = np.random.default_rng(0)
+    groups = rng.choice(4, p=[0.5, 0.3, 0.15, 0.05], size=400)
+    clusterings = _clusterings(groups, 0.1, rng)
+    found = _consensus(clusterings, 4)
+    assert adjusted_rand_score(found, groups) > 0.98
+    assert max(adjusted_rand_score(column, groups) for column in clusterings.T) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("sizes", "of_three", "of_two"),
+    [((10, 10, 10, 10), ["AB", "C", "D"], ["AB", "CD"]), ((30, 2, 10, 10), ["AB", "C", "D"], ["ABC", "D"])],
+)
+def test_consensus_joins_by_how_many_clusterings_hold_cells_apart(
+    sizes: tuple[int, ...], of_three: list[str], of_two: list[str]
+) -> None:
+    # A and B are apart in 3 of 8, C and D in 4, A and C in 4, B and C in 6. Of the means of AB and C, that is (4 + 6) / 2 - 3 / 4
+    # with groups of one size, more than 4; and less than 4 where most of AB is A.
+    found = ["ABC D", "ABC D", "AB CD", "AB CD", "AB CD", "ACD B", "AC B D", "A B C D"]
+    names = np.repeat(list("ABCD"), sizes)
+    clusterings = np.array([[next(i for i, part in enumerate(f.split()) if n in part) for f in found] for n in names])
+    for expected in (of_three, of_two):
+        joined = _consensus(clusterings, len(expected))
+        parts = {"".join(np.unique(names[joined == cluster])) for cluster in np.unique(joined)}
+        assert parts == set(expected)
 
 
 @pytest.mark.parametrize(("distance", "n_left"), [(1.6, 2), (2.6, 3)])

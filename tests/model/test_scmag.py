@@ -201,6 +201,8 @@ def test_training_starts_from_given_clusters(fitted: MuData) -> None:
         ValueError, match=r"`initial_profiles` must hold an array for each division .* each community: \[3\]"
     ):
         model.train(initial_labels=labels, initial_profiles=[np.eye(4)], **SHORT)
+    with pytest.raises(ValueError, match="`initial_profiles` are of communities: give these"):
+        model.train(initial_profiles=[np.eye(3)], **SHORT)
 
 
 @pytest.mark.parametrize(("pretrain", "cluster"), [(0, 0), (-1, 5), (5, -1)])
