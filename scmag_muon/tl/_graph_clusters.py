@@ -26,6 +26,8 @@ _FEWEST_NEIGHBORS = 10
 _CELLS_PER_NEIGHBOR = 30
 RESOLUTIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _N_PARTITIONS = 6
+_N_SEEDS = 2
+_BETWEEN_SEEDS = 1000  # so that the seeds 0, 1, 2 … have none in common
 _DOUBLINGS = 8
 _CELLS_PER_COMMUNITY = 10
 
@@ -48,17 +50,23 @@ def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: in
 
     Returns
     -------
-    Integers from 0, largest community first, shape ``(n_obs, n_partitions)``: a column for each of the resolutions 1, 2, 4, 8,
-    16 and 32 at which there are at least K communities of ten cells on average. Where there are none, the first resolution
-    at which there are K of any size.
+    Integers from 0, largest community first, shape ``(n_obs, n_partitions)``: for each of two seeds of Leiden a column for each
+    of the resolutions 1, 2, 4, 8, 16 and 32 at which there are at least K communities of ten cells on average. Where there are
+    none, the first resolution at which there are K of any size.
     """
     graph = _graph(embedding, _N_NEIGHBORS)
+    seeds = [(random_state or 0) + i * _BETWEEN_SEEDS for i in range(_N_SEEDS)]
+    return np.column_stack([parts for seed in seeds for parts in _fine_communities(graph, n_clusters, seed)])
+
+
+def _fine_communities(graph: sp.csr_array, n_clusters: int, random_state: int) -> list[np.ndarray]:
+    n_obs = graph.shape[0]
     found: list[np.ndarray] = []
     n_communities = 0
     for doublings in range(_DOUBLINGS):
         parts = _leiden(graph, 2**doublings, random_state)
         n_communities = int(parts.max()) + 1
-        too_small = n_communities * _CELLS_PER_COMMUNITY > len(embedding)
+        too_small = n_communities * _CELLS_PER_COMMUNITY > n_obs
         if n_communities >= n_clusters and not (found and too_small):
             found.append(order_by_size(parts))
         if found and (too_small or doublings + 1 >= _N_PARTITIONS):
@@ -67,7 +75,7 @@ def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: in
         raise ValueError(
             f"The cells fall into {n_communities} communities at most, fewer than n_clusters={n_clusters}. Ask for fewer clusters."
         )
-    return np.column_stack(found)
+    return found
 
 
 def community_profiles(

@@ -144,7 +144,7 @@ def scmag(
     public sets. The centres start from many small communities of the neighbour graph of the fitted data, joined to K by
     the distances of their means in the latent space of stage 2 and in expression, in place of k-means, which the paper's
     ancestors use. Two standard errors are taken off the difference in expression, so that a few odd cells are no cluster. This is
-    done for communities of up to six sizes, and the outcome that agrees best with the others is taken.
+    done for communities of up to six sizes, twice, and the outcomes are joined by how often they hold two cells together.
 
     Examples
     --------
