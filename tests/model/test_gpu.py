@@ -63,7 +63,7 @@ def test_loss_and_gradients_are_those_of_the_cpu(
 
     expected = on("cpu")
     for one, other in zip(on("cuda"), expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+        assert torch.linalg.norm(one - other) <= 1e-4 * torch.linalg.norm(other)
 
 
 def test_clusters_are_those_of_the_cpu() -> None:
