@@ -281,7 +281,7 @@ def _gate_by_cluster(gate: np.ndarray, labels: np.ndarray, names: Sequence[str])
     return means.set_axis(means.index.astype(str), axis=0).rename_axis("cluster")
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Start:
     """From what the centres start, as :meth:`SCMAG.train` takes it; without labels, from k-means in the network."""
 
@@ -301,13 +301,14 @@ def _initial_clusters(
     """K, where it is not given that of the joint space, and the start that the settings take."""
     start = _Start()
     if n_clusters is None:
-        start.labels = typical_communities(work.obsm[Keys.joint_embedding(manifold_key)], random_state=random_state)
-        n_clusters = int(start.labels.max() + 1)
+        labels = typical_communities(work.obsm[Keys.joint_embedding(manifold_key)], random_state=random_state)
+        n_clusters = int(labels.max() + 1)
         logger.info("n_clusters is taken as %d, the communities of the joint space.", n_clusters)
+        if settings == "default":
+            start = _Start(labels)
     elif settings == "default":
         fitted = work.obsm[Keys.fitted_embedding(manifold_key)]
-        start.labels = fine_communities(fitted, n_clusters, random_state=random_state)
-        start.profiles, start.profile_weight = community_profiles(
-            work, start.labels, manifold_key=manifold_key, batches=_mudata.get_batches(work, batch_key)
-        )
-    return n_clusters, start if settings == "default" else _Start()
+        labels = fine_communities(fitted, n_clusters, random_state=random_state)
+        batches = _mudata.get_batches(work, batch_key)
+        start = _Start(labels, *community_profiles(work, labels, manifold_key=manifold_key, batches=batches))
+    return n_clusters, start
