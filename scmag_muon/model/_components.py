@@ -93,7 +93,8 @@ class PairedEncoder(nn.Module):
         codes = []
         for x, own, scale, noise in zip(inputs, self.own, self.noise_scale, self.noise, strict=True):
             noisy = torch.add(x, noise.like(x), alpha=scale) if self.training and scale else x
-            codes.append(self.shared(own(noisy)))
+            codes.append(own(noisy))
+        codes = self.shared(torch.cat(codes)).chunk(len(codes))
         return torch.cat(codes, dim=-1).to(inputs[0].dtype)  # under autocast codes come in half precision
 
 

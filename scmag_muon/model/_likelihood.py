@@ -22,6 +22,7 @@ LOG_LIMIT = 12.0
 """Bound of log mean (at size factor 1) and log dispersion, so that their exponentials stay finite."""
 
 _LOGIT_LIMIT = -80.0  # the sigmoid of less is no normal number of single precision
+_FEW_ENTRIES = 2**14  # done before another thread has begun
 
 
 class _ZINB(torch.autograd.Function):
@@ -119,7 +120,7 @@ def _evaluate(
 
 @cache
 def _pool(n_threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n_threads, thread_name_prefix="scmag-likelihood")
+    return ThreadPoolExecutor(n_threads - 1, thread_name_prefix="scmag-likelihood")
 
 
 # a forked process has the pool without its threads
@@ -141,17 +142,20 @@ def _compiled(
     counts, sizes = x.contiguous().numpy(), log_size.numpy().ravel()
     shared = torch.stack(list(biases)).detach().numpy()
 
-    def work(rows: slice) -> None:
-        evaluate_rows(counts[rows], sizes[rows], shared, one_dispersion, limit, *(array[rows] for array in arrays))
+    # idle threads of torch wait busily for a while, so some of ours get less of the processor: pieces, for whoever is free
+    n_threads = torch.get_num_threads() if os.getpid() == _UNFORKED and x.numel() > _FEW_ENTRIES else 1
+    n_pieces = 1 if n_threads == 1 else 2 * n_threads
+    cuts = [len(x) * i // n_pieces for i in range(n_pieces + 1)]
+    pieces = map(slice, cuts[:-1], cuts[1:])
 
-    n_threads = torch.get_num_threads() if os.getpid() == _UNFORKED else 1
-    if n_threads == 1:
-        work(slice(None))
-    else:
-        # pieces of half a thread's share: idle threads of torch wait busily for a while, so some get less of the processor
-        n_pieces = 2 * n_threads
-        cuts = [len(x) * i // n_pieces for i in range(n_pieces + 1)]
-        list(_pool(n_threads).map(work, map(slice, cuts[:-1], cuts[1:])))
+    def work() -> None:
+        for rows in pieces:
+            evaluate_rows(counts[rows], sizes[rows], shared, one_dispersion, limit, *(array[rows] for array in arrays))
+
+    others = [_pool(n_threads).submit(work) for _ in range(n_threads - 1)]
+    work()
+    for other in others:
+        other.result()
     return total
 
 

@@ -157,7 +157,7 @@ class SCMAGModule(BaseModuleClass):
         """Z1, Z2 with its mean and log-variance, Zr, Zc and the gate (eq. 13-17)."""
         z1 = self.encoder(x0, x1)
         mean, log_variance = self.posterior(z1).to(z1.dtype).chunk(2, dim=-1)
-        log_variance = log_variance.clamp(-10, 10)
+        log_variance = nn.functional.hardtanh(log_variance, -10, 10)  # a clamp whose derivative is one operation
         z2 = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if self.training else mean
         zc, gate = self.cluster_space(z1 if self.two_stage else mean)
         return {

@@ -96,13 +96,19 @@ def _peak_mb() -> float:
 
 
 def _seconds(work: Callable[[], object], repeats: int, warm_up: int = 2) -> dict[str, float]:
-    times = []
+    return _seconds_in_turn({"": work}, repeats, warm_up)[""]
+
+
+def _seconds_in_turn(works: dict[str, Callable[[], object]], repeats: int, warm_up: int = 2) -> dict[str, Any]:
+    """One after the other in each repeat: a processor whose clock changes is as slow for all of them."""
+    times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(warm_up + repeats):
-        started = time.perf_counter()
-        work()
-        _wait_for_device()
-        times.append(time.perf_counter() - started)
-    return _spread(times[warm_up:])
+        for name, work in works.items():
+            started = time.perf_counter()
+            work()
+            _wait_for_device()
+            times[name].append(time.perf_counter() - started)
+    return {name: _spread(each[warm_up:]) for name, each in times.items()}
 
 
 def _device() -> str:
@@ -148,9 +154,13 @@ def _of_step(mdata: MuData, repeats: int) -> dict[str, Any]:
 
     model = _fitted_model(mdata)
     module, step = _training_step(model)
-    parts = {"step": _seconds(step, repeats), "products": _seconds(_products(module), repeats)}
-    with torch.autocast(_device(), torch.bfloat16):
-        parts["step_bf16"] = _seconds(step, repeats)
+
+    def step_bf16() -> None:
+        with torch.autocast(_device(), torch.bfloat16):
+            step()
+
+    works = {"step": step, "products": _products(module), "step_bf16": step_bf16}
+    parts = _seconds_in_turn(works, repeats)
     for precision in ("32-true", "bf16-mixed"):
         clock = _epoch_clock()
         _fitted_model(mdata).train(

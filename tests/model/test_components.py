@@ -89,9 +89,9 @@ def test_widths_of_section_2_4(preset: str, own: list[tuple[int, int]], decoder:
 
 
 def test_noise_of_eq_13() -> None:
-    made = PairedEncoder((50, 40), (WIDE, PANEL), (2.0, 1.5))
+    made = PairedEncoder((50, 50), (WIDE, PANEL), (2.0, 1.5))
     made.own, made.shared = nn.ModuleList([nn.Identity(), nn.Identity()]), nn.Identity()
-    inputs = torch.full((2000, 50), 3.0), torch.full((2000, 40), -1.0)
+    inputs = torch.full((2000, 50), 3.0), torch.full((2000, 50), -1.0)
     noisy = made(*inputs)
     for x, block, scale in zip(inputs, (noisy[:, :50], noisy[:, 50:]), (2.0, 1.5), strict=True):
         noise = (block - x) / scale
@@ -101,7 +101,7 @@ def test_noise_of_eq_13() -> None:
         assert (noise.std(dim=0) - 1).abs().max() < 0.1  # of each feature
         assert (noise.std(dim=1) - 1).abs().max() < 0.6  # of each cell
         assert noise.pow(4).mean().item() == pytest.approx(3, abs=0.15)  # normal
-    of_rna, of_protein = noisy[:, :40] - 3, noisy[:, 50:] + 1
+    of_rna, of_protein = noisy[:, :50] - 3, noisy[:, 50:] + 1
     assert abs((of_rna * of_protein).mean().item() / 3) < 0.02  # drawn for each modality
     assert not torch.equal(made(*inputs), noisy)
     torch.testing.assert_close(made.eval()(*inputs), torch.cat(inputs, dim=1), rtol=0, atol=0)
