@@ -43,18 +43,27 @@ def principal_components(view: View, n_pcs: int, *, random_state: int | None = 0
 
 
 def nearest_neighbors(
-    x: np.ndarray, n_neighbors: int, *, kernel: Kernel = "rbf", random_state: int | None = 0
+    x: np.ndarray,
+    n_neighbors: int,
+    *,
+    kernel: Kernel = "rbf",
+    candidates: np.ndarray | None = None,
+    random_state: int | None = 0,
 ) -> np.ndarray:
     """The ``n_neighbors`` nearest cells of each cell, itself first, shape ``(n_obs, n_neighbors)``.
 
-    Exact up to 50,000 cells, by blocks of rows; above, candidates come from an approximate Euclidean search and are ranked
-    by the exact kernel distance. Equal distances are ordered by index.
+    Exact up to 50,000 cells, by blocks of rows; above, candidates come from an approximate Euclidean search, unless they are
+    given, and are ranked by the exact kernel distance. Equal distances are ordered by index.
     """
     n_obs = len(x)
     n_neighbors = min(n_neighbors, n_obs)
     gamma = poly_gamma(x) if kernel == "poly" else 1.0
     if n_obs > _EXACT_UP_TO:
-        return _approximate(x, n_neighbors, kernel, gamma, random_state)
+        if candidates is None:
+            candidates = _search(
+                x, n_neighbors if kernel == "rbf" else _CANDIDATES_PER_NEIGHBOR * n_neighbors, random_state
+            )
+        return _nearest_of(candidates, x, n_neighbors, kernel, gamma)
     transposed = np.ascontiguousarray(x.T)
     own = np.einsum("ij,ij->i", x, x)
     step = max(1, _BLOCK_ENTRIES // n_obs)
@@ -99,19 +108,28 @@ def _smallest(rank: np.ndarray, k: int) -> np.ndarray:
     return column[order][np.searchsorted(row, np.arange(n_rows))[:, None] + np.arange(k)]
 
 
-def _approximate(x: np.ndarray, n_neighbors: int, kernel: Kernel, gamma: float, random_state: int | None) -> np.ndarray:
+def candidates_for_all_kernels(x: np.ndarray, n_neighbors: int, *, random_state: int | None = 0) -> np.ndarray | None:
+    """Cells among which :func:`nearest_neighbors` may look under each kernel; ``None`` where it looks at all cells."""
+    return _search(x, _CANDIDATES_PER_NEIGHBOR * n_neighbors, random_state) if len(x) > _EXACT_UP_TO else None
+
+
+def _search(x: np.ndarray, n_candidates: int, random_state: int | None) -> np.ndarray:
+    """Cells that are near by Euclidean distance, about the nearest ones, among them the cell itself."""
     from pynndescent import NNDescent
 
-    n_candidates = n_neighbors if kernel == "rbf" else _CANDIDATES_PER_NEIGHBOR * n_neighbors
     found, _ = NNDescent(x, n_neighbors=n_candidates, random_state=random_state).neighbor_graph
-    distance = np.empty(found.shape, dtype=np.float32)
     rows = np.arange(len(x))
     without_self = ~(found == rows[:, None]).any(axis=1)  # as happens among many copies of one point
     found[without_self, -1] = rows[without_self]
-    for column in range(found.shape[1]):
-        distance[:, column] = squared_distance_pairs(x, x[found[:, column]], kernel, gamma=gamma)
-    distance[found == rows[:, None]] = -1
-    return np.take_along_axis(found, _smallest(distance, n_neighbors), axis=1).astype(np.int32)
+    return found
+
+
+def _nearest_of(candidates: np.ndarray, x: np.ndarray, n_neighbors: int, kernel: Kernel, gamma: float) -> np.ndarray:
+    distance = np.empty(candidates.shape, dtype=np.float32)
+    for column in range(candidates.shape[1]):
+        distance[:, column] = squared_distance_pairs(x, x[candidates[:, column]], kernel, gamma=gamma)
+    distance[candidates == np.arange(len(x))[:, None]] = -1
+    return np.take_along_axis(candidates, _smallest(distance, n_neighbors), axis=1).astype(np.int32)
 
 
 def indicator(neighbors: np.ndarray) -> sp.csr_array:

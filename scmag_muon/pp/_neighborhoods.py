@@ -11,7 +11,12 @@ import scipy.sparse as sp
 
 from scmag_muon.manifold.fitting import fitting_operator
 from scmag_muon.manifold.information import concordance, half_neighborhoods, modality_weights, replication
-from scmag_muon.manifold.neighbors import nearest_neighbors, principal_components, shared_neighbors
+from scmag_muon.manifold.neighbors import (
+    candidates_for_all_kernels,
+    nearest_neighbors,
+    principal_components,
+    shared_neighbors,
+)
 from scmag_muon.manifold.threads import in_threads
 from scmag_muon.manifold.transforms import Transform, View, scale_features, scale_to_median, transforms
 
@@ -106,7 +111,8 @@ def _center_batches(scores: np.ndarray, batches: pd.Categorical | None) -> np.nd
 
 def shared_operators(joint: np.ndarray, *, n_neighbors: int, step: float) -> dict[str, sp.csr_array]:
     """One operator for each view, from the joint space under the view's kernel: the same for every modality."""
-    of_kernel = {kernel: _operator(joint, kernel, n_neighbors, step) for kernel in ("rbf", "poly")}
+    candidates = candidates_for_all_kernels(joint, n_neighbors)
+    of_kernel = {kernel: _operator(joint, kernel, n_neighbors, step, candidates) for kernel in ("rbf", "poly")}
     return {view: of_kernel[kernel] for view, (_, kernel) in VIEWS.items()}
 
 
@@ -127,6 +133,8 @@ def own_operators(
     return {view: _operator(scores[kind], kernel, n_neighbors, step) for view, (kind, kernel) in VIEWS.items()}
 
 
-def _operator(x: np.ndarray, kernel: Kernel, n_neighbors: int, step: float) -> sp.csr_array:
-    neighbors = nearest_neighbors(x, n_neighbors, kernel=kernel)
+def _operator(
+    x: np.ndarray, kernel: Kernel, n_neighbors: int, step: float, candidates: np.ndarray | None = None
+) -> sp.csr_array:
+    neighbors = nearest_neighbors(x, n_neighbors, kernel=kernel, candidates=candidates)
     return fitting_operator(shared_neighbors(neighbors, x, kernel=kernel), step=step)

@@ -62,15 +62,17 @@ def test_approximate_search_finds_what_the_exact_one_does(monkeypatch: pytest.Mo
     # one test for both kernels: the search is compiled once
     x = points(700, 8).astype(np.float32)
     exact = {kernel: neighbors.nearest_neighbors(x, 15, kernel=kernel) for kernel in ("rbf", "poly")}
+    assert neighbors.candidates_for_all_kernels(x, 15) is None
     monkeypatch.setattr(neighbors, "_EXACT_UP_TO", 100)
+    candidates = neighbors.candidates_for_all_kernels(x, 15)
     for kernel, expected in exact.items():
         found = neighbors.nearest_neighbors(x, 15, kernel=kernel)
-        np.testing.assert_array_equal(found[:, 0], np.arange(700))
-        assert all(len(set(row)) == 15 for row in found.tolist())
-        recall = np.mean([len(set(a) & set(b)) / 15 for a, b in zip(found.tolist(), expected.tolist(), strict=True)])
-        assert recall > 0.95
-        for a, b in zip(found.tolist(), expected.tolist(), strict=True):
-            assert [j for j in a if j in b] == [j for j in b if j in a]  # in the same order
+        for table in (found, neighbors.nearest_neighbors(x, 15, kernel=kernel, candidates=candidates)):
+            np.testing.assert_array_equal(table[:, 0], np.arange(700))
+            assert all(len(set(row)) == 15 for row in table.tolist())
+            both = list(zip(table.tolist(), expected.tolist(), strict=True))
+            assert np.mean([len(set(a) & set(b)) / 15 for a, b in both]) > 0.95
+            assert all([j for j in a if j in b] == [j for j in b if j in a] for a, b in both)  # in the same order
         np.testing.assert_array_equal(found, neighbors.nearest_neighbors(x, 15, kernel=kernel))  # the seed repeats it
     # more copies of a point than neighbours: each cell is still the first of its own list
     copies = np.repeat(x[:20], 30, axis=0)

@@ -207,7 +207,8 @@ def test_logarithm_is_numpys() -> None:
 def test_sum_of_logarithms_is_numpys(n_blocks: int) -> None:
     blocks = np.exp(np.random.default_rng(0).uniform(-80, 3, (n_blocks, 64))).astype(np.float32)
     assert _sum_of_logs(blocks) == pytest.approx(np.log(blocks.astype(float)).sum(), rel=1e-7)
-    assert _sum_of_logs(np.ones_like(blocks)) == 0
+    for value in (1.0, 1.99):  # the largest mantissas
+        assert _sum_of_logs(np.full_like(blocks, value)) == pytest.approx(blocks.size * np.log(value), rel=1e-6)
 
 
 def test_what_is_not_a_number_is_seen() -> None:
