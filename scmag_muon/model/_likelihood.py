@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear, softplus
+from torch.nn.functional import softplus
 
+from scmag_muon.model._workers import in_workers
 from scmag_muon.model._zinb import evaluate_rows
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ LOG_LIMIT = 12.0
 """Bound of log mean (at size factor 1) and log dispersion, so that their exponentials stay finite."""
 
 _LOGIT_LIMIT = -80.0  # the sigmoid of less is no normal number of single precision
-_FEW_ENTRIES = 2**14  # done before another thread has begun
+_FEATURES_OF_BLOCK = 128, 1024
 
 
 class _ZINB(torch.autograd.Function):
@@ -32,7 +30,7 @@ class _ZINB(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
         derivatives = [parameter.clone(memory_format=torch.contiguous_format) for parameter in parameters]
         no_biases = [parameter.new_zeros(parameter.shape[1]) for parameter in parameters]
-        total = _evaluate(x, x.new_zeros(len(x), 1), derivatives, no_biases, limit=math.inf)
+        total = _evaluate(x.contiguous(), x.new_zeros(len(x), 1), derivatives, no_biases, limit=math.inf)
         ctx.save_for_backward(*derivatives)
         return total
 
@@ -46,22 +44,37 @@ class _ZINB(torch.autograd.Function):
 class _ZINBHeads(torch.autograd.Function):
     """The same from the last hidden layer, with the three linear heads inside.
 
-    The heads' outputs are overwritten with the derivatives, and what is to be summed over cells or features stays a matrix
-    product, so that nothing of the size of the counts is held twice.
+    On the CPU heads, likelihood and derivatives are computed by blocks of features, each in one thread. The heads' outputs are
+    overwritten with the derivatives, and what is to be summed over cells or features stays a matrix product, so that nothing
+    of the size of the counts is held twice.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, log_size: Tensor, hidden: Tensor, *heads: Tensor | None) -> Tensor:
         weights, biases = heads[:3], cast("tuple[Tensor, ...]", heads[3:])
         # under autocast the products come in half precision; the likelihood needs all of its digits
-        outputs = [
-            hidden.new_empty(len(hidden), len(b)) if w is None else linear(hidden, w).to(hidden.dtype)
-            for w, b in zip(weights, biases, strict=True)
-        ]
-        ctx.low_precision = torch.is_autocast_enabled(x.device.type)
-        total = _evaluate(x, log_size, outputs, biases, limit=LOG_LIMIT, one_dispersion=weights[1] is None)
-        ctx.save_for_backward(hidden, *weights, *outputs)
-        return total
+        ctx.dtype = torch.bfloat16 if torch.is_autocast_enabled(x.device.type) else hidden.dtype
+        ctx.blocks = _blocks_of_features(x)
+        x, low_hidden = x.contiguous(), hidden.to(ctx.dtype)
+
+        def work(block: slice) -> list[Tensor]:
+            outputs = [
+                hidden.new_empty(len(hidden), block.stop - block.start)
+                if weight is None
+                else (low_hidden @ weight[block].to(ctx.dtype).T).to(hidden.dtype)
+                for weight in weights
+            ]
+            own_biases = [bias[block] for bias in biases]
+            one_dispersion = weights[1] is None
+            total = _evaluate(
+                x, log_size, outputs, own_biases, start=block.start, limit=LOG_LIMIT, one_dispersion=one_dispersion
+            )
+            return [total, *outputs]
+
+        with torch.autocast(x.device.type, enabled=False):
+            found = in_workers(work, ctx.blocks)
+        ctx.save_for_backward(hidden, *weights, *(output for _, *outputs in found for output in outputs))
+        return torch.stack([total for total, *_ in found]).sum(dim=0)
 
     @staticmethod
     @once_differentiable
@@ -69,20 +82,36 @@ class _ZINBHeads(torch.autograd.Function):
         scale = grad_outputs[0]
         hidden, *saved = ctx.saved_tensors
         weights, derivatives = saved[:3], saved[3:]
-        dtype = torch.bfloat16 if ctx.low_precision else hidden.dtype
-        scaled_hidden = (hidden * scale.unsqueeze(-1)).to(dtype)
-        of_hidden = torch.zeros_like(hidden)
-        of_weights: list[Tensor | None] = []
-        of_biases = []
-        for weight, derivative in zip(weights, derivatives, strict=True):
-            of_biases.append(scale @ derivative)
-            if weight is None:
-                of_weights.append(None)
-                continue
-            low = derivative.to(dtype)
-            of_weights.append((low.T @ scaled_hidden).to(hidden.dtype))
-            of_hidden += low @ weight.to(dtype)
+        scaled_hidden = (hidden * scale.unsqueeze(-1)).to(ctx.dtype)
+        of_weights = [None if weight is None else torch.empty_like(weight, dtype=ctx.dtype) for weight in weights]
+        of_biases = hidden.new_empty(3, ctx.blocks[-1].stop)
+
+        def work(i: int) -> Tensor:
+            block, of_hidden = ctx.blocks[i], torch.zeros_like(hidden)
+            own = derivatives[3 * i : 3 * i + 3]
+            for weight, of_weight, of_bias, derivative in zip(weights, of_weights, of_biases, own, strict=True):
+                of_bias[block] = scale @ derivative
+                if of_weight is not None:
+                    low = derivative.to(ctx.dtype)
+                    torch.mm(low.T, scaled_hidden, out=of_weight[block])
+                    of_hidden += low @ weight[block].to(ctx.dtype)
+            return of_hidden
+
+        with torch.autocast(hidden.device.type, enabled=False):
+            of_hidden = torch.stack(in_workers(work, range(len(ctx.blocks)))).sum(dim=0)
+        of_weights = [None if of_weight is None else of_weight.to(hidden.dtype) for of_weight in of_weights]
         return None, None, of_hidden * scale.unsqueeze(-1), *of_weights, *of_biases
+
+
+def _blocks_of_features(x: Tensor) -> list[slice]:
+    """As many for each thread, so small that what is computed of one of them fits the cache; a GPU takes all at once."""
+    n_features, n_blocks = x.shape[1], 1
+    if x.device.type == "cpu":
+        smallest, largest = _FEATURES_OF_BLOCK
+        n_threads = torch.get_num_threads()
+        n_blocks = min(n_threads * -(-n_features // (n_threads * largest)), max(n_features // smallest, 1))
+    cuts = [n_features * i // n_blocks for i in range(n_blocks + 1)]
+    return list(map(slice, cuts[:-1], cuts[1:]))
 
 
 def _evaluate(
@@ -91,10 +120,11 @@ def _evaluate(
     parameters: Sequence[Tensor],
     biases: Sequence[Tensor],
     *,
+    start: int = 0,
     limit: float,
     one_dispersion: bool = False,
 ) -> Tensor:
-    """Log-likelihood of each cell; ``parameters`` are overwritten with its derivatives.
+    """Log-likelihood of each cell; ``parameters``, of the features from ``start`` on, are overwritten with its derivatives.
 
     ``biases`` are added to the parameters first. Log mean and log dispersion are bounded to ± ``limit`` then, beyond which
     their derivative is 0, and ``log_size`` is added to the log mean. With ``one_dispersion`` the bias alone is each feature's
@@ -102,60 +132,21 @@ def _evaluate(
     """
     tensors = (x, log_size, *parameters, *biases)
     if all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors):
-        return _compiled(x, log_size, parameters, biases, limit, one_dispersion=one_dispersion)
-    with torch.no_grad():
-        if one_dispersion:
-            parameters[1].zero_()
-        for parameter, bias in zip(parameters, biases, strict=True):
-            parameter.add_(bias)
-        outside = [parameter.abs() > limit for parameter in parameters[:2]]
-        for parameter in parameters[:2]:
-            parameter.clamp_(-limit, limit)
-        parameters[0].add_(log_size)
-        total = _at_once(x, parameters)
-        for parameter, mask in zip(parameters, outside, strict=False):
-            parameter[mask] = 0
-    return total
-
-
-@cache
-def _pool(n_threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n_threads - 1, thread_name_prefix="scmag-likelihood")
-
-
-# a forked process has the pool without its threads
-_UNFORKED = os.getpid()
-
-
-def _compiled(
-    x: Tensor,
-    log_size: Tensor,
-    parameters: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    limit: float,
-    *,
-    one_dispersion: bool,
-) -> Tensor:
-    """Cells are spread over threads, each of which lets go of the interpreter and waits for no other before its end."""
-    total = torch.empty(len(x))
-    arrays = [t.numpy() for t in (*parameters, total)]
-    counts, sizes = x.contiguous().numpy(), log_size.numpy().ravel()
-    shared = torch.stack(list(biases)).detach().numpy()
-
-    # idle threads of torch wait busily for a while, so some of ours get less of the processor: pieces, for whoever is free
-    n_threads = torch.get_num_threads() if os.getpid() == _UNFORKED and x.numel() > _FEW_ENTRIES else 1
-    n_pieces = 1 if n_threads == 1 else 2 * n_threads
-    cuts = [len(x) * i // n_pieces for i in range(n_pieces + 1)]
-    pieces = map(slice, cuts[:-1], cuts[1:])
-
-    def work() -> None:
-        for rows in pieces:
-            evaluate_rows(counts[rows], sizes[rows], shared, one_dispersion, limit, *(array[rows] for array in arrays))
-
-    others = [_pool(n_threads).submit(work) for _ in range(n_threads - 1)]
-    work()
-    for other in others:
-        other.result()
+        total = torch.empty(len(x))
+        arrays = [t.numpy() for t in (torch.stack(list(biases)), *parameters, total)]
+        evaluate_rows(x.numpy(), start, log_size.numpy().ravel(), one_dispersion, limit, *arrays)
+        return total
+    if one_dispersion:
+        parameters[1].zero_()
+    for parameter, bias in zip(parameters, biases, strict=True):
+        parameter.add_(bias)
+    outside = [parameter.abs() > limit for parameter in parameters[:2]]
+    for parameter in parameters[:2]:
+        parameter.clamp_(-limit, limit)
+    parameters[0].add_(log_size)
+    total = _at_once(x[:, start : start + len(biases[0])], parameters)
+    for parameter, mask in zip(parameters, outside, strict=False):
+        parameter[mask] = 0
     return total
 
 

@@ -233,10 +233,11 @@ def _zero_at(row: NDArray[np.float32], places: NDArray[np.bool_]) -> None:
 @njit(nogil=True, cache=True, error_model="numpy")
 def evaluate_rows(
     x: NDArray[np.float32],
+    start: int,
     log_size: NDArray[np.float32],
-    biases: NDArray[np.float32],
     one_dispersion: bool,  # noqa: FBT001  compiled code has no keywords
     limit: float,
+    biases: NDArray[np.float32],
     log_mean: NDArray[np.float32],
     log_dispersion: NDArray[np.float32],
     logits: NDArray[np.float32],
@@ -244,11 +245,11 @@ def evaluate_rows(
 ) -> None:
     """Log-likelihood of each row into ``total``; the parameters, each ``(n_rows, n_features)``, become its derivatives.
 
-    ``biases``, ``(3, n_features)``, are added to the parameters first. Log mean and log dispersion are bounded to ± ``limit``
-    then, beyond which the derivative is 0, and ``log_size``, ``(n_rows,)``, is added to the log mean. With
-    ``one_dispersion`` the bias alone is each feature's log dispersion, in all rows.
+    They are those of the columns of ``x`` from ``start`` on. ``biases``, ``(3, n_features)``, are added first. Log mean and log
+    dispersion are bounded to ± ``limit`` then, beyond which the derivative is 0, and ``log_size``, ``(n_rows,)``, is added to
+    the log mean. With ``one_dispersion`` the bias alone is each feature's log dispersion, in all rows.
     """
-    n_rows, n_features = x.shape
+    n_rows, n_features = log_mean.shape
     bound = np.float32(limit)
     blocks = np.ones((-(-n_features // _LANES), _LANES), np.float32)
     probability = blocks.ravel()[:n_features]
@@ -259,6 +260,7 @@ def evaluate_rows(
     rarer = np.empty((4, n_features), np.float32)
     outside = np.empty((2, n_features), np.bool_)
     for i in range(n_rows):
+        counts = x[i, start : start + n_features]
         mean, dispersion, logit = log_mean[i], log_dispersion[i], logits[i]
         n_bounded_means = _bounded(mean, biases[0], bound, log_size[i], outside[0])
         if i == 0 or not one_dispersion:
@@ -272,15 +274,15 @@ def evaluate_rows(
         n = 0
         for j in range(n_features):
             places[n] = j
-            n += x[i, j] != _ZERO
+            n += counts[j] != _ZERO
         m = 0
         for k in range(n):
             j = places[k]
-            rare[0, k], rare[1, k], rare[2, k], rare[3, k] = x[i, j], mean[j], log_theta[j], logit[j] + biases[2, j]
+            rare[0, k], rare[1, k], rare[2, k], rare[3, k] = counts[j], mean[j], log_theta[j], logit[j] + biases[2, j]
             # Γ(1+θ) / Γ(θ) = θ
             rare[4, k], rare[5, k], rare[6, k] = theta[j], log_theta[j], _ONE
-            rarer[0, m], rarer[1, m], above_one[m] = x[i, j], theta[j], k
-            m += x[i, j] != _ONE
+            rarer[0, m], rarer[1, m], above_one[m] = counts[j], theta[j], k
+            m += counts[j] != _ONE
         _gammas(rarer[0, :m], rarer[1, :m], rarer[2], rarer[3])
         for k in range(m):
             rare[5, above_one[k]], rare[6, above_one[k]] = rarer[2, k], rarer[3, k]
