@@ -370,7 +370,7 @@ def _other_rows(found: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _profiles(profile: dict[str, Any]) -> str:
-    titles = {"step": "training step, processor time", "fit": "`pp.manifold_fit`", "run": "whole run"}
+    titles = {"step": "training step, calling thread", "fit": "`pp.manifold_fit`", "run": "whole run"}
     text = ""
     for key, title in titles.items() if profile else ():
         text += f"\n| {title} | share |\n|---|---|\n"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _STEPS = 20
 _OF_STEP = {
     "matrix products, with the copies of their biases": ("aten::mm", "aten::addmm", "aten::copy_"),
-    "likelihood and its derivatives": ("_ZINBHeads",),
+    "likelihood and its derivatives": ("_ZINBHeads", "_ZINBHeadsBackward"),
     "noise on the input (eq. 13)": ("aten::normal_",),
     "Adam": ("aten::_fused_adam_", "Optimizer.step#Adam.step"),
 }
@@ -32,7 +32,7 @@ _OF_FIT = {
 
 
 def shares_of_step(step: Callable[[], None]) -> dict[str, float]:
-    """Of the processor's time; an operation's time is without that of the operations it calls."""
+    """Of the calling thread's time; an operation's time is without that of the operations it calls, waiting for others included."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
