@@ -60,9 +60,8 @@ def nearest_neighbors(
     gamma = poly_gamma(x) if kernel == "poly" else 1.0
     if n_obs > _EXACT_UP_TO:
         if candidates is None:
-            candidates = _search(
-                x, n_neighbors if kernel == "rbf" else _CANDIDATES_PER_NEIGHBOR * n_neighbors, random_state
-            )
+            n_candidates = n_neighbors if kernel == "rbf" else _CANDIDATES_PER_NEIGHBOR * n_neighbors
+            candidates = _search(x, n_candidates, random_state)
         return _nearest_of(candidates, x, n_neighbors, kernel, gamma)
     transposed = np.ascontiguousarray(x.T)
     own = np.einsum("ij,ij->i", x, x)
@@ -108,9 +107,9 @@ def _smallest(rank: np.ndarray, k: int) -> np.ndarray:
     return column[order][np.searchsorted(row, np.arange(n_rows))[:, None] + np.arange(k)]
 
 
-def candidates_for_all_kernels(x: np.ndarray, n_neighbors: int, *, random_state: int | None = 0) -> np.ndarray | None:
+def candidates_for_all_kernels(x: np.ndarray, n_neighbors: int) -> np.ndarray | None:
     """Cells among which :func:`nearest_neighbors` may look under each kernel; ``None`` where it looks at all cells."""
-    return _search(x, _CANDIDATES_PER_NEIGHBOR * n_neighbors, random_state) if len(x) > _EXACT_UP_TO else None
+    return _search(x, _CANDIDATES_PER_NEIGHBOR * n_neighbors, random_state=0) if len(x) > _EXACT_UP_TO else None
 
 
 def _search(x: np.ndarray, n_candidates: int, random_state: int | None) -> np.ndarray:

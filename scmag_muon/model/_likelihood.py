@@ -20,6 +20,7 @@ LOG_LIMIT = 12.0
 """Bound of log mean (at size factor 1) and log dispersion, so that their exponentials stay finite."""
 
 _LOGIT_LIMIT = -80.0  # the sigmoid of less is no normal number of single precision
+# smaller products are not worth a thread; 256 cells of larger ones leave the cache
 _FEATURES_OF_BLOCK = 128, 1024
 
 
@@ -64,10 +65,14 @@ class _ZINBHeads(torch.autograd.Function):
                 else (low_hidden @ weight[block].to(ctx.dtype).T).to(hidden.dtype)
                 for weight in weights
             ]
-            own_biases = [bias[block] for bias in biases]
-            one_dispersion = weights[1] is None
             total = _evaluate(
-                x, log_size, outputs, own_biases, start=block.start, limit=LOG_LIMIT, one_dispersion=one_dispersion
+                x,
+                log_size,
+                outputs,
+                [bias[block] for bias in biases],
+                start=block.start,
+                limit=LOG_LIMIT,
+                one_dispersion=weights[1] is None,
             )
             return [total, *outputs]
 

@@ -69,14 +69,14 @@ def _log(z: float) -> float:
 
 @njit(fastmath=_FAST)
 def _stirling(r: float) -> float:
-    """What Stirling's formula leaves of log Γ(z), for r = 1/z and z of at least 4, to 3e-9."""
+    """What Stirling's formula leaves of log Γ(z), for r = 1/z and z of at least 4, to 5e-10."""
     q = r * r
-    return r * (1 / 12 - q * (1 / 360 - q * (1 / 1260 - q / 1680)))
+    return r * (1 / 12 - q * (1 / 360 - q * (1 / 1260 - q * (1 / 1680 - q / 1188))))
 
 
 @njit(fastmath=_FAST)
 def _digamma_rest(r: float) -> float:
-    """What is to be taken from log z for digamma of z, likewise."""
+    """What is to be taken from log z for digamma of z, to 7e-9."""
     q = r * r
     return 0.5 * r + q * (1 / 12 - q * (1 / 120 - q * (1 / 252 - q / 240)))
 
