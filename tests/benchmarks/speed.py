@@ -1,8 +1,9 @@
 """Time and memory beside peers and beside the least that the arithmetic takes, all in one run on one file.
 
 Run with ``python tests/benchmarks/speed.py FILE.h5mu --threads 2 --output FOLDER`` on a machine that does nothing else. Each
-part has a process of its own and is kept in the folder; ``--parts`` chooses some. Ratios of medians are printed, and written to
-``speed.md``. Networks, ours and the peer's, are on a GPU where PyTorch finds one; ``CUDA_VISIBLE_DEVICES=`` before the
+part has a process of its own and is kept in the folder; ``--parts`` chooses some. Those of the network are repeated in several
+rounds, ours and the peer's in turn, since a machine that is shared with others changes its pace within minutes. Ratios of
+medians are printed, and written to ``speed.md``. Networks, ours and the peer's, are on a GPU where PyTorch finds one; ``CUDA_VISIBLE_DEVICES=`` before the
 command keeps them off it.
 """
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 PARTS = ("import", "step", "peer_epoch", "fit", "wnn", "brute_force", "growth", "whole", "profile")
+_IN_ROUNDS = ("step", "peer_epoch")
 _BATCH_SIZE = 256
 _TIMED_EPOCHS = 6
 _P = 15
@@ -41,14 +43,17 @@ def main() -> None:
         print(json.dumps(_child(arguments)))
         return
     arguments.output.mkdir(parents=True, exist_ok=True)
-    found = {}
-    for part in arguments.parts:
-        kept = arguments.output / f"{arguments.file.stem}-{part}-{arguments.threads}.json"
-        if not kept.exists() or arguments.again:
-            kept.write_text(_in_process(part))
-        found[part] = json.loads(kept.read_text())
-        print(f"{part}: {found[part]}", flush=True)
-    table = _table(found, arguments.file.stem)
+    found: dict[str, list[dict[str, Any]]] = {part: [] for part in arguments.parts}
+    for n in range(arguments.rounds):
+        for part in arguments.parts:
+            if n and part not in _IN_ROUNDS:
+                continue
+            kept = arguments.output / f"{arguments.file.stem}-{part}-{arguments.threads}-{n}.json"
+            if not kept.exists() or arguments.again:
+                kept.write_text(_in_process(part))
+            found[part].append(json.loads(kept.read_text()))
+            print(f"{part}: {found[part][-1]}", flush=True)
+    table = _table({part: _of_rounds(results) for part, results in found.items()}, arguments.file.stem)
     (arguments.output / "speed.md").write_text(table)
     print(table)
 
@@ -59,10 +64,25 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=30, help="steps to time")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help=f"how often to repeat {' and '.join(_IN_ROUNDS)}, in turn"
+    )
     parser.add_argument("--again", action="store_true", help="repeat what is kept")
     parser.add_argument("--output", type=Path, default=Path("speed"), help="folder of results")
     parser.add_argument("--child", choices=PARTS, help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def _of_rounds(results: list[Any]) -> Any:
+    """One result of those of all rounds: medians of medians, and all of them; the lowest and the highest."""
+    first = results[0]
+    if not isinstance(first, dict):
+        return max(results) if isinstance(first, float) else first
+    if "median" not in first:
+        return {key: _of_rounds([result[key] for result in results]) for key in first}
+    medians = [result["median"] for result in results]
+    low, high = min(result["low"] for result in results), max(result["high"] for result in results)
+    return {"median": float(np.median(medians)), "low": low, "high": high, "rounds": medians}
 
 
 def _in_process(part: str) -> str:
@@ -324,8 +344,8 @@ def _of_profile(mdata: MuData, repeats: int) -> dict[str, Any]:
 def _table(found: dict[str, dict[str, Any]], name: str) -> str:
     rows = [f"| {name} | ratio of medians | first, s | second, s |", "|---|---|---|---|"]
 
-    def row(what: str, first: dict[str, float], second: dict[str, float] | None = None) -> None:
-        ratio = f"{first['median'] / second['median']:.3f}" if second else ""
+    def row(what: str, first: dict[str, Any], second: dict[str, Any] | None = None) -> None:
+        ratio = _ratio(first, second) if second else ""
         rows.append(f"| {what} | {ratio} | {_cell(first)} | {_cell(second) if second else ''} |")
 
     if "import" in found:
@@ -341,7 +361,8 @@ def _table(found: dict[str, dict[str, Any]], name: str) -> str:
         row("the same in half precision", found["step"]["epoch_bf16-mixed"], peer["epoch"])
     if {"whole", "peer_epoch"} <= set(found):
         peer = found["peer_epoch"]
-        training = {key: value * peer["default_epochs"] for key, value in peer["epoch"].items()}
+        epoch = {key: value for key, value in peer["epoch"].items() if key != "rounds"}
+        training = {key: value * peer["default_epochs"] for key, value in epoch.items()}
         row(f"whole run over {peer['default_epochs']} epochs of {peer['peer']}", found["whole"]["32-true"], training)
         row("the same in half precision", found["whole"]["bf16-mixed"], training)
     for part, what in (("wnn", "WNN neighbours"), ("brute_force", "the brute-force reference")):
@@ -351,6 +372,15 @@ def _table(found: dict[str, dict[str, Any]], name: str) -> str:
         row(f"`pp.manifold_fit` of {int(n_obs):,} simulated cells", times)
     rows += _other_rows(found)
     return "\n".join(rows) + "\n" + _profiles(found.get("profile", {}))
+
+
+def _ratio(first: dict[str, Any], second: dict[str, Any]) -> str:
+    ratio = f"{first['median'] / second['median']:.3f}"
+    pairs = list(zip(first.get("rounds", ()), second.get("rounds", ()), strict=False))
+    if len(pairs) < 2:
+        return ratio
+    each = [one / other for one, other in pairs]
+    return f"{np.median(each):.3f} ({min(each):.3f} to {max(each):.3f})"
 
 
 def _cell(times: dict[str, float]) -> str:
