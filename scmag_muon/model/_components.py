@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -26,9 +26,13 @@ class Widths:
     encoder: tuple[int, ...]
     decoder: tuple[int, ...]
 
+    def beginning_with(self, n_hidden: int) -> Widths:
+        """The same with another width of the encoder's first layer."""
+        return replace(self, encoder=(n_hidden, *self.encoder[1:]))
+
 
 WIDE = Widths(encoder=(256, 64), decoder=(64, 256))
-"""RNA and ATAC: encoder {256, 64, 32, 16}, decoder {32, 64, 256} (section 2.4)."""
+"""RNA and ATAC: encoder {256, 64, 32, 16}, decoder {32, 64, 256} (section 2.4); the default's first layer is narrower."""
 PANEL = Widths(encoder=(64,), decoder=(64,))
 """Surface proteins: encoder {64, 32, 16}, decoder {32, 64} (section 2.4)."""
 

@@ -51,8 +51,9 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
     registry
         Registry of a saved model; given by :meth:`load`, not by users.
     **network
-        Single numbers that replace those of ``settings``: ``noise_scale``, ``residual_weight``, ``reduction``,
-        ``dispersion``, ``gate_bias``, ``two_stage``, ``relative_distance``, ``kl_weight``, ``cluster_weight``.
+        Single numbers that replace those of ``settings``: ``n_hidden``, ``noise_scale``, ``residual_weight``,
+        ``reduction``, ``dispersion``, ``gate_bias``, ``two_stage``, ``relative_distance``, ``kl_weight``,
+        ``cluster_weight``.
 
     Notes
     -----
@@ -115,9 +116,10 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         self.init_params_ = self._get_init_params(locals())
 
     def _make_module(self, numbers: dict[str, Any], n_clusters: int, *, n_batch: int, preset: Preset) -> SCMAGModule:
+        n_hidden = numbers.pop("n_hidden")
         return self._module_cls(
             [self.summary_stats[f"n_{key}"] for key in INPUTS],
-            _WIDTHS[preset],
+            [WIDE.beginning_with(n_hidden) if widths is WIDE else widths for widths in _WIDTHS[preset]],
             n_clusters=n_clusters,
             n_batch=n_batch,
             median_totals=(1.0, 1.0) if self.adata is None else self._median_totals(),

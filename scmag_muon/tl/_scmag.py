@@ -76,8 +76,9 @@ def scmag(
     mask_var
         Boolean column of ``var`` that chooses features (see :func:`~scmag_muon.pp.manifold_fit`).
     settings
-        ``"default"``, or ``"paper"`` for the paper's configuration: neighbourhoods of each view's own, noise 2 and 1.5,
-        likelihood averaged over features, weights .01 and .001, centres by k-means, 400 + 100 epochs without early end.
+        ``"default"``, or ``"paper"`` for the paper's configuration: neighbourhoods of each view's own, first layer of 256
+        (not 128), noise 2 and 1.5, likelihood averaged over features, dispersion of each cell, weights .01 and .001,
+        centres by k-means, 400 + 100 epochs without early end.
     manifold_key
         Name of the fitted layers to use or make.
     key_added

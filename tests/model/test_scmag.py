@@ -161,13 +161,17 @@ def test_history_has_every_term_and_the_stage(model: SCMAG) -> None:
     np.testing.assert_allclose(last["loss"], parts, rtol=1e-5)
 
 
-def test_presets_set_the_widths_of_section_2_4(fitted: MuData) -> None:
-    protein = SCMAG(fitted, n_clusters=3).module
-    assert [layer.out_features for layer in protein.encoder.own[1] if hasattr(layer, "out_features")] == [64]
+@pytest.mark.parametrize(("settings", "n_hidden"), [("default", 128), ("paper", 256)])
+def test_presets_set_the_widths_of_section_2_4(fitted: MuData, settings: str, n_hidden: int) -> None:
+    def widths(layers: torch.nn.Module) -> list[int]:
+        return [layer.out_features for layer in layers if hasattr(layer, "out_features")]
+
+    protein = SCMAG(fitted, n_clusters=3, settings=settings).module
+    assert [widths(own) for own in protein.encoder.own] == [[n_hidden, 64], [64]]
     SCMAG.setup_mudata(fitted, preset="rna_atac")
-    atac = SCMAG(fitted, n_clusters=3).module
-    assert [layer.out_features for layer in atac.encoder.own[1] if hasattr(layer, "out_features")] == [256, 64]
-    assert [layer.out_features for layer in atac.decoders[1].trunk if hasattr(layer, "out_features")] == [64, 256]
+    atac = SCMAG(fitted, n_clusters=3, settings=settings).module
+    assert [widths(own) for own in atac.encoder.own] == [[n_hidden, 64], [n_hidden, 64]]
+    assert [widths(decoder.trunk) for decoder in atac.decoders] == [[64, 256], [64, 256]]
 
 
 def test_paper_settings_and_single_numbers(fitted: MuData) -> None:
@@ -176,6 +180,7 @@ def test_paper_settings_and_single_numbers(fitted: MuData) -> None:
     assert paper.module.reduction == "mean"
     assert (paper.kl_weight_, paper.cluster_weight_) == (0.01, 0.001)
     assert SCMAG(fitted, n_clusters=3, residual_weight=0.0).module.residual_weight == 0
+    assert SCMAG(fitted, n_clusters=3, n_hidden=7).module.encoder.own[0][0].out_features == 7
     with pytest.raises(TypeError, match="no setting named"):
         SCMAG(fitted, n_clusters=3, noise=1.0)
     with pytest.raises(ValueError, match="`settings` must be one of"):
