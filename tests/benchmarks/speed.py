@@ -1,10 +1,10 @@
 """Time and memory beside peers and beside the least that the arithmetic takes, all in one run on one file.
 
 Run with ``python tests/benchmarks/speed.py FILE.h5mu --threads 2 --output FOLDER`` on a machine that does nothing else. Each
-part has a process of its own and is kept in the folder; ``--parts`` chooses some. Those of the network are repeated in several
-rounds, ours and the peer's in turn, since a machine that is shared with others changes its pace within minutes. Ratios of
-medians are printed, and written to ``speed.md``. Networks, ours and the peer's, are on a GPU where PyTorch finds one; ``CUDA_VISIBLE_DEVICES=`` before the
-command keeps them off it.
+part has a process of its own and is kept in the folder; ``--parts`` chooses some. Ratios are printed, and written to
+``speed.md``. A machine that is shared with others changes its pace within seconds, so steps are timed in turn with their
+products, and epochs with those of the peer. Networks, ours and the peer's, are on a GPU where PyTorch finds one;
+``CUDA_VISIBLE_DEVICES=`` before the command keeps them off it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-PARTS = ("import", "step", "peer_epoch", "fit", "wnn", "brute_force", "growth", "whole", "profile")
-_IN_ROUNDS = ("step", "peer_epoch")
+PARTS = ("import", "step", "epochs", "fit", "wnn", "brute_force", "growth", "whole", "profile")
+_EPOCHS = ("epoch", "epoch_bf16", "peer_epoch")
 _BATCH_SIZE = 256
-_TIMED_EPOCHS = 6
+_TIMED_EPOCHS = 20
 _P = 15
 _GROWTH = (10_000, 30_000, 100_000)  # cells
 
@@ -43,17 +43,14 @@ def main() -> None:
         print(json.dumps(_child(arguments)))
         return
     arguments.output.mkdir(parents=True, exist_ok=True)
-    found: dict[str, list[dict[str, Any]]] = {part: [] for part in arguments.parts}
-    for n in range(arguments.rounds):
-        for part in arguments.parts:
-            if n and part not in _IN_ROUNDS:
-                continue
-            kept = arguments.output / f"{arguments.file.stem}-{part}-{arguments.threads}-{n}.json"
-            if not kept.exists() or arguments.again:
-                kept.write_text(_in_process(part))
-            found[part].append(json.loads(kept.read_text()))
-            print(f"{part}: {found[part][-1]}", flush=True)
-    table = _table({part: _of_rounds(results) for part, results in found.items()}, arguments.file.stem)
+    found = {}
+    for part in arguments.parts:
+        kept = arguments.output / f"{arguments.file.stem}-{part}-{arguments.threads}.json"
+        if not kept.exists() or arguments.again:
+            kept.write_text(_in_process(part))
+        found[part] = json.loads(kept.read_text())
+        print(f"{part}: {found[part]}", flush=True)
+    table = _table(found, arguments.file.stem)
     (arguments.output / "speed.md").write_text(table)
     print(table)
 
@@ -64,25 +61,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=30, help="steps to time")
-    parser.add_argument(
-        "--rounds", type=int, default=3, help=f"how often to repeat {' and '.join(_IN_ROUNDS)}, in turn"
-    )
     parser.add_argument("--again", action="store_true", help="repeat what is kept")
     parser.add_argument("--output", type=Path, default=Path("speed"), help="folder of results")
-    parser.add_argument("--child", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=(*PARTS, *_EPOCHS), help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def _of_rounds(results: list[Any]) -> Any:
-    """One result of those of all rounds: medians of medians, and all of them; the lowest and the highest."""
-    first = results[0]
-    if not isinstance(first, dict):
-        return max(results) if isinstance(first, float) else first
-    if "median" not in first:
-        return {key: _of_rounds([result[key] for result in results]) for key in first}
-    medians = [result["median"] for result in results]
-    low, high = min(result["low"] for result in results), max(result["high"] for result in results)
-    return {"median": float(np.median(medians)), "low": low, "high": high, "rounds": medians}
 
 
 def _in_process(part: str) -> str:
@@ -97,6 +79,8 @@ def _child(arguments: argparse.Namespace) -> dict[str, Any]:
     warnings.simplefilter("ignore")
     if arguments.child == "import":
         return _of_import()
+    if arguments.child == "epochs":
+        return _of_epochs()
     import torch
 
     from scmag_muon._mudata import no_pull_on_update
@@ -145,8 +129,8 @@ def _wait_for_device() -> None:
         torch.cuda.synchronize()
 
 
-def _spread(times: list[float]) -> dict[str, float]:
-    return {"median": float(np.median(times)), "low": float(np.min(times)), "high": float(np.max(times))}
+def _spread(times: list[float]) -> dict[str, Any]:
+    return {"median": float(np.median(times)), "low": float(np.min(times)), "high": float(np.max(times)), "each": times}
 
 
 def _of_import() -> dict[str, Any]:
@@ -169,7 +153,7 @@ def _fitted_model(mdata: MuData) -> Any:
 
 
 def _of_step(mdata: MuData, repeats: int) -> dict[str, Any]:
-    """A training step of stage 2, the matrix products of its linear layers alone, and an epoch."""
+    """A training step of stage 2, and the matrix products of its linear layers alone."""
     import torch
 
     model = _fitted_model(mdata)
@@ -179,39 +163,57 @@ def _of_step(mdata: MuData, repeats: int) -> dict[str, Any]:
         with torch.autocast(_device(), torch.bfloat16):
             step()
 
-    works = {"step": step, "products": _products(module), "step_bf16": step_bf16}
-    parts = _seconds_in_turn(works, repeats)
-    for precision in ("32-true", "bf16-mixed"):
-        clock = _epoch_clock()
-        _fitted_model(mdata).train(
-            max_epochs_pretrain=_TIMED_EPOCHS,
-            max_epochs=0,
-            train_size=1.0,
-            progress_bar=False,
-            precision=precision,
-            callbacks=[clock],
-        )
-        parts[f"epoch_{precision}"] = _spread(clock.times[1:])
-    return parts
+    return _seconds_in_turn({"step": step, "products": _products(module), "step_bf16": step_bf16}, repeats)
+
+
+def _of_epochs() -> dict[str, Any]:
+    """Epochs of ours, in single and in half precision, and of the peer, in three processes that take turns."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    arguments = [*sys.argv[1 : sys.argv.index("--child")], "--child"]
+    children = {name: subprocess.Popen([sys.executable, __file__, *arguments, name], **pipes) for name in _EPOCHS}
+    times: dict[str, list[float]] = {name: [] for name in _EPOCHS}
+    for _ in range(_TIMED_EPOCHS + 1):
+        for name, child in children.items():
+            child.stdin.write("go\n")
+            child.stdin.flush()
+            line = next(line for line in child.stdout if line.startswith("epoch "))
+            times[name].append(float(line.split()[1]))
+    rest = {name: json.loads(child.communicate()[0].splitlines()[-1]) for name, child in children.items()}
+    return {name: {**rest[name], **_spread(times[name][1:])} for name in _EPOCHS}
 
 
 def _epoch_clock() -> Any:
-    """Callback with the seconds of each epoch, ours and a peer's alike: all minibatches, without what comes before the first."""
+    """Callback that waits for its turn and prints the seconds of each epoch, ours and a peer's alike: all minibatches, without what comes before the first."""
     import lightning.pytorch as lightning
 
     class Clock(lightning.Callback):
-        def __init__(self) -> None:
-            self.times: list[float] = []
-
         def on_train_epoch_start(self, *_: object) -> None:
+            sys.stdin.readline()
             _wait_for_device()
             self.started = time.perf_counter()
 
         def on_train_epoch_end(self, *_: object) -> None:
             _wait_for_device()
-            self.times.append(time.perf_counter() - self.started)
+            print(f"epoch {time.perf_counter() - self.started}", flush=True)
 
     return Clock()
+
+
+def _of_epoch(mdata: MuData, repeats: int, precision: str = "32-true") -> dict[str, Any]:
+    _fitted_model(mdata).train(
+        max_epochs_pretrain=_TIMED_EPOCHS + 1,
+        max_epochs=0,
+        train_size=1.0,
+        batch_size=_BATCH_SIZE,
+        progress_bar=False,
+        precision=precision,
+        callbacks=[_epoch_clock()],
+    )
+    return {}
+
+
+def _of_epoch_bf16(mdata: MuData, repeats: int) -> dict[str, Any]:
+    return _of_epoch(mdata, repeats, "bf16-mixed")
 
 
 def _training_step(model: Any) -> tuple[Any, Callable[[], None]]:
@@ -255,22 +257,20 @@ def _of_peer_epoch(mdata: MuData, repeats: int) -> dict[str, Any]:
     """An epoch of totalVI or MultiVI with our batch size, threads and features, all cells in training."""
     from peers import peer_model
 
-    clock = _epoch_clock()
     model = peer_model(mdata, batch_key=None)
     model.train(
-        max_epochs=_TIMED_EPOCHS,
+        max_epochs=_TIMED_EPOCHS + 1,
         train_size=1.0,
         batch_size=_BATCH_SIZE,
         early_stopping=False,
         enable_progress_bar=False,
         accelerator="auto",
         limit_val_batches=0,
-        callbacks=[clock],
+        callbacks=[_epoch_clock()],
     )
     from scvi.model._utils import get_max_epochs_heuristic
 
-    default_epochs = get_max_epochs_heuristic(mdata.n_obs)
-    return {"peer": type(model).__name__, "epoch": _spread(clock.times[1:]), "default_epochs": default_epochs}
+    return {"peer": type(model).__name__, "default_epochs": get_max_epochs_heuristic(mdata.n_obs)}
 
 
 def _of_fit(mdata: MuData, repeats: int) -> dict[str, Any]:
@@ -342,10 +342,15 @@ def _of_profile(mdata: MuData, repeats: int) -> dict[str, Any]:
 
 
 def _table(found: dict[str, dict[str, Any]], name: str) -> str:
-    rows = [f"| {name} | ratio of medians | first, s | second, s |", "|---|---|---|---|"]
+    rows = [f"| {name} | ratio | first, s | second, s |", "|---|---|---|---|"]
 
-    def row(what: str, first: dict[str, Any], second: dict[str, Any] | None = None) -> None:
-        ratio = _ratio(first, second) if second else ""
+    def row(what: str, first: dict[str, Any], second: dict[str, Any] | None = None, *, in_turn: bool = False) -> None:
+        ratio = ""
+        if second:
+            ratio = f"{first['median'] / second['median']:.3f}"
+        if second and in_turn:
+            each = np.divide(first["each"], second["each"])
+            ratio = "{:.3f} ({:.3f} to {:.3f})".format(*np.percentile(each, (50, 25, 75)))
         rows.append(f"| {what} | {ratio} | {_cell(first)} | {_cell(second) if second else ''} |")
 
     if "import" in found:
@@ -353,16 +358,16 @@ def _table(found: dict[str, dict[str, Any]], name: str) -> str:
         row("first use of `tl`, with all libraries", found["import"]["first_use"])
     if "step" in found:
         step = found["step"]
-        row("training step over its matrix products", step["step"], step["products"])
-        row("step in half precision over that in single", step["step_bf16"], step["step"])
-    if {"step", "peer_epoch"} <= set(found):
-        peer = found["peer_epoch"]
-        row(f"epoch over that of {peer['peer']}", found["step"]["epoch_32-true"], peer["epoch"])
-        row("the same in half precision", found["step"]["epoch_bf16-mixed"], peer["epoch"])
-    if {"whole", "peer_epoch"} <= set(found):
-        peer = found["peer_epoch"]
-        epoch = {key: value for key, value in peer["epoch"].items() if key != "rounds"}
-        training = {key: value * peer["default_epochs"] for key, value in epoch.items()}
+        row("training step over its matrix products", step["step"], step["products"], in_turn=True)
+        row("step in half precision over that in single", step["step_bf16"], step["step"], in_turn=True)
+    if "epochs" in found:
+        epochs = found["epochs"]
+        peer = epochs["peer_epoch"]
+        row(f"epoch over that of {peer['peer']}", epochs["epoch"], peer, in_turn=True)
+        row("the same in half precision", epochs["epoch_bf16"], peer, in_turn=True)
+    if {"whole", "epochs"} <= set(found):
+        peer = found["epochs"]["peer_epoch"]
+        training = {key: peer[key] * peer["default_epochs"] for key in ("median", "low", "high")}
         row(f"whole run over {peer['default_epochs']} epochs of {peer['peer']}", found["whole"]["32-true"], training)
         row("the same in half precision", found["whole"]["bf16-mixed"], training)
     for part, what in (("wnn", "WNN neighbours"), ("brute_force", "the brute-force reference")):
@@ -374,15 +379,6 @@ def _table(found: dict[str, dict[str, Any]], name: str) -> str:
     return "\n".join(rows) + "\n" + _profiles(found.get("profile", {}))
 
 
-def _ratio(first: dict[str, Any], second: dict[str, Any]) -> str:
-    ratio = f"{first['median'] / second['median']:.3f}"
-    pairs = list(zip(first.get("rounds", ()), second.get("rounds", ()), strict=False))
-    if len(pairs) < 2:
-        return ratio
-    each = [one / other for one, other in pairs]
-    return f"{np.median(each):.3f} ({min(each):.3f} to {max(each):.3f})"
-
-
 def _cell(times: dict[str, float]) -> str:
     median, low, high = (f"{times[key]:.3g}" for key in ("median", "low", "high"))
     return median if low == high else f"{median} ({low} to {high})"
@@ -392,9 +388,10 @@ def _other_rows(found: dict[str, dict[str, Any]]) -> list[str]:
     rows = []
     if "growth" in found:
         rows.append(f"| growth exponent of `pp.manifold_fit` | {found['growth']['exponent']:.2f} | | |")
+    measured = {**found, **found.get("epochs", {})}
     for part in ("whole", "peer_epoch", "wnn"):
-        if part in found:
-            extra = found[part]["peak_mb"] - found[part]["peak_mb_before"]
+        if part in measured:
+            extra = measured[part]["peak_mb"] - measured[part]["peak_mb_before"]
             rows.append(f"| peak memory beyond libraries and data, {part}, MB | {extra:.0f} | | |")
     return rows
 
