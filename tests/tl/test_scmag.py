@@ -40,8 +40,12 @@ def slots(mdata: MuData) -> dict[str, list[str]]:
 
 def test_finds_the_simulated_types() -> None:
     mdata = smm.datasets.simulate_citeseq(n_obs=800)
-    smm.tl.scmag(mdata, n_clusters=6, progress_bar=False, accelerator="cpu")
-    assert adjusted_rand_score(mdata.obs["cell_type"], mdata.obs["scmag"]) > 0.7
+    smm.pp.manifold_fit(mdata)
+    scores = []
+    for seed in range(3):  # with one seed in eight two types stay together, .7
+        smm.tl.scmag(mdata, n_clusters=6, random_state=seed, progress_bar=False, accelerator="cpu")
+        scores.append(adjusted_rand_score(mdata.obs["cell_type"], mdata.obs["scmag"]))
+    assert np.median(scores) > 0.8
 
 
 def test_writes_what_the_docstring_says_and_it_survives_saving(citeseq: MuData, tmp_path: Path) -> None:
