@@ -67,9 +67,12 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _command(part: str) -> list[str]:
+    return [sys.executable, __file__, *sys.argv[1:], "--child", part]  # of several --child the last one counts
+
+
 def _in_process(part: str) -> str:
-    command = [sys.executable, __file__, *sys.argv[1:], "--child", part]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(_command(part), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{part} failed:\n{done.stderr[-3000:]}")
     return done.stdout.splitlines()[-1]
@@ -169,8 +172,7 @@ def _of_step(mdata: MuData, repeats: int) -> dict[str, Any]:
 def _of_epochs() -> dict[str, Any]:
     """Epochs of ours, in single and in half precision, and of the peer, in three processes that take turns."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    arguments = [*sys.argv[1 : sys.argv.index("--child")], "--child"]
-    children = {name: subprocess.Popen([sys.executable, __file__, *arguments, name], **pipes) for name in _EPOCHS}
+    children = {name: subprocess.Popen(_command(name), **pipes) for name in _EPOCHS}
     times: dict[str, list[float]] = {name: [] for name in _EPOCHS}
     for _ in range(_TIMED_EPOCHS + 1):
         for name, child in children.items():
@@ -346,11 +348,11 @@ def _table(found: dict[str, dict[str, Any]], name: str) -> str:
 
     def row(what: str, first: dict[str, Any], second: dict[str, Any] | None = None, *, in_turn: bool = False) -> None:
         ratio = ""
-        if second:
-            ratio = f"{first['median'] / second['median']:.3f}"
         if second and in_turn:
             each = np.divide(first["each"], second["each"])
             ratio = "{:.3f} ({:.3f} to {:.3f})".format(*np.percentile(each, (50, 25, 75)))
+        elif second:
+            ratio = f"{first['median'] / second['median']:.3f}"
         rows.append(f"| {what} | {ratio} | {_cell(first)} | {_cell(second) if second else ''} |")
 
     if "import" in found:

@@ -242,11 +242,12 @@ def test_arguments_of_the_optimizer(make_module: Callable[..., SCMAGModule]) -> 
 
 def test_every_term_falls_with_training(mdata: MuData) -> None:
     model = SCMAG(mdata, 3)
-    train(model, 20, 10, batch_size=45)  # minibatches below 32 cells do not tell their own variance
+    # minibatches below 32 cells do not tell their own variance
+    train(model, 20, 30, batch_size=45, plan_kwargs={"cluster_patience": None})
     history = model.training_history
     for term in ("reconstruction_rna", "reconstruction_prot"):
         assert history[term].iloc[-1] < 0.8 * history[term].iloc[0]
-    assert history["cluster"].iloc[-1] < 0.9 * history["cluster"].iloc[20]  # .76 to .88 over seeds and widths
+    assert history["cluster"].iloc[-1] < 0.8 * history["cluster"].iloc[20]
 
 
 def test_clustering_ends_when_labels_only_drift(mdata: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
