@@ -1,0 +1,38 @@
+"""The only room that knows MuData's quirks: cells and modalities, counts and features, write-back."""
+
+from __future__ import annotations
+
+from scmag_muon import _namespace  # noqa: F401 - `mdata.scmag` is there with the first function that takes a MuData
+from scmag_muon._assays import ModalityKind, modality_kind
+from scmag_muon._mudata._cells import (
+    check_n_clusters,
+    check_paired,
+    copy_of,
+    get_batches,
+    get_obs_column,
+    make_mudata,
+    modality_pair,
+    no_pull_on_update,
+)
+from scmag_muon._mudata._counts import expand_features, get_counts, layer_of, used_features, with_features
+from scmag_muon._mudata._write import copy_fitted, to_uns
+
+__all__ = [
+    "ModalityKind",
+    "check_n_clusters",
+    "check_paired",
+    "copy_fitted",
+    "copy_of",
+    "expand_features",
+    "get_batches",
+    "get_counts",
+    "get_obs_column",
+    "layer_of",
+    "make_mudata",
+    "modality_kind",
+    "modality_pair",
+    "no_pull_on_update",
+    "to_uns",
+    "used_features",
+    "with_features",
+]

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from scmag_muon._files import written_aside
+
+
+def test_takes_its_place_when_all_has_worked(tmp_path):
+    path = tmp_path / "result.txt"
+    path.write_text("old")
+    with written_aside(path) as draft:
+        draft.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), KeyboardInterrupt()])
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, error):
+    path = tmp_path / "result.txt"
+    path.write_text("old")
+
+    def write():
+        with written_aside(path) as draft:
+            draft.write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_replaces_a_folder(tmp_path):
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "stale").write_text("old")
+    with written_aside(path) as draft:
+        draft.mkdir()
+        (draft / "fresh").write_text("new")
+    assert [each.name for each in path.iterdir()] == ["fresh"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_follows_a_link(tmp_path):
+    path, link = tmp_path / "result.txt", tmp_path / "link.txt"
+    path.write_text("old")
+    link.symlink_to(path)
+    with written_aside(link) as draft:
+        draft.write_text("new")
+    assert link.is_symlink()
+    assert path.read_text() == "new"
