@@ -9,7 +9,7 @@ from scmag_muon.datasets._public import (
     pbmc10k_multiome,
     spleen_lymph,
 )
-from scmag_muon.datasets._simulate import simulate_citeseq, simulate_multiome
+from scmag_muon.datasets._simulate import simulate_citeseq, simulate_multiome, simulate_trimodal
 
 __all__ = [
     "hallmark_gene_sets",
@@ -18,5 +18,6 @@ __all__ = [
     "pbmc10k_multiome",
     "simulate_citeseq",
     "simulate_multiome",
+    "simulate_trimodal",
     "spleen_lymph",
 ]

@@ -37,7 +37,7 @@ class _Assay(NamedTuple):
     log_mean: tuple[float, float]  # mean and standard deviation over features
     informative: float  # share of features that vary over the sheet
     signal: float
-    view: tuple[float, float]  # how well it sees the position along and across the sheet
+    view: tuple[float, ...]  # how well it sees each part of the coordinates: along and across the sheet; or each axis
     dispersion: float
     background: float = 0.0
 
@@ -45,6 +45,13 @@ class _Assay(NamedTuple):
 _RNA = _Assay("gene", "Gene Expression", (-0.7, 1.2), 0.3, 1.2, view=(1.0, 0.6), dispersion=2.0)
 _PROTEIN = _Assay("prot", "Antibody Capture", (2.5, 0.8), 0.7, 1.3, view=(0.7, 1.0), dispersion=5.0, background=5.0)
 _ATAC = _Assay("peak", "Peaks", (-2.0, 0.7), 0.4, 0.9, view=(0.6, 1.0), dispersion=3.0)
+
+# In simulate_trimodal each axis is seen by two of the three.
+_TRIMODAL = {
+    "rna": _RNA._replace(view=(1.0, 1.0, 0.0), signal=0.8),
+    "prot": _PROTEIN._replace(view=(0.0, 1.0, 1.0), signal=1.6),
+    "atac": _ATAC._replace(view=(1.0, 0.0, 1.0), signal=0.8),
+}
 
 
 def simulate_citeseq(
@@ -169,6 +176,64 @@ def simulate_multiome(
     return mdata
 
 
+def simulate_trimodal(
+    n_obs: int = 1000,
+    *,
+    n_vars: int = 1000,
+    n_prot: int = 30,
+    n_peaks: int = 2000,
+    n_clusters: int = 8,
+    n_batches: int = 1,
+    batch_strength: float = 0.5,
+    dropout: float = 0.0,
+    cluster_sizes: Sequence[float] | None = None,
+    random_state: int | None = 0,
+) -> MuData:
+    r"""Simulate RNA, protein and ATAC counts of the same cells, in which each difference between types shows in two of them.
+
+    Clusters sit at the corners of a box with three axes. RNA sees the first and second axis, proteins the second and third,
+    ATAC the third and first. Two modalities see one axis twice and the others once; only all three see each of them twice.
+    The counts are drawn as in :func:`simulate_citeseq`.
+
+    Parameters
+    ----------
+    n_obs, n_vars, n_prot, n_peaks
+        Number of cells, of genes, of surface proteins and of peaks.
+    n_clusters
+        Number of clusters; with more than eight the third axis gets more than two places.
+    n_batches, batch_strength, dropout, cluster_sizes, random_state
+        As for :func:`simulate_citeseq`.
+
+    Returns
+    -------
+    MuData
+        Modalities ``"rna"``, ``"prot"`` and ``"atac"`` of ``n_obs`` cells each; the rest as returned by
+        :func:`simulate_citeseq`, with ``.obsm["manifold"]`` of shape ``(n_obs, 9)``.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, or a cluster would get no cell.
+
+    Examples
+    --------
+    >>> from scmag_muon.datasets import simulate_trimodal
+    >>> mdata = simulate_trimodal(120, n_vars=300, n_peaks=500)
+    >>> [adata.shape for adata in mdata.mod.values()]
+    [(120, 300), (120, 30), (120, 500)]
+    """
+    _check_at_least(1, n_vars=n_vars, n_prot=n_prot, n_peaks=n_peaks)
+    obs, manifold, seeds = _draw_cells(n_obs, n_clusters, n_batches, cluster_sizes, random_state, box=True)
+    n_features = {"rna": n_vars, "prot": n_prot, "atac": n_peaks}
+    mods = {
+        name: _draw_modality(assay, n_features[name], obs, manifold, batch_strength, dropout, seed)
+        for (name, assay), seed in zip(_TRIMODAL.items(), seeds, strict=True)
+    }
+    mdata = make_mudata(mods, obs)
+    mdata.obsm["manifold"] = manifold
+    return mdata
+
+
 def _check_at_least(minimum: int, **arguments: object) -> None:
     for name, value in arguments.items():
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
@@ -176,28 +241,46 @@ def _check_at_least(minimum: int, **arguments: object) -> None:
 
 
 def _draw_cells(
-    n_obs: int, n_clusters: int, n_batches: int, cluster_sizes: Sequence[float] | None, random_state: int | None
+    n_obs: int,
+    n_clusters: int,
+    n_batches: int,
+    cluster_sizes: Sequence[float] | None,
+    random_state: int | None,
+    *,
+    box: bool = False,
 ) -> tuple[pd.DataFrame, Floats, list[Seed]]:
-    """Labels and coordinates of the cells, and a seed for each of two modalities."""
+    """Labels and coordinates of the cells, on the sheet or in the box, and a seed for each modality: two, or three."""
     _check_at_least(1, n_clusters=n_clusters, n_batches=n_batches)
     _check_at_least(max(n_clusters, n_batches), n_obs=n_obs)
     _check_at_least(0, random_state=0 if random_state is None else random_state)
     # Streams of their own keep cells the same whatever is asked of features, batches and dropout.
-    *seeds, seed, seed_batch = np.random.SeedSequence(random_state).spawn(4)
+    *seeds, seed, seed_batch = np.random.SeedSequence(random_state).spawn(5 if box else 4)
     rng = np.random.default_rng(seed)
     cluster = rng.permutation(np.repeat(np.arange(n_clusters), _cells_per_cluster(n_obs, n_clusters, cluster_sizes)))
-    rows = min(2, n_clusters)
-    along, across = _SPREAD * rng.standard_normal((2, n_obs))
-    angle = _ARC * (cluster // rows + 0.5 + along) / math.ceil(n_clusters / rows)
-    height = cluster % rows - 0.5 * (rows - 1) + across
-    cos, sin = np.cos(angle), np.sin(angle)
-    manifold = np.column_stack([cos, sin, 0.5 * np.sin(2 * angle), height, 0.5 * height * cos, 0.5 * height * sin])
+    manifold = _box(cluster, rng) if box else _sheet(cluster, n_clusters, rng)
     obs = pd.DataFrame(index=[f"cell_{i}" for i in range(n_obs)])
     obs["cell_type"] = pd.Categorical.from_codes(cluster, [f"type_{i}" for i in range(n_clusters)])
     if n_batches > 1:
         batch = np.random.default_rng(seed_batch).permutation(np.arange(n_obs) % n_batches)
         obs["batch"] = pd.Categorical.from_codes(batch, [f"batch_{i}" for i in range(n_batches)])
     return obs, manifold, seeds
+
+
+def _sheet(cluster: NDArray[np.intp], n_clusters: int, rng: np.random.Generator) -> Floats:
+    """Coordinates on a sheet that is bent in six dimensions, where clusters sit in two rows, ``(n_obs, 6)``."""
+    rows = min(2, n_clusters)
+    along, across = _SPREAD * rng.standard_normal((2, len(cluster)))
+    angle = _ARC * (cluster // rows + 0.5 + along) / math.ceil(n_clusters / rows)
+    height = cluster % rows - 0.5 * (rows - 1) + across
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.column_stack([cos, sin, 0.5 * np.sin(2 * angle), height, 0.5 * height * cos, 0.5 * height * sin])
+
+
+def _box(cluster: NDArray[np.intp], rng: np.random.Generator) -> Floats:
+    """Coordinates along three bent axes, of which clusters take the corners in turn, three columns each, ``(n_obs, 9)``."""
+    places = np.stack([cluster % 2, cluster // 2 % 2, cluster // 4]) - 0.5
+    places = places + _SPREAD * rng.standard_normal(places.shape)
+    return np.hstack([np.column_stack([x, np.sin(2 * x), np.cos(2 * x)]) for x in places])
 
 
 def _cells_per_cluster(n_obs: int, n_clusters: int, cluster_sizes: Sequence[float] | None) -> NDArray[np.intp]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,11 +10,13 @@ import scipy.sparse as sp
 from scipy.stats import spearmanr
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import adjusted_rand_score
+from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from scmag_muon.datasets import _simulate, simulate_citeseq, simulate_multiome
+from scmag_muon.datasets import _simulate, simulate_citeseq, simulate_multiome, simulate_trimodal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -201,6 +204,40 @@ def test_either_modality_is_informative_and_both_are_better(simulate: Callable[.
     assert scores[2] > max(scores[:2])
 
 
+@pytest.fixture(scope="module")
+def trimodal() -> MuData:
+    return simulate_trimodal(600, n_vars=500, n_peaks=1000)
+
+
+def test_trimodal_layout(trimodal: MuData) -> None:
+    shapes = {name: adata.shape for name, adata in trimodal.mod.items()}
+    assert shapes == {"rna": (600, 500), "prot": (600, 30), "atac": (600, 1000)}
+    assert trimodal.obs["cell_type"].value_counts().to_list() == [75] * 8
+    assert trimodal.obsm["manifold"].shape == (600, 9)
+    assert list(trimodal["atac"].obs_names) == list(trimodal.obs_names)
+
+
+def test_trimodal_types_that_differ_along_one_axis_show_in_two_modalities(trimodal: MuData) -> None:
+    cluster = trimodal.obs["cell_type"].cat.codes.to_numpy()
+    blind = {"rna": 2, "prot": 0, "atac": 1}
+    for name, axis in itertools.product(trimodal.mod, range(3)):
+        side = cluster // 2**axis % 2
+        scores = components(dense(trimodal, name))
+        apart = np.abs(scores[side == 0].mean(axis=0) - scores[side == 1].mean(axis=0)).max()
+        assert (apart > 0.2) == (axis != blind[name])
+
+
+def test_three_modalities_are_better_than_any_two(trimodal: MuData) -> None:
+    parts = {name: components(dense(trimodal, name)) for name in trimodal.mod}
+
+    def recognised(names: tuple[str, ...]) -> float:
+        points = np.hstack([parts[name] for name in names])
+        return cross_val_score(LinearDiscriminantAnalysis(), points, trimodal.obs["cell_type"], cv=5).mean()
+
+    with threadpool_limits(1):
+        assert recognised(tuple(parts)) > max(map(recognised, itertools.combinations(parts, 2))) + 0.03
+
+
 def test_sampling_in_chunks_keeps_cells_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = simulate_citeseq(230, n_vars=200, n_clusters=2, n_batches=2)
     monkeypatch.setattr(_simulate, "_CHUNK", 50)
@@ -241,7 +278,10 @@ def test_bad_arguments_are_named(simulate: Callable[..., MuData], arguments: dic
         simulate(**{"n_obs": 60, "n_vars": 10, **arguments})
 
 
-@pytest.mark.parametrize(("simulate", "named"), [(simulate_citeseq, "n_prot"), (simulate_multiome, "n_peaks")])
+@pytest.mark.parametrize(
+    ("simulate", "named"),
+    [(simulate_citeseq, "n_prot"), (simulate_multiome, "n_peaks"), (simulate_trimodal, "n_peaks")],
+)
 def test_second_modality_needs_features(simulate: Callable[..., MuData], named: str) -> None:
     with pytest.raises(ValueError, match=f"`{named}`"):
         simulate(60, **{named: 0})
