@@ -206,14 +206,14 @@ def test_either_modality_is_informative_and_both_are_better(simulate: Callable[.
 
 @pytest.fixture(scope="module")
 def trimodal() -> MuData:
-    return simulate_trimodal(600, n_vars=500, n_peaks=1000)
+    return simulate_trimodal()
 
 
 def test_trimodal_layout(trimodal: MuData) -> None:
     shapes = {name: adata.shape for name, adata in trimodal.mod.items()}
-    assert shapes == {"rna": (600, 500), "prot": (600, 30), "atac": (600, 1000)}
-    assert trimodal.obs["cell_type"].value_counts().to_list() == [75] * 8
-    assert trimodal.obsm["manifold"].shape == (600, 9)
+    assert shapes == {"rna": (1000, 1000), "prot": (1000, 30), "atac": (1000, 2000)}
+    assert trimodal.obs["cell_type"].value_counts().to_list() == [125] * 8
+    assert trimodal.obsm["manifold"].shape == (1000, 9)
     assert list(trimodal["atac"].obs_names) == list(trimodal.obs_names)
 
 
@@ -222,20 +222,20 @@ def test_trimodal_types_that_differ_along_one_axis_show_in_two_modalities(trimod
     blind = {"rna": 2, "prot": 0, "atac": 1}
     for name, axis in itertools.product(trimodal.mod, range(3)):
         side = cluster // 2**axis % 2
-        scores = components(dense(trimodal, name))
-        apart = np.abs(scores[side == 0].mean(axis=0) - scores[side == 1].mean(axis=0)).max()
-        assert (apart > 0.2) == (axis != blind[name])
+        scores = components(dense(trimodal, name))[:, :10]
+        right = cross_val_score(LinearDiscriminantAnalysis(), scores, side, cv=5).mean()
+        assert right < 0.56 if axis == blind[name] else right > 0.75
 
 
 def test_three_modalities_are_better_than_any_two(trimodal: MuData) -> None:
-    parts = {name: components(dense(trimodal, name)) for name in trimodal.mod}
+    parts = {name: components(dense(trimodal, name))[:, :10] for name in trimodal.mod}
 
     def recognised(names: tuple[str, ...]) -> float:
         points = np.hstack([parts[name] for name in names])
         return cross_val_score(LinearDiscriminantAnalysis(), points, trimodal.obs["cell_type"], cv=5).mean()
 
     with threadpool_limits(1):
-        assert recognised(tuple(parts)) > max(map(recognised, itertools.combinations(parts, 2))) + 0.03
+        assert recognised(tuple(parts)) > max(map(recognised, itertools.combinations(parts, 2))) + 0.02
 
 
 def test_sampling_in_chunks_keeps_cells_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
