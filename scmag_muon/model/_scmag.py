@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from scvi.data.fields import MuDataCategoricalObsField, MuDataLayerField
@@ -19,13 +20,11 @@ from scmag_muon.model._context import quiet, seeded, split_cells
 from scmag_muon.model._data import ReadyDataSplitter
 from scmag_muon.model._module import COUNTS, INPUTS, SCMAGModule
 from scmag_muon.model._outputs import OutputsMixin
-from scmag_muon.model._settings import SETTINGS, Settings
+from scmag_muon.model._settings import Settings, network_settings
 from scmag_muon.model._training import SCMAGTrainingPlan, StageProgress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from mudata import MuData
 
 logger = logging.getLogger(__name__)
 
@@ -93,18 +92,20 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         registry: dict[str, Any] | None = None,
         **network: Any,
     ) -> None:
-        super().__init__(mdata, registry)
-        if settings not in SETTINGS:
-            raise ValueError(f"`settings` must be one of {sorted(SETTINGS)}, got {settings!r}.")
-        setup = self.registry_["setup_args"]
-        numbers = {**vars(SETTINGS[settings]), **network}
-        unknown = set(network) - set(vars(SETTINGS[settings]))
-        if unknown:
-            raise TypeError(f"SCMAG has no setting named {sorted(unknown)}; it has {sorted(vars(SETTINGS[settings]))}.")
-        self.kl_weight_ = numbers.pop("kl_weight")
-        self.cluster_weight_ = numbers.pop("cluster_weight")
+        numbers = dict(vars(network_settings(settings, network)))
+        if registry is None:
+            self._check_set_up(mdata)
         if mdata is not None:
             _mudata.check_n_clusters(n_clusters, mdata.n_obs)
+        super().__init__(mdata, registry)
+        setup = self.registry_["setup_args"]
+        if len(numbers["noise_scale"]) != len(setup["modalities"]):
+            raise ValueError(
+                f"`noise_scale` must hold a number for each of the modalities {list(setup['modalities'])}, "
+                f"got {numbers['noise_scale']!r}."
+            )
+        self.kl_weight_ = numbers.pop("kl_weight")
+        self.cluster_weight_ = numbers.pop("cluster_weight")
         self.modalities_ = tuple(setup["modalities"])
         with seeded(random_state):
             self.module = self._make_module(
@@ -114,6 +115,19 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         self.optimizer_state_: dict[str, Any] | None = None
         self.converged_ = False
         self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def _check_set_up(cls, mdata: object) -> None:
+        if not isinstance(mdata, MuData):
+            raise TypeError(
+                f"SCMAG needs a MuData set up with SCMAG.setup_mudata(mdata), got {type(mdata).__name__}. "
+                'Join two AnnData of the same cells with mudata.MuData({"rna": adata, "prot": adata_of_proteins}).'
+            )
+        manager = cls._setup_adata_manager_store.get(mdata.uns.get("_scvi_uuid"))
+        if manager is None or manager.adata is not mdata:
+            raise ValueError(
+                "This MuData has not been set up, or is a copy of one that was. Call SCMAG.setup_mudata(mdata) first."
+            )
 
     def _make_module(self, numbers: dict[str, Any], n_clusters: int, *, n_batch: int, preset: Preset) -> SCMAGModule:
         n_hidden = numbers.pop("n_hidden")

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
 
 Settings = Literal["default", "paper"]
 Dispersion = Literal["gene", "gene-cell"]
+
+_CHOICES = {"reduction": ("sum", "mean"), "dispersion": ("gene", "gene-cell")}
+_AT_LEAST_ZERO = ("residual_weight", "kl_weight", "cluster_weight")
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,47 @@ class NetworkSettings:
     relative_distance: bool
     kl_weight: float
     cluster_weight: float
+
+    def __post_init__(self) -> None:
+        """Refuse what no network can be made of or trained with."""
+        given: dict[str, Any] = vars(self)
+        n_hidden, noise, bias = given["n_hidden"], given["noise_scale"], given["gate_bias"]
+        if not _is_number(n_hidden) or not isinstance(n_hidden, numbers.Integral) or n_hidden < 1:
+            raise ValueError(f"`n_hidden` must be a whole number of at least 1, got {n_hidden!r}.")
+        if isinstance(noise, str) or not isinstance(noise, (Sequence, np.ndarray)) or not all(map(_is_weight, noise)):
+            raise ValueError(
+                f"`noise_scale` must hold a finite number of at least 0 for each modality, as (0.5, 0.5), got {noise!r}."
+            )
+        for name in _AT_LEAST_ZERO:
+            if not _is_weight(given[name]):
+                raise ValueError(f"`{name}` must be a finite number of at least 0, got {given[name]!r}.")
+        if bias is not None and not (_is_number(bias) and math.isfinite(bias)):
+            raise ValueError(f"`gate_bias` must be a finite number, or None for no gate, got {bias!r}.")
+        for name, choices in _CHOICES.items():
+            if given[name] not in choices:
+                raise ValueError(f"`{name}` must be one of {list(choices)}, got {given[name]!r}.")
+        for name in ("two_stage", "relative_distance"):
+            if not isinstance(given[name], bool):
+                raise ValueError(f"`{name}` must be True or False, got {given[name]!r}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_weight(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value) and value >= 0
+
+
+def network_settings(settings: Any, changes: Mapping[str, Any]) -> NetworkSettings:
+    """One of :data:`SETTINGS` with single numbers replaced."""
+    if not isinstance(settings, str) or settings not in SETTINGS:
+        raise ValueError(f"`settings` must be one of {sorted(SETTINGS)}, got {settings!r}.")
+    known = vars(SETTINGS[settings])
+    unknown = sorted(set(changes) - set(known))
+    if unknown:
+        raise TypeError(f"SCMAG has no setting named {unknown}; it has {sorted(known)}.")
+    return replace(SETTINGS[settings], **changes)
 
 
 SETTINGS: dict[str, NetworkSettings] = {

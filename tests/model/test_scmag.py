@@ -187,6 +187,23 @@ def test_paper_settings_and_single_numbers(fitted: MuData) -> None:
         SCMAG(fitted, n_clusters=3, settings="best")
 
 
+def test_model_needs_a_mudata_that_was_set_up(citeseq: MuData, fitted: MuData) -> None:
+    with pytest.raises(TypeError, match=r"needs a MuData set up with SCMAG.setup_mudata\(mdata\), got AnnData"):
+        SCMAG(fitted["rna"], n_clusters=3)
+    with pytest.raises(TypeError, match="got NoneType"):
+        SCMAG(n_clusters=3)
+    with pytest.raises(ValueError, match=r"is a copy of one that was. Call SCMAG.setup_mudata\(mdata\) first"):
+        SCMAG(fitted.copy(), n_clusters=3)
+    with pytest.raises(ValueError, match="has not been set up"):
+        SCMAG(smm.datasets.simulate_citeseq(n_obs=30, n_vars=10, n_prot=4, n_clusters=2), n_clusters=2)
+    with pytest.raises(TypeError, match=r"`n_clusters` must be an integer, got 3\.0"):
+        SCMAG(fitted, n_clusters=3.0)
+    with pytest.raises(
+        ValueError, match=r"`noise_scale` must hold a number for each of the modalities \['rna', 'prot'\]"
+    ):
+        SCMAG(fitted, n_clusters=3, noise_scale=(1.0,))
+
+
 @pytest.mark.parametrize("n_clusters", [0, 121])
 def test_number_of_clusters_must_fit_the_cells(fitted: MuData, n_clusters: int) -> None:
     with pytest.raises(ValueError, match=r"`n_clusters` must lie between 1 and the number of cells \(120\)"):
