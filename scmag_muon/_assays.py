@@ -1,41 +1,35 @@
-"""What each kind of modality is: how it is recognised, and what follows from it."""
+"""What follows from the kind of a modality: transforms, scaling, features, widths. One table that everything else reads."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-
+from dataclasses import dataclass
+from typing import Literal
 
 ModalityKind = Literal["rna", "protein", "atac"]
 
-_KIND_BY_NAME: dict[str, ModalityKind] = {
-    "rna": "rna",
-    "gex": "rna",
-    "gene_expression": "rna",
-    "prot": "protein",
-    "protein": "protein",
-    "adt": "protein",
-    "cite": "protein",
-    "atac": "atac",
-    "peaks": "atac",
-}
-_KIND_BY_FEATURE_TYPE: dict[str, ModalityKind] = {
-    "Gene Expression": "rna",
-    "Antibody Capture": "protein",
-    "Peaks": "atac",
-}
-_LARGEST_PANEL = 500
+
+@dataclass(frozen=True)
+class Assay:
+    """Facts about one kind of modality."""
+
+    label: str
+    """In words, for messages."""
+    rank: int
+    """Place in the default order of modalities: the main one has the lowest."""
+    main: Literal["scaled", "clr", "log"]
+    """Transform in which neighbours are found (:mod:`scmag_muon.manifold.transforms`)."""
+    profile: Literal["clr", "log"]
+    """Transform in which the means of communities are compared."""
+    scales: bool
+    """Whether cells are scaled to the median library size; of a small panel the total says little."""
+    max_features: int
+    """How many features are used where nobody has chosen them."""
+    widths: Literal["wide", "panel"]
+    """Name of the widths of encoder and decoder (section 2.4)."""
 
 
-def modality_kind(name: str, adata: AnnData) -> ModalityKind:
-    """What a modality measures: by its 10x ``feature_types``, else its name, else the size of its panel."""
-    if "feature_types" in adata.var:
-        kinds = {_KIND_BY_FEATURE_TYPE.get(value) for value in adata.var["feature_types"].unique()}
-        if len(kinds) == 1 and None not in kinds:
-            return kinds.pop()  # type: ignore[return-value]
-    by_name = _KIND_BY_NAME.get(name.lower())
-    if by_name is not None:
-        return by_name
-    return "protein" if adata.n_vars <= _LARGEST_PANEL else "rna"
+ASSAYS: dict[ModalityKind, Assay] = {
+    "rna": Assay("RNA", 0, "scaled", "log", scales=True, max_features=4000, widths="wide"),
+    "protein": Assay("proteins", 1, "clr", "clr", scales=False, max_features=4000, widths="panel"),
+    "atac": Assay("ATAC", 1, "log", "log", scales=True, max_features=10_000, widths="wide"),
+}

@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scmag_muon import _mudata
+from scmag_muon._keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +61,17 @@ def counts_layer(mdata: MuData, key: str, modality: str) -> str | None:
     return _mudata.layer_of(params.get("layer"), modality)
 
 
+def kind_in_use(mdata: MuData, key: str, modality: str) -> _mudata.ModalityKind:
+    """The kind for which ``tl.scmag`` took the modality, else the one that it seems to be."""
+    params = mdata.uns[key].get("params", {}) if key in mdata.uns else {}
+    if modality in params.get("modalities", ()) and "kinds" in params:
+        kinds = dict(zip(params["modalities"], params["kinds"], strict=True))
+        return next(kind for kind in _mudata.ASSAYS if kind == kinds[modality])
+    adata = mdata.mod[modality]
+    recorded = _mudata.recorded_kind(adata, str(params.get("manifold_key", Keys.MANIFOLD)))
+    return recorded or _mudata.modality_kind(modality, adata)
+
+
 def find_feature(mdata: MuData, feature: str, modalities: Sequence[str]) -> Feature:
     """A feature by its name, or by ``"modality:name"`` where more than one modality has the name."""
     prefix, _, rest = feature.partition(":")
@@ -82,7 +94,7 @@ def normalize(
     RNA and ATAC: log(1 + counts at the median library size). Proteins: log(1 + counts over the cell's geometric mean of
     1 + counts), as Seurat and muon's ``prot.pp.clr(axis=1)`` have it, because the total of a small panel says little.
     """
-    if kind == "protein":
+    if not _mudata.ASSAYS[kind].scales:
         dense = np.asarray(counts.toarray(), dtype=np.float32)
         return np.log1p(dense / np.exp(np.log1p(dense).mean(axis=1, keepdims=True)))
     totals = np.asarray(counts.sum(axis=1)).ravel() if totals is None else totals
@@ -93,11 +105,11 @@ def normalize(
     return scaled
 
 
-def normalized_counts(mdata: MuData, modality: str, *, layer: str | None) -> sp.csr_array | np.ndarray:
+def normalized_counts(mdata: MuData, modality: str, *, layer: str | None, key: str) -> sp.csr_array | np.ndarray:
     """Normalised counts of all features of a modality, shape ``(n_obs, n_vars)``."""
     adata = mdata.mod[modality]
     counts = _mudata.get_counts(adata, modality=modality, layer=layer)
-    return normalize(counts, _mudata.modality_kind(modality, adata))
+    return normalize(counts, kind_in_use(mdata, key, modality))
 
 
 def normalized_features(mdata: MuData, features: Sequence[Feature], *, key: str) -> dict[Feature, np.ndarray]:
@@ -107,9 +119,9 @@ def normalized_features(mdata: MuData, features: Sequence[Feature], *, key: str)
         names = [feature.name for feature in features if feature.modality == modality]
         adata = mdata.mod[modality]
         counts = _mudata.get_counts(adata, modality=modality, layer=counts_layer(mdata, key, modality))
-        kind = _mudata.modality_kind(modality, adata)
+        kind = kind_in_use(mdata, key, modality)
         columns = adata.var_names.get_indexer(names)
-        if kind == "protein":
+        if not _mudata.ASSAYS[kind].scales:
             values = normalize(counts, kind)[:, columns]
         else:
             totals = np.asarray(counts.sum(axis=1)).ravel()

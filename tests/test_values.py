@@ -40,7 +40,7 @@ def test_single_features_equal_those_of_the_whole_matrix(finished: MuData) -> No
     found = _values.normalized_features(finished, features, key="scmag")
     assert list(found) == [features[0], features[2], features[1]]
     for modality, name in (("rna", "g5"), ("rna", "g0"), ("prot", "p3")):
-        whole = _values.normalized_counts(finished, modality, layer=None)
+        whole = _values.normalized_counts(finished, modality, layer=None, key="scmag")
         column = whole[:, [finished[modality].var_names.get_loc(name)]]
         column = column.toarray() if sp.issparse(column) else column
         np.testing.assert_allclose(found[_values.Feature(modality, name)], column.ravel(), rtol=1e-6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scmag_muon import _namespace  # noqa: F401 - `mdata.scmag` is there with the first function that takes a MuData
-from scmag_muon._assays import ModalityKind, modality_kind
+from scmag_muon._assays import ASSAYS, Assay, ModalityKind
 from scmag_muon._mudata._cells import (
     check_n_clusters,
     check_paired,
@@ -15,10 +15,14 @@ from scmag_muon._mudata._cells import (
     no_pull_on_update,
 )
 from scmag_muon._mudata._counts import expand_features, get_counts, layer_of, used_features, with_features
+from scmag_muon._mudata._kinds import check_kinds, kinds_of, modality_kind, recognize, recorded_kind
 from scmag_muon._mudata._write import copy_fitted, to_uns
 
 __all__ = [
+    "ASSAYS",
+    "Assay",
     "ModalityKind",
+    "check_kinds",
     "check_n_clusters",
     "check_paired",
     "copy_fitted",
@@ -27,11 +31,14 @@ __all__ = [
     "get_batches",
     "get_counts",
     "get_obs_column",
+    "kinds_of",
     "layer_of",
     "make_mudata",
     "modality_kind",
     "modality_pair",
     "no_pull_on_update",
+    "recognize",
+    "recorded_kind",
     "to_uns",
     "used_features",
     "with_features",

@@ -26,6 +26,8 @@ from scmag_muon.model._training import SCMAGTrainingPlan, StageProgress
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from scmag_muon._assays import ModalityKind
+
 logger = logging.getLogger(__name__)
 
 Preset = Literal["rna_protein", "rna_atac"]
@@ -154,6 +156,7 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         mdata: MuData,
         *,
         modalities: Sequence[str] | None = None,
+        kinds: Mapping[str, ModalityKind] | None = None,
         layer: str | Mapping[str, str | None] | None = None,
         input_layer: str = Keys.MANIFOLD,
         batch_key: str | None = None,
@@ -168,6 +171,8 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
             Paired cells, in the same order in both modalities.
         modalities
             Names of the two modalities; by default the only two, RNA first.
+        kinds
+            What modalities measure, for example ``{"mod2": "atac"}``; by default what the fit took them for, else recognised.
         layer
             Layer of the raw counts, for both or by modality; ``None`` is ``.X``.
         input_layer
@@ -186,7 +191,7 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         KeyError
             Where a modality, layer or column is not there.
         """
-        modalities = list(_mudata.modality_pair(mdata, modalities))
+        modalities = list(_mudata.modality_pair(mdata, modalities, kinds))
         _mudata.check_paired(mdata, modalities)
         for name in modalities:
             _mudata.get_counts(mdata.mod[name], modality=name, layer=_mudata.layer_of(layer, name))
@@ -197,12 +202,13 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
                 )
         _mudata.get_batches(mdata, batch_key)
         if preset is None:
-            kind = _mudata.modality_kind(modalities[1], mdata.mod[modalities[1]])
-            preset = "rna_protein" if kind == "protein" else "rna_atac"
+            of_kind = _mudata.kinds_of(mdata, modalities, kinds, recorded_under=input_layer)
+            preset = "rna_protein" if _mudata.ASSAYS[of_kind[modalities[1]]].widths == "panel" else "rna_atac"
         arguments = cls._get_setup_method_args(
             cls=cls,
             mdata=mdata,
             modalities=modalities,
+            kinds=None if kinds is None else dict(kinds),
             layer=layer if layer is None or isinstance(layer, str) else dict(layer),
             input_layer=input_layer,
             batch_key=batch_key,

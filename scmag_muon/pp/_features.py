@@ -9,10 +9,10 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 
-if TYPE_CHECKING:
-    from scmag_muon._mudata import ModalityKind
+from scmag_muon._assays import ASSAYS
 
-MOST_FEATURES: dict[ModalityKind, int] = {"rna": 4000, "protein": 4000, "atac": 10_000}
+if TYPE_CHECKING:
+    from scmag_muon._assays import ModalityKind
 
 
 def select_features(
@@ -34,12 +34,13 @@ def select_features(
         if not mask.any():
             raise ValueError(f"mdata[{modality!r}].var[{column!r}] chooses no feature that is detected in any cell.")
         return mask
-    if detected.sum() <= MOST_FEATURES[kind]:
+    most = ASSAYS[kind].max_features
+    if detected.sum() <= most:
         return detected
     scratch = AnnData(sp.csr_matrix(counts[:, detected]))
     sc.pp.normalize_total(scratch)
     sc.pp.log1p(scratch)
-    sc.pp.highly_variable_genes(scratch, n_top_genes=MOST_FEATURES[kind])
+    sc.pp.highly_variable_genes(scratch, n_top_genes=most)
     mask = np.zeros(len(detected), dtype=bool)
     mask[np.flatnonzero(detected)[scratch.var["highly_variable"].to_numpy()]] = True
     return mask

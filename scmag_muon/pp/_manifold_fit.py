@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from mudata import MuData
 
+    from scmag_muon._assays import ModalityKind
+
 logger = logging.getLogger(__name__)
 
 Neighborhoods = Literal["shared", "own"]
@@ -38,6 +40,7 @@ def manifold_fit(
     mdata: MuData,
     *,
     modalities: Sequence[str] | None = None,
+    kinds: Mapping[str, ModalityKind] | None = None,
     layer: str | Mapping[str, str | None] | None = None,
     mask_var: str | None = None,
     batch_key: str | None = None,
@@ -63,6 +66,10 @@ def manifold_fit(
         Raw counts of two modalities of the same cells, in the same order.
     modalities
         Names of the two modalities; by default the only two, RNA first.
+    kinds
+        What modalities measure, ``"rna"``, ``"protein"`` or ``"atac"`` by modality, for example ``{"mod2": "atac"}``. The
+        others are recognised by ``var["feature_types"]``, names of features and modalities, and the number of features; a line
+        of the log says as what, and why.
     layer
         Layer of the raw counts, one for both or by modality; ``None`` is ``.X``.
     mask_var
@@ -102,7 +109,7 @@ def manifold_fit(
     ``mod.var[key_added]``
         Which features took part.
     ``mod.uns[key_added]``
-        ``params``, ``view_weights`` (α of eq. 11), ``replication`` (0 to 1), ``concordance`` of both modalities (0 to 1; not a
+        ``params``, ``kind`` (what the modality was taken for), ``view_weights`` (α of eq. 11), ``replication`` (0 to 1), ``concordance`` of both modalities (0 to 1; not a
         number where one does not replicate) and ``modality_weight``.
     ``mdata.obsm[f"X_{key_added}"]``, ``mdata.obsm[f"X_{key_added}_unfitted"]``
         Joint space of both modalities after and before fitting, ready for ``scanpy.pp.neighbors(use_rep=...)``.
@@ -145,20 +152,22 @@ def manifold_fit(
         raise ValueError(f"`step` must lie in (0, 1], got {step}.")
     if neighborhoods not in ("shared", "own"):
         raise ValueError(f'`neighborhoods` must be "shared" or "own", got {neighborhoods!r}.')
-    names = _mudata.modality_pair(mdata, modalities)
+    names = _mudata.modality_pair(mdata, modalities, kinds)
     _mudata.check_paired(mdata, names)
     n_neighbors = min(n_neighbors, mdata.n_obs)
     batches = _mudata.get_batches(mdata, batch_key)
     _warn_of_single_cells(batches, batch_key)
     if mask_var is not None and not any(mask_var in mdata.mod[name].var for name in names):
         raise KeyError(f"mask_var={mask_var!r} names no column of var in any of the modalities {list(names)}.")
-    prepared = [_prepare(mdata, name, layer, mask_var) for name in names]
+    of_kind = _mudata.kinds_of(mdata, names, kinds)
+    prepared = [_prepare(mdata, name, of_kind[name], layer, mask_var) for name in names]
 
     joint, agreement = joint_embedding(prepared, n_pcs=n_pcs, batches=batches, random_state=random_state)
     _warn_of_little_information(prepared, agreement)
     shared = shared_operators(joint, n_neighbors=n_neighbors, step=step)
     params = {
         "modalities": list(names),
+        "kinds": [of_kind[name] for name in names],
         "layer": layer,
         "mask_var": mask_var,
         "batch_key": batch_key,
@@ -191,6 +200,7 @@ def manifold_fit(
                 layers[Keys.view_layer(key_added, view)] = fitted_view(data, operator)
         record = {
             "params": params,
+            "kind": modality.kind,
             "view_weights": dict(zip(VIEWS, view_weights.tolist(), strict=True)),
             "replication": modality.replication,
             "concordance": agreement,
@@ -211,9 +221,10 @@ def manifold_fit(
     return mdata if copy else None
 
 
-def _prepare(mdata: MuData, name: str, layer: str | Mapping[str, str | None] | None, mask_var: str | None) -> Modality:
+def _prepare(
+    mdata: MuData, name: str, kind: ModalityKind, layer: str | Mapping[str, str | None] | None, mask_var: str | None
+) -> Modality:
     adata = mdata.mod[name]
-    kind = _mudata.modality_kind(name, adata)
     counts = _mudata.get_counts(adata, modality=name, layer=_mudata.layer_of(layer, name))
     mask = select_features(adata, counts, modality=name, kind=kind, mask_var=mask_var)
     return make_modality(name, kind, counts, mask)

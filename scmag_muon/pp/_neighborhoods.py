@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from scmag_muon._assays import ASSAYS
 from scmag_muon.manifold.fitting import fitting_operator
 from scmag_muon.manifold.information import concordance, half_neighborhoods, modality_weights, replication
 from scmag_muon.manifold.neighbors import (
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from scmag_muon._mudata import ModalityKind
+    from scmag_muon._assays import ModalityKind
     from scmag_muon.manifold.kernels import Kernel
 
 VIEWS: dict[str, tuple[Transform, Kernel]] = {
@@ -35,8 +36,6 @@ VIEWS: dict[str, tuple[Transform, Kernel]] = {
     "clr_rbf": ("clr", "rbf"),
 }
 """The four pairs of transform and kernel of section 2.2.1."""
-
-_MAIN: dict[ModalityKind, Transform] = {"rna": "scaled", "protein": "clr", "atac": "log"}
 
 
 @dataclass
@@ -54,14 +53,14 @@ class Modality:
     @property
     def main(self) -> Transform:
         """Transform in which neighbours across modalities are found."""
-        return _MAIN[self.kind]
+        return ASSAYS[self.kind].main
 
 
 def make_modality(name: str, kind: ModalityKind, counts: sp.csr_array, mask: np.ndarray) -> Modality:
     """Transform the chosen counts; RNA and ATAC are first scaled to the median library size."""
     chosen = sp.csr_array(counts[:, mask])
-    views = transforms(chosen if kind == "protein" else scale_to_median(chosen))
-    if _MAIN[kind] == "scaled":
+    views = transforms(scale_to_median(chosen) if ASSAYS[kind].scales else chosen)
+    if ASSAYS[kind].main == "scaled":
         views["scaled"] = scale_features(views["log"])
     return Modality(name, kind, mask, chosen, views)
 
@@ -78,7 +77,7 @@ def joint_embedding(
     seed = int(np.random.default_rng().integers(2**31)) if random_state is None else random_state
 
     def halves(modality: Modality) -> list[np.ndarray]:
-        return half_neighborhoods(modality.counts, modality.main, scale=modality.kind != "protein", random_state=seed)
+        return half_neighborhoods(modality.counts, modality.main, scale=ASSAYS[modality.kind].scales, random_state=seed)
 
     def components(modality: Modality) -> np.ndarray:
         view = modality.views[modality.main]

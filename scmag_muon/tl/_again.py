@@ -25,6 +25,8 @@ def recorded_run(mdata: MuData, key: str) -> dict[str, Any]:
     record = mdata.uns[key]
     params = {name: _plain(record["params"][name]) for name in _RUN if name in record["params"]}
     params |= {name: record["params"].get(name) or {} for name in ("model_kwargs", "plan_kwargs")}
+    if "kinds" in record["params"]:
+        params["kinds"] = dict(zip(params["modalities"], _plain(record["params"]["kinds"]), strict=True))
     params["ablate"] = [str(idea) for idea in params.get("ablate") or []]
     return {**params, "n_clusters": int(record["n_clusters"])}
 
@@ -39,6 +41,7 @@ def refit(mdata: MuData, work: MuData, key: str, random_state: int | None) -> No
     pp.manifold_fit(
         work,
         modalities=names,
+        kinds={name: kind for name in names if (kind := _mudata.recorded_kind(mdata.mod[name], manifold_key))},
         mask_var=manifold_key,
         key_added=Keys.MANIFOLD,
         random_state=random_state,

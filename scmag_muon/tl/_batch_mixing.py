@@ -116,7 +116,7 @@ def umap_of(space: np.ndarray, random_state: int | None) -> np.ndarray:
 
 
 def _components(mdata: MuData, name: str, key: str, n_pcs: int, random_state: int | None) -> np.ndarray:
-    values = _values.normalized_counts(mdata, name, layer=_values.counts_layer(mdata, key, name))
+    values = _values.normalized_counts(mdata, name, layer=_values.counts_layer(mdata, key, name), key=key)
     params = mdata.uns[key]["params"] if key in mdata.uns else {}
     mask = mdata.mod[name].var.get(str(params.get("manifold_key", Keys.MANIFOLD)))
     if mask is not None:

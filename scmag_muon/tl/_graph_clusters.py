@@ -9,7 +9,8 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 
-from scmag_muon._mudata import modality_kind
+from scmag_muon._assays import ASSAYS
+from scmag_muon._mudata import modality_kind, recorded_kind
 from scmag_muon.manifold.neighbors import jaccard_graph, nearest_neighbors
 from scmag_muon.manifold.profiles import group_profiles
 from scmag_muon.manifold.transforms import scale_to_median, transform
@@ -101,8 +102,8 @@ def community_profiles(
     views, weights = [], []
     for name, adata in mdata.mod.items():
         counts = sp.csr_array(adata.X[:, adata.var[manifold_key].to_numpy()])
-        protein = modality_kind(name, adata) == "protein"
-        views.append(transform(counts if protein else scale_to_median(counts), "clr" if protein else "log"))
+        assay = ASSAYS[recorded_kind(adata, manifold_key) or modality_kind(name, adata)]
+        views.append(transform(scale_to_median(counts) if assay.scales else counts, assay.profile))
         weights.append(float(adata.uns[manifold_key]["modality_weight"]))
     codes = None if batches is None else batches.codes
     squared = np.square(weights) / np.square(weights).sum()

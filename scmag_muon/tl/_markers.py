@@ -128,7 +128,7 @@ def markers(
     for name in names:
         asked = _mudata.layer_of(layer, name)
         asked = asked if asked is not None else _values.counts_layer(mdata, key, name)
-        tables.append(_rank(mdata, name, asked, labels, chosen, reference))
+        tables.append(_rank(mdata, name, asked, labels, chosen, reference, key))
     table = pd.concat(tables, ignore_index=True)
     for text, categories in (("modality", names), ("cluster", chosen), ("feature", None)):
         table[text] = pd.Categorical(table[text].astype(str), categories=categories)
@@ -168,10 +168,10 @@ def _groups(labels: pd.Series, groups: Sequence[str] | None, reference: str, col
 
 
 def _rank(
-    mdata: MuData, modality: str, layer: str | None, labels: pd.Series, groups: list[str], reference: str
+    mdata: MuData, modality: str, layer: str | None, labels: pd.Series, groups: list[str], reference: str, key: str
 ) -> pd.DataFrame:
     adata = mdata.mod[modality]
-    values = _values.normalized_counts(mdata, modality, layer=layer)
+    values = _values.normalized_counts(mdata, modality, layer=layer, key=key)
     known = labels.notna().to_numpy()
     text = pd.Categorical(labels[known].astype(str), categories=[str(name) for name in labels.cat.categories])
     scratch = AnnData(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
+    from scmag_muon._assays import ModalityKind
+
 logger = logging.getLogger(__name__)
 
 _VERSIONS_OF = ("scmag-muon", "scvi-tools", "torch", "mudata", "anndata", "scanpy")
@@ -34,6 +36,7 @@ def scmag(
     *,
     n_clusters: int | None = None,
     modalities: Sequence[str] | None = None,
+    kinds: Mapping[str, ModalityKind] | None = None,
     batch_key: str | None = None,
     layer: str | Mapping[str, str | None] | None = None,
     mask_var: str | None = None,
@@ -69,6 +72,9 @@ def scmag(
         one type in two batches may, are joined: closer than two standard deviations their mixture has one mode.
     modalities
         Names of the two modalities; by default the only two, RNA first.
+    kinds
+        What modalities measure where it is not recognised, for example ``{"mod2": "atac"}`` (see
+        :func:`~scmag_muon.pp.manifold_fit`).
     batch_key
         Column of batches in ``mdata.obs`` or in a modality's ``obs``.
     layer
@@ -162,14 +168,15 @@ def scmag(
         raise ValueError(f'`ablate` may hold "manifold", "two_stage" and "gate", got {sorted(unknown)}.')
     if max_epochs < 1:
         raise ValueError(f"`max_epochs` must be at least 1 to get clusters, got {max_epochs}.")
-    names = _mudata.modality_pair(mdata, modalities)
+    names = _mudata.modality_pair(mdata, modalities, kinds)
     _mudata.check_paired(mdata, names)
     if n_clusters is not None:
         _mudata.check_n_clusters(n_clusters, mdata.n_obs)
     _mudata.get_batches(mdata, batch_key)
 
-    work = working_copy(mdata, names, layer, batch_key)
     refit = not is_fitted(mdata, names, manifold_key)
+    of_kind = _mudata.kinds_of(mdata, names, kinds, recorded_under=None if refit else manifold_key)
+    work = working_copy(mdata, names, layer, batch_key)
     if "manifold" in ablate and not refit:
         raise ValueError(
             f"The layers {manifold_key!r} are there already, so nothing is left to ablate. Give another `manifold_key`."
@@ -178,6 +185,7 @@ def scmag(
         pp.manifold_fit(
             work,
             modalities=names,
+            kinds=of_kind,
             mask_var=mask_var,
             batch_key=batch_key,
             n_neighbors=1 if "manifold" in ablate else 15,
@@ -192,7 +200,7 @@ def scmag(
     join = n_clusters is None and batch_key is not None and settings == "default"
     n_clusters, start = _initial_clusters(work, n_clusters, manifold_key, batch_key, settings, random_state)
     lean = only_used_features(work, names, manifold_key, batch_key)
-    SCMAG.setup_mudata(lean, modalities=names, input_layer=manifold_key, batch_key=batch_key)
+    SCMAG.setup_mudata(lean, modalities=names, kinds=of_kind, input_layer=manifold_key, batch_key=batch_key)
     network = {key: value for idea in ablate for key, value in _ABLATIONS.get(idea, {}).items()} | dict(
         model_kwargs or {}
     )
@@ -235,6 +243,7 @@ def scmag(
     record = {
         "params": {
             "modalities": names,
+            "kinds": [of_kind[name] for name in names],
             "batch_key": batch_key,
             "layer": layer,
             "mask_var": mask_var,

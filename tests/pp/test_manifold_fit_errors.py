@@ -109,7 +109,7 @@ REFUSED = [
     (first_count(np.inf), {}, ValueError, "mdata['prot'].X holds NaN or infinite"),
     (first_count(1.5), {}, ValueError, "mdata['prot'].X holds values that are not integers"),
     (lambda m: with_counts(m, np.zeros_like, "prot"), {}, ValueError, "mdata['prot'].X holds no counts at all"),
-    (three, {}, ValueError, "has 3: ['rna', 'prot', 'atac'].*modalities=(\"rna\", \"prot\")"),
+    (three, {}, ValueError, "has 3: 'rna' (RNA), 'prot' (proteins), 'atac' (RNA).*modalities=('rna', 'prot')"),
     (as_is, {"modalities": ["rna"]}, ValueError, "must name two different modalities"),
     (as_is, {"modalities": ["rna", "rna"]}, ValueError, "must name two different modalities"),
     (as_is, {"modalities": ["rna", "adt"]}, KeyError, "No modality 'adt'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +11,9 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 import scmag_muon as smm
+from scmag_muon._assays import ASSAYS
 from scmag_muon._mudata import make_mudata
 from scmag_muon.datasets import simulate_citeseq
-from scmag_muon.pp import _features
 from tests.reference import manifold as reference
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def test_variable_features_are_chosen_where_there_are_too_many(mdata: MuData, mo
     rna = AnnData(sp.csr_matrix(rng.poisson(rates).astype(np.float32)), obs=mdata["rna"].obs)
     rna.var_names = [f"gene_{i}" for i in range(400)]
     mdata = make_mudata({"rna": rna, "prot": mdata["prot"]})
-    monkeypatch.setattr(_features, "MOST_FEATURES", {"rna": 100, "protein": 4000, "atac": 10_000})
+    monkeypatch.setitem(ASSAYS, "rna", replace(ASSAYS["rna"], max_features=100))
     smm.pp.manifold_fit(mdata)
     chosen = mdata["rna"].var["manifold"].to_numpy()
     assert 100 <= chosen.sum() <= 103  # scanpy keeps genes that tie with the last
@@ -163,7 +164,7 @@ def test_variable_features_are_chosen_where_there_are_too_many(mdata: MuData, mo
     assert list(mdata["rna"].var.columns) == ["manifold"]
     assert mdata["rna"].layers["manifold"].nnz == N * chosen.sum()
     assert mdata["prot"].var["manifold"].all()
-    monkeypatch.setattr(_features, "MOST_FEATURES", {"rna": 400, "protein": 4000, "atac": 10_000})
+    monkeypatch.setitem(ASSAYS, "rna", replace(ASSAYS["rna"], max_features=400))
     smm.pp.manifold_fit(mdata)
     assert mdata["rna"].var["manifold"].all()
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def dense(mdata: MuData, modality: str) -> np.ndarray:
-    values = _values.normalized_counts(mdata, modality, layer=None)
+    values = _values.normalized_counts(mdata, modality, layer=None, key="scmag")
     return values.toarray() if sp.issparse(values) else values
 
 
