@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from scmag_muon.model._settings import Dispersion
 
 SHARED_WIDTHS = (32, 16)
-N_LATENT = 2 * SHARED_WIDTHS[-1]
+CODE_WIDTH = SHARED_WIDTHS[-1]
 
 
 @dataclass(frozen=True)
 class Widths:
-    """Widths of a modality's own encoder layers (before the shared 32 and 16) and of its decoder (after the 32 of Zr)."""
+    """Widths of a modality's own encoder layers (before the shared 32 and 16) and of its decoder (after Zr)."""
 
     encoder: tuple[int, ...]
     decoder: tuple[int, ...]
@@ -70,17 +70,17 @@ class InputNoise:
         return self.drawn[start : start + x.numel()].view_as(x)
 
 
-class PairedEncoder(nn.Module):
-    """Two encoders with their own first layers and common last layers (eq. 13-14).
+class JointEncoder(nn.Module):
+    """An encoder for each modality, with first layers of its own and last layers common to all (eq. 13-14).
 
     Parameters
     ----------
     n_inputs
-        Number of features of the two modalities.
+        Number of features of each modality.
     widths
         Layers of each modality.
     noise_scale
-        k_R and k_A of eq. 13: standard deviation of the noise added to the inputs while training.
+        k_R and k_A of eq. 13 for each modality: standard deviation of the noise added to the inputs while training.
     """
 
     def __init__(self, n_inputs: Sequence[int], widths: Sequence[Widths], noise_scale: Sequence[float]) -> None:
@@ -92,8 +92,8 @@ class PairedEncoder(nn.Module):
             _dense((widths[0].encoder[-1], SHARED_WIDTHS[0])), nn.Linear(SHARED_WIDTHS[0], SHARED_WIDTHS[1])
         )
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Fused space Z1, the two codes side by side (eq. 15), shape ``(n_cells, 32)``."""
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Fused space Z1, the codes side by side (eq. 15), shape ``(n_cells, 16 * n_modalities)``."""
         codes = []
         for x, own, scale, noise in zip(inputs, self.own, self.noise_scale, self.noise, strict=True):
             noisy = torch.add(x, noise.like(x), alpha=scale) if self.training and scale else x
@@ -122,10 +122,12 @@ class ZINBDecoder(nn.Module):
     The batch enters here, one-hot beside Zr, and nowhere else in the network, so that the latent spaces need not carry it.
     """
 
-    def __init__(self, n_output: int, widths: Widths, n_batch: int, dispersion: Dispersion = "gene-cell") -> None:
+    def __init__(
+        self, n_latent: int, n_output: int, widths: Widths, n_batch: int, dispersion: Dispersion = "gene-cell"
+    ) -> None:
         super().__init__()
         self.n_batch = n_batch if n_batch > 1 else 0
-        self.trunk = _dense((N_LATENT + self.n_batch, *widths.decoder))
+        self.trunk = _dense((n_latent + self.n_batch, *widths.decoder))
         self.heads = nn.ModuleList(nn.Linear(widths.decoder[-1], n_output) for _ in range(3))
         if dispersion == "gene":
             self.heads[1] = PerFeature(n_output)

@@ -18,34 +18,43 @@ from scmag_muon.model._clustering import (
     whitening,
     within_covariance,
 )
-from scmag_muon.model._components import N_LATENT, PairedEncoder, Widths, ZINBDecoder
+from scmag_muon.model._components import CODE_WIDTH, JointEncoder, Widths, ZINBDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scmag_muon.model._settings import Dispersion
 
-COUNTS = ("X_counts_0", "X_counts_1")
-INPUTS = ("X_input_0", "X_input_1")
-
 _FEW_CELLS = 32
 
 
+def counts_key(modality: int) -> str:
+    """Registry key of a modality's counts."""
+    return f"X_counts_{modality}"
+
+
+def input_key(modality: int) -> str:
+    """Registry key of what a modality's encoder sees."""
+    return f"X_input_{modality}"
+
+
 class SCMAGModule(BaseModuleClass):
-    """Encoders, spaces Z1, Z2, Zr and Zc, gate and decoders for a pair of modalities.
+    """Encoders, spaces Z1, Z2, Zr and Zc, gate and decoders for one modality or more.
+
+    Each modality has a code of 16 numbers. All spaces hold these side by side, ``n_latent = 16 * n_modalities``.
 
     Parameters
     ----------
     n_inputs
-        Features of the two modalities.
+        Features of each modality.
     widths
-        Layer widths of the two modalities.
+        Layer widths of each modality.
     n_clusters, n_batch
         Number of clusters and of batches.
     median_totals
         Median of the cells' total counts in each modality; a cell's size factor is its total over this.
     noise_scale
-        k_R and k_A (eq. 13).
+        k_R and k_A (eq. 13), one for each modality.
     residual_weight
         η, the share of Z1 in Zr (eq. 16).
     reduction
@@ -85,15 +94,16 @@ class SCMAGModule(BaseModuleClass):
         self.reduction = reduction
         self.relative_distance = relative_distance
         self.two_stage = two_stage
-        self.encoder = PairedEncoder(n_inputs, widths, noise_scale)
-        self.posterior = nn.Linear(N_LATENT, 2 * N_LATENT)
+        self.n_latent = n_latent = CODE_WIDTH * len(self.n_inputs)
+        self.encoder = JointEncoder(n_inputs, widths, noise_scale)
+        self.posterior = nn.Linear(n_latent, 2 * n_latent)
         self.decoders = nn.ModuleList(
-            ZINBDecoder(n, w, n_batch, dispersion) for n, w in zip(n_inputs, widths, strict=True)
+            ZINBDecoder(n_latent, n, w, n_batch, dispersion) for n, w in zip(n_inputs, widths, strict=True)
         )
-        self.gate = None if gate_bias is None else SelectiveGate(N_LATENT, n_clusters, bias=gate_bias)
+        self.gate = None if gate_bias is None else SelectiveGate(n_latent, n_clusters, bias=gate_bias)
         self.register_buffer("median_totals", torch.tensor(median_totals, dtype=torch.float32))
-        self.register_buffer("centers", torch.zeros(n_clusters, N_LATENT))
-        self.register_buffer("whitening", torch.eye(N_LATENT))
+        self.register_buffer("centers", torch.zeros(n_clusters, n_latent))
+        self.register_buffer("whitening", torch.eye(n_latent))
         self.register_buffer("offset", torch.zeros(n_clusters))
         self.register_buffer("spread", torch.ones(()))
         self.register_buffer("stage", torch.ones((), dtype=torch.long))
@@ -108,9 +118,14 @@ class SCMAGModule(BaseModuleClass):
         """Whether stage 3 has been reached, so that centres and gate mean something."""
         return int(self.stage) == 3
 
-    def ungated_space(self, x0: Tensor, x1: Tensor) -> Tensor:
+    @property
+    def input_keys(self) -> list[str]:
+        """Registry keys of what :meth:`ungated_space` needs."""
+        return [input_key(i) for i in range(len(self.n_inputs))]
+
+    def ungated_space(self, tensors: dict[str, Tensor]) -> Tensor:
         """The space that the gate selects from: Z1, or the mean of Z2 where there is one stage only."""
-        z1 = self.encoder(x0, x1)
+        z1 = self.encoder(**self._get_inference_input(tensors))
         return z1 if self.two_stage else self.posterior(z1).chunk(2, dim=-1)[0]
 
     def cluster_space(self, ungated: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,15 +162,15 @@ class SCMAGModule(BaseModuleClass):
         self.offset.copy_(self.offset[order])
         if self.gate is not None:
             weights = self.gate.linear.weight
-            weights[:, N_LATENT:] = weights[:, N_LATENT:][:, order]
+            weights[:, self.n_latent :] = weights[:, self.n_latent :][:, order]
 
-    def _get_inference_input(self, tensors: dict[str, Tensor], **_: object) -> dict[str, Tensor]:
-        return {"x0": tensors[INPUTS[0]], "x1": tensors[INPUTS[1]]}
+    def _get_inference_input(self, tensors: dict[str, Tensor], **_: object) -> dict[str, Any]:
+        return {"inputs": [tensors[key] for key in self.input_keys]}
 
     @auto_move_data
-    def inference(self, x0: Tensor, x1: Tensor) -> dict[str, Tensor]:
-        """Z1, Z2 with its mean and log-variance, Zr, Zc and the gate (eq. 13-17)."""
-        z1 = self.encoder(x0, x1)
+    def inference(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Z1, Z2 with its mean and log-variance, Zr, Zc and the gate (eq. 13-17), each ``(n_cells, n_latent)``."""
+        z1 = self.encoder(inputs)
         mean, log_variance = self.posterior(z1).to(z1.dtype).chunk(2, dim=-1)
         log_variance = nn.functional.hardtanh(log_variance, -10, 10)  # a clamp whose derivative is one operation
         z2 = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if self.training else mean
@@ -175,13 +190,13 @@ class SCMAGModule(BaseModuleClass):
     ) -> dict[str, Tensor | list[Tensor]]:
         return {
             "zr": inference_outputs["zr"],
-            "totals": torch.stack([tensors[key].sum(dim=1) for key in COUNTS], dim=1),
+            "totals": torch.stack([tensors[counts_key(i)].sum(dim=1) for i in range(len(self.n_inputs))], dim=1),
             "batch_index": tensors[REGISTRY_KEYS.BATCH_KEY],
         }
 
     @auto_move_data
     def generative(self, zr: Tensor, totals: Tensor, batch_index: Tensor) -> dict[str, Tensor | list[Tensor]]:
-        """Last hidden layers of the decoders, and the log of the size factors, ``(n_cells, 2)``."""
+        """Last hidden layers of the decoders, and the log of the size factors, ``(n_cells, n_modalities)``."""
         log_size = (totals / self.median_totals).clamp_min(1e-4).log()
         return {"hidden": [decoder.hidden(zr, batch_index) for decoder in self._decoders], "log_size": log_size}
 
@@ -191,7 +206,7 @@ class SCMAGModule(BaseModuleClass):
 
     @auto_move_data
     def zinb_parameters(self, hidden: list[Tensor], log_size: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Log mean, log dispersion and dropout logit of both modalities (eq. 19-21), size factors included in the mean."""
+        """Log mean, log dispersion and dropout logit of each modality (eq. 19-21), size factors included in the mean."""
         zinb = []
         for i, decoder in enumerate(self._decoders):
             log_mean, log_dispersion, logits = decoder.zinb(hidden[i])
@@ -211,7 +226,7 @@ class SCMAGModule(BaseModuleClass):
         reconstruction = {}
         hidden, log_size = generative_outputs["hidden"], generative_outputs["log_size"]
         for i, decoder in enumerate(self._decoders):
-            nll = -decoder.log_likelihood(tensors[COUNTS[i]], hidden[i], log_size[:, i : i + 1])
+            nll = -decoder.log_likelihood(tensors[counts_key(i)], hidden[i], log_size[:, i : i + 1])
             reconstruction[f"modality_{i}"] = nll / self.n_inputs[i] if self.reduction == "mean" else nll
         mean, log_variance = inference_outputs["mean"], inference_outputs["log_variance"]
         kl = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=1)
@@ -234,7 +249,7 @@ class SCMAGModule(BaseModuleClass):
         if self.relative_distance:
             # a few cells can't tell the variance: a last, small minibatch takes that of all cells
             spread = total_variance(zc) if len(zc) >= _FEW_CELLS else self.spread
-            distances = distances * (N_LATENT / spread.clamp_min(1e-8))
+            distances = distances * (self.n_latent / spread.clamp_min(1e-8))
         return clustering_loss(distances, q)
 
     def sample(self, *args: object, **kwargs: object) -> Tensor:

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from scvi.model.base import BaseModelClass
 
-from scmag_muon.model._module import COUNTS
+from scmag_muon.model._module import counts_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,7 +47,7 @@ class OutputsMixin(BaseModelClass):
         kind: LatentKind = "clustering",
         batch_size: int | None = None,
     ) -> np.ndarray:
-        """Coordinates of the cells in one of the network's spaces, float32, shape ``(n_obs, 32)``.
+        """Coordinates of the cells in one of the network's spaces, float32, shape ``(n_obs, 16 * n_modalities)``.
 
         Parameters
         ----------
@@ -97,9 +97,10 @@ class OutputsMixin(BaseModelClass):
         *,
         batch_size: int | None = None,
     ) -> np.ndarray:
-        """Values of the gate (eq. 17), 0 (closed) to 1 (open), shape ``(n_obs, 32)``; ones before stage 3 or without a gate.
+        """Values of the gate (eq. 17), 0 (closed) to 1 (open), shape ``(n_obs, 16 * n_modalities)``.
 
-        The first half of the dimensions is the first modality's code, the second half the other's (eq. 15).
+        Each modality's code has 16 dimensions, in the order of the modalities (eq. 15). All values are 1 before stage 3 and
+        without a gate.
         """
         return torch.cat(
             [inference["gate"].cpu() for _, inference in self._batches(mdata, indices, batch_size)]
@@ -138,7 +139,7 @@ class OutputsMixin(BaseModelClass):
             for tensors, inference in self._batches(mdata, indices, batch_size):
                 inputs = self.module._get_generative_input(tensors, inference)
                 if library_size == "median":
-                    inputs["totals"] = self.module.median_totals.expand(len(inputs["zr"]), 2)
+                    inputs["totals"] = self.module.median_totals.expand(len(inputs["zr"]), -1)
                 blocks.append(self.module.log_mean(which, **self.module.generative(**inputs)).exp().cpu().numpy())
         values = np.concatenate(blocks)
         if return_numpy:
@@ -148,7 +149,7 @@ class OutputsMixin(BaseModelClass):
         return pd.DataFrame(values, index=names, columns=self._feature_names(which))
 
     def _feature_names(self, which: int) -> np.ndarray:
-        return self.registry_["field_registries"][COUNTS[which]]["state_registry"]["column_names"]
+        return self.registry_["field_registries"][counts_key(which)]["state_registry"]["column_names"]
 
     def _modality_index(self, modality: str) -> int:
         if modality not in self.modalities_:

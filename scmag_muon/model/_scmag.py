@@ -18,9 +18,9 @@ from scmag_muon._keys import Keys
 from scmag_muon.model._components import PANEL, WIDE
 from scmag_muon.model._context import quiet, seeded, split_cells
 from scmag_muon.model._data import ReadyDataSplitter
-from scmag_muon.model._module import COUNTS, INPUTS, SCMAGModule
+from scmag_muon.model._module import SCMAGModule, counts_key, input_key
 from scmag_muon.model._outputs import OutputsMixin
-from scmag_muon.model._settings import Settings, network_settings
+from scmag_muon.model._settings import Settings, network_settings, of_each_modality
 from scmag_muon.model._training import SCMAGTrainingPlan, StageProgress
 
 if TYPE_CHECKING:
@@ -30,13 +30,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Preset = Literal["rna_protein", "rna_atac"]
-
-_WIDTHS = {"rna_protein": (WIDE, PANEL), "rna_atac": (WIDE, WIDE)}
-
 
 class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
-    """Gated variational autoencoder of two modalities with cluster-guided training (scMAG, sections 2.3-2.5).
+    """Gated variational autoencoder of one modality or more with cluster-guided training (scMAG, sections 2.3-2.5).
 
     Parameters
     ----------
@@ -46,7 +42,7 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
     n_clusters
         Number of clusters K.
     settings
-        ``"default"``: what measured best; ``"paper"``: the paper's numbers.
+        ``"default"``: what measured best; ``"paper"``: the paper's numbers, for two modalities.
     random_state
         Seed of the network's first weights; the global random state is put back afterwards.
     registry
@@ -101,19 +97,19 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
             _mudata.check_n_clusters(n_clusters, mdata.n_obs)
         super().__init__(mdata, registry)
         setup = self.registry_["setup_args"]
-        if len(numbers["noise_scale"]) != len(setup["modalities"]):
-            raise ValueError(
-                f"`noise_scale` must hold a number for each of the modalities {list(setup['modalities'])}, "
-                f"got {numbers['noise_scale']!r}."
-            )
         self.kl_weight_ = numbers.pop("kl_weight")
         self.cluster_weight_ = numbers.pop("cluster_weight")
         self.modalities_ = tuple(setup["modalities"])
-        with seeded(random_state):
-            self.module = self._make_module(
-                numbers, n_clusters, n_batch=self.summary_stats.n_batch, preset=setup["preset"]
+        if settings == "paper" and len(self.modalities_) != 2:
+            raise ValueError(
+                f'settings="paper" is for the two modalities of the paper, got {list(self.modalities_)}. '
+                'Take settings="default", or name two modalities in setup_mudata.'
             )
-        self._model_summary_string = f"scMAG of {' and '.join(self.modalities_)}: {n_clusters} clusters, preset {setup['preset']}, settings {settings}"
+        with seeded(random_state):
+            self.module = self._make_module(numbers, n_clusters, n_batch=self.summary_stats.n_batch)
+        self._model_summary_string = (
+            f"scMAG of {', '.join(self.modalities_)}: {n_clusters} clusters, settings {settings}"
+        )
         self.optimizer_state_: dict[str, Any] | None = None
         self.converged_ = False
         self.init_params_ = self._get_init_params(locals())
@@ -131,21 +127,24 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
                 "This MuData has not been set up, or is a copy of one that was. Call SCMAG.setup_mudata(mdata) first."
             )
 
-    def _make_module(self, numbers: dict[str, Any], n_clusters: int, *, n_batch: int, preset: Preset) -> SCMAGModule:
-        n_hidden = numbers.pop("n_hidden")
+    def _make_module(self, numbers: dict[str, Any], n_clusters: int, *, n_batch: int) -> SCMAGModule:
+        kinds = [self.registry_["setup_args"]["kinds"][name] for name in self.modalities_]
+        wide = WIDE.beginning_with(numbers.pop("n_hidden"))
+        noise_scale = of_each_modality(numbers.pop("noise_scale"), kinds, argument="noise_scale")
         return self._module_cls(
-            [self.summary_stats[f"n_{key}"] for key in INPUTS],
-            [WIDE.beginning_with(n_hidden) if widths is WIDE else widths for widths in _WIDTHS[preset]],
+            [self.summary_stats[f"n_{input_key(i)}"] for i in range(len(kinds))],
+            [wide if _mudata.ASSAYS[kind].widths == "wide" else PANEL for kind in kinds],
             n_clusters=n_clusters,
             n_batch=n_batch,
-            median_totals=(1.0, 1.0) if self.adata is None else self._median_totals(),
+            median_totals=[1.0] * len(kinds) if self.adata is None else self._median_totals(),
+            noise_scale=noise_scale,
             **numbers,
         )
 
     def _median_totals(self) -> list[float]:
         totals = []
-        for key in COUNTS:
-            counts = self.adata_manager.get_from_registry(key)
+        for i in range(len(self.modalities_)):
+            counts = self.adata_manager.get_from_registry(counts_key(i))
             sums = np.asarray(counts.sum(axis=1)).ravel()
             totals.append(float(np.median(sums[sums > 0])))
         return totals
@@ -160,27 +159,25 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         layer: str | Mapping[str, str | None] | None = None,
         input_layer: str = Keys.MANIFOLD,
         batch_key: str | None = None,
-        preset: Preset | None = None,
         **kwargs: Any,
     ) -> None:
-        """Register counts and manifold-fitted layers of the two modalities.
+        """Register counts and manifold-fitted layers of the modalities.
 
         Parameters
         ----------
         mdata
-            Paired cells, in the same order in both modalities.
+            Paired cells, in the same order in all modalities.
         modalities
             Names of the two modalities; by default the only two, RNA first.
         kinds
             What modalities measure, for example ``{"mod2": "atac"}``; by default what the fit took them for, else recognised.
+            Widths of layers (section 2.4) and the paper's noise follow from it.
         layer
-            Layer of the raw counts, for both or by modality; ``None`` is ``.X``.
+            Layer of the raw counts, for all or by modality; ``None`` is ``.X``.
         input_layer
             Layer that the encoders see: the ``key_added`` of :func:`scmag_muon.pp.manifold_fit`.
         batch_key
             Column of the cells' batches in ``mdata.obs`` or in a modality's ``obs``. The decoders are conditioned on it.
-        preset
-            Layer widths of section 2.4, ``"rna_protein"`` or ``"rna_atac"``; by default after the second modality's kind.
         **kwargs
             Used by scvi-tools when a saved model is set up again.
 
@@ -201,35 +198,31 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
                     f"scmag_muon.pp.manifold_fit(mdata, key_added={input_layer!r})."
                 )
         _mudata.get_batches(mdata, batch_key)
-        if preset is None:
-            of_kind = _mudata.kinds_of(mdata, modalities, kinds, recorded_under=input_layer)
-            preset = "rna_protein" if _mudata.ASSAYS[of_kind[modalities[1]]].widths == "panel" else "rna_atac"
+        found = _mudata.kinds_of(mdata, modalities, kinds, recorded_under=input_layer)
         arguments = cls._get_setup_method_args(
             cls=cls,
             mdata=mdata,
             modalities=modalities,
-            kinds=None if kinds is None else dict(kinds),
             layer=layer if layer is None or isinstance(layer, str) else dict(layer),
             input_layer=input_layer,
             batch_key=batch_key,
-            preset=preset,
+            kinds=found,
         )
         batch_modality = None
         if batch_key is not None and batch_key not in mdata.obs:
             batch_modality = next(name for name in mdata.mod if batch_key in mdata.mod[name].obs)
         fields = [MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=batch_modality)]
-        for name, counts, inputs in zip(modalities, COUNTS, INPUTS, strict=True):
-            counts_layer = _mudata.layer_of(layer, name)
-            fields.append(MuDataLayerField(counts, counts_layer, mod_key=name, is_count_data=False, mod_required=True))
-            fields.append(MuDataLayerField(inputs, input_layer, mod_key=name, is_count_data=False, mod_required=True))
+        for i, name in enumerate(modalities):
+            for key, of_key in ((counts_key(i), _mudata.layer_of(layer, name)), (input_key(i), input_layer)):
+                fields.append(MuDataLayerField(key, of_key, mod_key=name, is_count_data=False, mod_required=True))
         manager = AnnDataManager(fields=fields, setup_method_args=arguments)
         manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
 
     @classmethod
     def setup_anndata(cls, adata: Any, **kwargs: Any) -> None:
-        """Not offered: scMAG needs two modalities, use :meth:`setup_mudata`."""
-        raise NotImplementedError("scMAG joins two modalities: use SCMAG.setup_mudata with a MuData.")
+        """Not offered: use :meth:`setup_mudata`."""
+        raise NotImplementedError("scMAG joins modalities: use SCMAG.setup_mudata with a MuData.")
 
     def train(
         self,

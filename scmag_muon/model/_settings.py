@@ -6,15 +6,36 @@ import math
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from scmag_muon._assays import ASSAYS
+
+if TYPE_CHECKING:
+    from scmag_muon._assays import ModalityKind
 
 Settings = Literal["default", "paper"]
 Dispersion = Literal["gene", "gene-cell"]
 
 _CHOICES = {"reduction": ("sum", "mean"), "dispersion": ("gene", "gene-cell")}
 _AT_LEAST_ZERO = ("residual_weight", "kl_weight", "cluster_weight")
+
+
+def of_each_modality(
+    value: float | Mapping[ModalityKind, float] | Sequence[float], kinds: Sequence[ModalityKind], *, argument: str
+) -> tuple[float, ...]:
+    """A number for each modality, from one for all, one for each kind, or a sequence of them."""
+    if isinstance(value, Mapping):
+        missing = sorted(set(kinds) - set(value))
+        if missing:
+            raise ValueError(f"`{argument}` has no number for modalities of kind {missing}; it has {sorted(value)}.")
+        return tuple(float(value[kind]) for kind in kinds)
+    if isinstance(value, (Sequence, np.ndarray)):
+        if len(value) != len(kinds):
+            raise ValueError(f"`{argument}` must hold a number for each of {len(kinds)} modalities, got {len(value)}.")
+        return tuple(map(float, value))
+    return (float(value),) * len(kinds)
 
 
 @dataclass(frozen=True)
@@ -26,7 +47,7 @@ class NetworkSettings:
     n_hidden
         Width of the first layer of the encoders of RNA and ATAC (section 2.4: 256; 128 foretells held-out counts better).
     noise_scale
-        k_R, k_A (eq. 13).
+        k_R, k_A (eq. 13): one number, one for each kind of modality, or a sequence with one for each modality.
     residual_weight
         η (eq. 16).
     reduction
@@ -46,7 +67,7 @@ class NetworkSettings:
     """
 
     n_hidden: int
-    noise_scale: tuple[float, float]
+    noise_scale: float | Mapping[ModalityKind, float] | Sequence[float]
     residual_weight: float
     reduction: Literal["sum", "mean"]
     dispersion: Dispersion
@@ -62,9 +83,10 @@ class NetworkSettings:
         n_hidden, noise, bias = given["n_hidden"], given["noise_scale"], given["gate_bias"]
         if not _is_number(n_hidden) or not isinstance(n_hidden, numbers.Integral) or n_hidden < 1:
             raise ValueError(f"`n_hidden` must be a whole number of at least 1, got {n_hidden!r}.")
-        if isinstance(noise, str) or not isinstance(noise, (Sequence, np.ndarray)) or not all(map(_is_weight, noise)):
+        if not _are_weights(noise):
             raise ValueError(
-                f"`noise_scale` must hold a finite number of at least 0 for each modality, as (0.5, 0.5), got {noise!r}."
+                "`noise_scale` must be a finite number of at least 0, or one for each modality, as (0.5, 0.5), or for each "
+                f"kind, as {{'rna': 2.0, 'protein': 1.5}}, got {noise!r}."
             )
         for name in _AT_LEAST_ZERO:
             if not _is_weight(given[name]):
@@ -87,6 +109,14 @@ def _is_weight(value: Any) -> bool:
     return _is_number(value) and math.isfinite(value) and value >= 0
 
 
+def _are_weights(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return set(value) <= set(ASSAYS) and all(map(_is_weight, value.values()))
+    if isinstance(value, (Sequence, np.ndarray)):
+        return not isinstance(value, str) and all(map(_is_weight, value))
+    return _is_weight(value)
+
+
 def network_settings(settings: Any, changes: Mapping[str, Any]) -> NetworkSettings:
     """One of :data:`SETTINGS` with single numbers replaced."""
     if not isinstance(settings, str) or settings not in SETTINGS:
@@ -101,7 +131,7 @@ def network_settings(settings: Any, changes: Mapping[str, Any]) -> NetworkSettin
 SETTINGS: dict[str, NetworkSettings] = {
     "default": NetworkSettings(
         n_hidden=128,
-        noise_scale=(0.5, 0.5),
+        noise_scale=0.5,
         residual_weight=0.3,
         reduction="sum",
         dispersion="gene",
@@ -113,7 +143,7 @@ SETTINGS: dict[str, NetworkSettings] = {
     ),
     "paper": NetworkSettings(
         n_hidden=256,
-        noise_scale=(2.0, 1.5),
+        noise_scale={"rna": 2.0, "protein": 1.5, "atac": 1.5},
         residual_weight=0.3,
         reduction="mean",
         dispersion="gene-cell",

@@ -13,10 +13,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from scmag_muon.model._clustering import join_communities, join_overlapping, one_hot_means
-from scmag_muon.model._module import INPUTS, SCMAGModule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from scmag_muon.model._module import SCMAGModule
 
 STAGE_NAMES = {1: "reconstruction", 2: "+ KL", 3: "+ clustering"}
 
@@ -220,8 +221,9 @@ class SCMAGTrainingPlan(TrainingPlan):
         return _stalled(self._validation_losses, self.patience)
 
     def _ungated_batches(self) -> Iterator[Tensor]:
-        for tensors in self.trainer.datamodule.all_cells(INPUTS):
-            yield self.module.ungated_space(*(tensors[key].to(self.device) for key in INPUTS))
+        keys = self.module.input_keys
+        for tensors in self.trainer.datamodule.all_cells(keys):
+            yield self.module.ungated_space({key: tensors[key].to(self.device) for key in keys})
 
     @torch.no_grad()
     def _ungated_space(self) -> Tensor:

@@ -123,9 +123,9 @@ def scmag(
     ``mdata.obs[f"{key_added}_entropy"]``
         Entropy of the soft assignment, in nats: 0 where one cluster takes all, log K where none is preferred.
     ``mdata.obsm[f"X_{key_added}"]``
-        Clustering space Zc (eq. 17), float32, ``(n_obs, 32)``: for neighbours, UMAP and distances.
+        Clustering space Zc (eq. 17), float32, ``(n_obs, 16 * n_modalities)``: for neighbours, UMAP and distances.
     ``mdata.obsm[f"X_{key_added}_recon"]``
-        Reconstruction space Zr (eq. 16), float32, ``(n_obs, 32)``.
+        Reconstruction space Zr (eq. 16), float32, ``(n_obs, 16 * n_modalities)``.
     ``mod.layers[key_added]``
         Denoised counts: the mean μ of eq. 20-21 at the *median* library size, so size factors and dropout are *not* in it.
         float32, ``(n_obs, n_vars)``; sparse with zeros at features that took no part (``mod.var[manifold_key]``).
@@ -285,8 +285,8 @@ def scmag(
 
 def _gate_by_cluster(gate: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """Mean gate of each cluster; columns are named after the modality whose code the dimension is (eq. 15)."""
-    half = gate.shape[1] // 2
-    columns = [f"{name} {i + 1}" for name in names for i in range(half)]
+    width = gate.shape[1] // len(names)
+    columns = [f"{name} {i + 1}" for name in names for i in range(width)]
     means = pd.DataFrame(gate, columns=columns).groupby(labels).mean()
     return means.set_axis(means.index.astype(str), axis=0).rename_axis("cluster")
 

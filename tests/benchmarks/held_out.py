@@ -85,7 +85,7 @@ def _ours(mdata: MuData, options: Options, n_clusters: int, *ablate: str, **netw
     with torch.inference_mode():
         for tensors, inference in model._batches(None, None, None):
             inputs = module._get_generative_input(tensors, inference)
-            inputs["totals"] = module.median_totals.expand(len(inputs["zr"]), 2)
+            inputs["totals"] = module.median_totals.expand(len(inputs["zr"]), -1)
             for block, (log_mean, _, logits) in zip(
                 blocks, module.zinb_parameters(**module.generative(**inputs)), strict=True
             ):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scmag_muon.model._components import PANEL, WIDE
-from scmag_muon.model._module import COUNTS, INPUTS, SCMAGModule
+from scmag_muon.model._module import SCMAGModule, counts_key, input_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +50,8 @@ def make_module() -> Callable[..., SCMAGModule]:
             "gate_bias": 3.0,
             "relative_distance": False,
         }
-        module = SCMAGModule([12, 5], [WIDE, PANEL], **{**arguments, **changes})
+        n_inputs, widths = changes.pop("n_inputs", [12, 5]), changes.pop("widths", [WIDE, PANEL])
+        module = SCMAGModule(n_inputs, widths, **{**arguments, **changes})
         module.centers.normal_()
         return module
 
@@ -63,7 +64,9 @@ def tensors() -> dict[str, torch.Tensor]:
     counts = [torch.poisson(torch.full((40, n), rate)) for n, rate in ((12, 1.5), (5, 9.0))]
     inputs = [torch.randn(40, n) for n in (12, 5)]
     minibatch = {"batch": torch.arange(40).remainder(2).unsqueeze(1)}
-    return minibatch | dict(zip(COUNTS + INPUTS, counts + inputs, strict=True))
+    for i in (0, 1):
+        minibatch |= {counts_key(i): counts[i], input_key(i): inputs[i]}
+    return minibatch
 
 
 @pytest.fixture(scope="session")

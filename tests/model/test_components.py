@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from scmag_muon.model._components import PANEL, WIDE, InputNoise, PairedEncoder, ZINBDecoder
-from scmag_muon.model._scmag import _WIDTHS
+from scmag_muon.model._components import PANEL, WIDE, InputNoise, JointEncoder, Widths, ZINBDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
     Weights = Callable[[nn.Module], list[tuple[np.ndarray, np.ndarray]]]
 
 
-def encoder(n_inputs: Sequence[int] = (12, 5), noise_scale: Sequence[float] = (0.0, 0.0)) -> PairedEncoder:
-    made = PairedEncoder(n_inputs, (WIDE, PANEL), noise_scale)
+def encoder(n_inputs: Sequence[int] = (12, 5), noise_scale: Sequence[float] = (0.0, 0.0)) -> JointEncoder:
+    made = JointEncoder(n_inputs, (WIDE, PANEL), noise_scale)
     return shaken(made)
 
 
@@ -43,7 +42,7 @@ def test_fused_space_is_eq_14_15(reference: ModuleType, weights: Weights) -> Non
     assert [weight.ndim for weight, _ in shared] == [2, 1, 2]
     expected = reference.fused_space([x.double().numpy() for x in inputs], own, shared)
     with torch.no_grad():
-        z1 = made(*inputs)
+        z1 = made(inputs)
     assert z1.shape == (20, 32)
     np.testing.assert_allclose(z1, expected, rtol=1e-4, atol=1e-5)
 
@@ -52,7 +51,7 @@ def test_halves_of_fused_space_follow_the_modalities() -> None:
     made = encoder()
     rna, protein = torch.randn(20, 12), torch.randn(20, 5)
     with torch.no_grad():
-        z1, other_rna, other_protein = made(rna, protein), made(rna + 1, protein), made(rna, protein + 1)
+        z1, other_rna, other_protein = made([rna, protein]), made([rna + 1, protein]), made([rna, protein + 1])
     torch.testing.assert_close(other_rna[:, 16:], z1[:, 16:])
     torch.testing.assert_close(other_protein[:, :16], z1[:, :16])
     assert not torch.allclose(other_rna[:, :16], z1[:, :16])
@@ -60,39 +59,39 @@ def test_halves_of_fused_space_follow_the_modalities() -> None:
 
 
 def test_last_layers_are_shared_and_first_are_not() -> None:
-    made = PairedEncoder((5, 5), (PANEL, PANEL), (0.0, 0.0))
+    made = JointEncoder((5, 5), (PANEL, PANEL), (0.0, 0.0))
     x = torch.randn(20, 5)
-    assert not torch.allclose(*made(x, x).chunk(2, dim=1))
+    assert not torch.allclose(*made([x, x]).chunk(2, dim=1))
     made.own[1].load_state_dict(made.own[0].state_dict())
-    torch.testing.assert_close(*made(x, x).chunk(2, dim=1))
+    torch.testing.assert_close(*made([x, x]).chunk(2, dim=1))
 
     for half in (0, 1):
         made.zero_grad()
-        made(x, x).chunk(2, dim=1)[half].square().sum().backward()
+        made([x, x]).chunk(2, dim=1)[half].square().sum().backward()
         assert all(parameter.grad.abs().sum() > 0 for parameter in made.shared.parameters())
         assert all(parameter.grad is None or not parameter.grad.any() for parameter in made.own[1 - half].parameters())
 
 
 @pytest.mark.parametrize(
-    ("preset", "own", "decoder"),
-    [("rna_protein", [(7, 64)], [(32, 64)]), ("rna_atac", [(7, 256), (256, 64)], [(32, 64), (64, 256)])],
+    ("width", "own", "decoder"),
+    [(PANEL, [(7, 64)], [(32, 64)]), (WIDE, [(7, 256), (256, 64)], [(32, 64), (64, 256)])],
 )
-def test_widths_of_section_2_4(preset: str, own: list[tuple[int, int]], decoder: list[tuple[int, int]]) -> None:
-    widths = _WIDTHS[preset]
-    made = PairedEncoder((30, 7), widths, (0.0, 0.0))
+def test_widths_of_section_2_4(width: Widths, own: list[tuple[int, int]], decoder: list[tuple[int, int]]) -> None:
+    widths = WIDE, width
+    made = JointEncoder((30, 7), widths, (0.0, 0.0))
     assert linear_shapes(made.own[0]) == [(30, 256), (256, 64)]
     assert linear_shapes(made.own[1]) == own
     assert linear_shapes(made.shared) == [(64, 32), (32, 16)]
-    rna, other = (ZINBDecoder(n, width, n_batch=1) for n, width in zip((30, 7), widths, strict=True))
+    rna, other = (ZINBDecoder(32, n, width, n_batch=1) for n, width in zip((30, 7), widths, strict=True))
     assert linear_shapes(rna) == [(32, 64), (64, 256)] + [(256, 30)] * 3
     assert linear_shapes(other) == decoder + [(decoder[-1][1], 7)] * 3
 
 
 def test_noise_of_eq_13() -> None:
-    made = PairedEncoder((50, 50), (WIDE, PANEL), (2.0, 1.5))
+    made = JointEncoder((50, 50), (WIDE, PANEL), (2.0, 1.5))
     made.own, made.shared = nn.ModuleList([nn.Identity(), nn.Identity()]), nn.Identity()
     inputs = torch.full((2000, 50), 3.0), torch.full((2000, 50), -1.0)
-    noisy = made(*inputs)
+    noisy = made(inputs)
     for x, block, scale in zip(inputs, (noisy[:, :50], noisy[:, 50:]), (2.0, 1.5), strict=True):
         noise = (block - x) / scale
         n_sd = 1 / noise.numel() ** 0.5
@@ -103,8 +102,8 @@ def test_noise_of_eq_13() -> None:
         assert noise.pow(4).mean().item() == pytest.approx(3, abs=0.15)  # normal
     of_rna, of_protein = noisy[:, :50] - 3, noisy[:, 50:] + 1
     assert abs((of_rna * of_protein).mean().item() / 3) < 0.02  # drawn for each modality
-    assert not torch.equal(made(*inputs), noisy)
-    torch.testing.assert_close(made.eval()(*inputs), torch.cat(inputs, dim=1), rtol=0, atol=0)
+    assert not torch.equal(made(inputs), noisy)
+    torch.testing.assert_close(made.eval()(inputs), torch.cat(inputs, dim=1), rtol=0, atol=0)
 
 
 def test_noise_is_never_at_the_same_place_twice() -> None:
@@ -138,14 +137,14 @@ def test_no_noise_at_scale_zero() -> None:
     made = encoder(noise_scale=(1.0, 0.0))
     inputs = torch.randn(20, 12), torch.randn(20, 5)
     with torch.no_grad():
-        noisy, clean = made(*inputs), made.eval()(*inputs)
+        noisy, clean = made(inputs), made.eval()(inputs)
     torch.testing.assert_close(noisy[:, 16:], clean[:, 16:], rtol=0, atol=0)
     assert not torch.allclose(noisy[:, :16], clean[:, :16])
 
 
 @pytest.mark.parametrize("n_batch", [1, 3])
 def test_decoder_is_eq_19_21(reference: ModuleType, weights: Weights, n_batch: int) -> None:
-    decoder = shaken(ZINBDecoder(6, WIDE, n_batch))
+    decoder = shaken(ZINBDecoder(32, 6, WIDE, n_batch))
     zr, batch = torch.randn(20, 32), torch.arange(20).remainder(n_batch).unsqueeze(1)
     one_hot = np.eye(n_batch)[batch.ravel().numpy()] if n_batch > 1 else np.empty((20, 0))
     beside = np.concatenate([zr.double().numpy(), one_hot], axis=1)
@@ -159,7 +158,7 @@ def test_decoder_is_eq_19_21(reference: ModuleType, weights: Weights, n_batch: i
 
 
 def test_heads_are_linear() -> None:
-    decoder = ZINBDecoder(6, PANEL, n_batch=1)
+    decoder = ZINBDecoder(32, 6, PANEL, n_batch=1)
     decoder.trunk = nn.Identity()
     decoder.heads = nn.ModuleList(nn.Linear(32, 6) for _ in range(3))
     a, b, batch = torch.randn(8, 32), torch.randn(8, 32), torch.zeros(8, 1)
@@ -169,12 +168,12 @@ def test_heads_are_linear() -> None:
 
 
 def test_batch_matters_to_decoders() -> None:
-    decoder, zr = ZINBDecoder(6, PANEL, n_batch=2), torch.randn(1, 32).expand(4, 32)
+    decoder, zr = ZINBDecoder(32, 6, PANEL, n_batch=2), torch.randn(1, 32).expand(4, 32)
     for value in decoder(zr, torch.tensor([[0], [0], [1], [1]])):
         torch.testing.assert_close(value[0], value[1])
         torch.testing.assert_close(value[2], value[3])
         assert not torch.allclose(value[0], value[2])
-    alone = ZINBDecoder(6, PANEL, n_batch=1)
+    alone = ZINBDecoder(32, 6, PANEL, n_batch=1)
     for first, second in zip(alone(zr, torch.zeros(4, 1)), alone(zr, torch.ones(4, 1)), strict=True):
         assert torch.equal(first, second)
 
@@ -192,7 +191,7 @@ def test_batch_enters_decoders_only(make_module: Callable[..., Any], tensors: di
 
 
 def test_decoder_keeps_mean_and_dispersion_finite() -> None:
-    decoder = ZINBDecoder(6, PANEL, n_batch=1)
+    decoder = ZINBDecoder(32, 6, PANEL, n_batch=1)
     for head in decoder.heads:
         nn.init.constant_(head.bias, 500.0)
     log_mean, log_dispersion, logits = decoder(torch.randn(4, 32), torch.zeros(4, 1))

@@ -10,7 +10,7 @@ import torch
 import scmag_muon as smm
 from scmag_muon.model import SCMAG, _data
 from scmag_muon.model._context import split_cells
-from scmag_muon.model._module import INPUTS
+from scmag_muon.model._module import input_key
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -42,9 +42,10 @@ def test_same_minibatches_as_from_scvi(fitted: MuData, monkeypatch: pytest.Monke
     monkeypatch.setattr(_data, "_MOST_BYTES", 100)
     other = splitter(fitted)
     assert other.ready is None
+    keys = [input_key(0), input_key(1)]
     for loaders in (
         (ready.val_dataloader(), other.val_dataloader()),
-        (ready.all_cells(INPUTS), other.all_cells(INPUTS)),
+        (ready.all_cells(keys), other.all_cells(keys)),
     ):
         ours, theirs = (by_hand(loader) for loader in loaders)
         assert ours.keys() == theirs.keys() - {"indices"}
@@ -58,7 +59,7 @@ def test_training_cells_come_in_a_new_order_each_time(fitted: MuData) -> None:
     loader = ready.train_dataloader()
     assert len(loader) == len(list(loader)) == 4
     torch.manual_seed(0)
-    first, second = (by_hand(loader)[INPUTS[0]] for _ in range(2))
+    first, second = (by_hand(loader)[input_key(0)] for _ in range(2))
     expected = fitted["rna"].layers["manifold"].toarray()[ready.train_idx]
     assert (first != second).any()
     for rows in (first, second):

@@ -8,8 +8,9 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from scmag_muon.model._clustering import soft_assignment, squared_distances
+from scmag_muon.model._components import PANEL, WIDE
 from scmag_muon.model._likelihood import zinb_log_likelihood
-from scmag_muon.model._module import COUNTS, INPUTS
+from scmag_muon.model._module import counts_key, input_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +42,8 @@ def test_z2_is_eq_15(make_module: Make) -> None:
     module = make_module()
     cell = [torch.randn(1, n).expand(20_000, n) for n in (12, 5)]
     with torch.no_grad():
-        drawn = module.inference(*cell)
-        fixed = module.eval().inference(*cell)
+        drawn = module.inference(cell)
+        fixed = module.eval().inference(cell)
     noise = (drawn["z2"] - drawn["mean"]) / (drawn["log_variance"] / 2).exp()
     assert noise.mean().item() == pytest.approx(0, abs=0.01)
     assert (noise.std(dim=0) - 1).abs().max() < 0.03
@@ -95,10 +96,10 @@ def test_one_space_without_two_stages(make_module: Make, tensors: Tensors, stage
     inference, _, _ = run(module, tensors)
     assert torch.equal(inference["zr"], inference["z2"])
     torch.testing.assert_close(inference["zc"], inference["mean"] * (0.5 if stage == 3 else 1))
-    ungated = module.eval().ungated_space(*(tensors[key] for key in INPUTS))
+    ungated = module.eval().ungated_space(tensors)
     torch.testing.assert_close(ungated, inference["mean"])
     two = make_module().eval()
-    torch.testing.assert_close(two.ungated_space(*(tensors[key] for key in INPUTS)), run(two, tensors)[0]["z1"])
+    torch.testing.assert_close(two.ungated_space(tensors), run(two, tensors)[0]["z1"])
 
 
 def test_gate_sees_centres_and_their_scale(make_module: Make, tensors: Tensors, reference: ModuleType) -> None:
@@ -128,7 +129,7 @@ def test_means_carry_size_factors(make_module: Make, tensors: Tensors, reference
     module = make_module()
     inference, generative, _ = run(module, tensors)
     for i, median in enumerate((20.0, 50.0)):
-        size = array(tensors[COUNTS[i]]).sum(axis=1) / median
+        size = array(tensors[counts_key(i)]).sum(axis=1) / median
         assert size.std() > 0.05
         decoder = module.decoders[i]
         heads = [weights(head)[0] for head in decoder.heads]
@@ -148,7 +149,7 @@ def test_dispersion_of_a_feature_is_one_for_all_cells(make_module: Make, tensors
     for i, (log_mean, log_dispersion, logits) in enumerate(zinb):
         torch.testing.assert_close(log_dispersion, module.decoders[i].heads[1].bias.expand(40, -1))
         assert log_mean.std(dim=0).min() > 0
-        expected = -zinb_log_likelihood(tensors[COUNTS[i]], log_mean, log_dispersion, logits)
+        expected = -zinb_log_likelihood(tensors[counts_key(i)], log_mean, log_dispersion, logits)
         torch.testing.assert_close(output.reconstruction_loss[f"modality_{i}"], expected)
         (gradient,) = torch.autograd.grad(expected.mean(), log_dispersion)
         output.loss.backward(retain_graph=True)
@@ -157,7 +158,7 @@ def test_dispersion_of_a_feature_is_one_for_all_cells(make_module: Make, tensors
 
 
 def test_cell_without_counts_has_a_finite_loss(make_module: Make, tensors: Tensors) -> None:
-    empty = tensors | {COUNTS[0]: torch.zeros(40, 12)}
+    empty = tensors | {counts_key(0): torch.zeros(40, 12)}
     module = make_module()
     _, _, output = run(module, empty)
     output.loss.backward()
@@ -177,10 +178,10 @@ def test_total_loss_is_eq_33(
     inference, generative, output = run(module, tensors, kl_weight=kl_weight, cluster_weight=cluster_weight)
 
     likelihoods = []
-    for key, zinb in zip(COUNTS, module.zinb_parameters(**generative), strict=True):
+    for i, zinb in enumerate(module.zinb_parameters(**generative)):
         log_mean, log_dispersion, logits = (array(p) for p in zinb)
         dropout = 1 / (1 + np.exp(-logits))
-        log = reference.zinb_log(array(tensors[key]), dropout, np.exp(log_mean), np.exp(log_dispersion))
+        log = reference.zinb_log(array(tensors[counts_key(i)]), dropout, np.exp(log_mean), np.exp(log_dispersion))
         likelihoods.append(-(log.sum(axis=1) if reduction == "sum" else log.mean(axis=1)))
     kl = -reference.kl_as_printed(array(inference["mean"]), np.exp(array(inference["log_variance"]) / 2))
     zc = array(inference["zc"])
@@ -256,10 +257,41 @@ def test_inputs_are_told_from_counts(make_module: Make, tensors: Tensors) -> Non
     module = make_module().eval()
     inference, _, _ = run(module, tensors)
     with torch.no_grad():
-        z1 = module.encoder(*(tensors[key] for key in INPUTS))
+        z1 = module.encoder([tensors[key] for key in module.input_keys])
     assert torch.equal(inference["z1"], z1)
-    other = tensors | {COUNTS[0]: tensors[COUNTS[0]] + 1}
+    other = tensors | {counts_key(0): tensors[counts_key(0)] + 1}
     assert torch.equal(run(module, other)[0]["zr"], inference["zr"])
+
+
+@pytest.mark.parametrize("n_modalities", [1, 3])
+def test_any_number_of_modalities(
+    make_module: Make, reference: ModuleType, weights: Weights, n_modalities: int
+) -> None:
+    n_inputs = [12, 5, 7][:n_modalities]
+    module = make_module(
+        n_inputs=n_inputs,
+        widths=[WIDE, PANEL, WIDE][:n_modalities],
+        noise_scale=(0.0,) * n_modalities,
+        median_totals=(20.0, 50.0, 5.0)[:n_modalities],
+        relative_distance=True,
+    )
+    module = at_stage(module, 3)
+    tensors = {"batch": torch.zeros(40, 1)}
+    for i, n in enumerate(n_inputs):
+        tensors |= {counts_key(i): torch.poisson(torch.full((40, n), 3.0)), input_key(i): torch.randn(40, n)}
+    inference, generative, output = run(module, tensors, kl_weight=0.01, cluster_weight=1.0)
+    inputs = [array(tensors[key]) for key in module.input_keys]
+    z1 = reference.fused_space(inputs, [weights(own) for own in module.encoder.own], weights(module.encoder.shared))
+    np.testing.assert_allclose(array(inference["z1"]), z1, rtol=1e-4, atol=1e-5)
+    for name in ("z1", "z2", "mean", "log_variance", "zr", "zc", "gate"):
+        assert inference[name].shape == (40, 16 * n_modalities)
+    assert generative["log_size"].shape == (40, n_modalities)
+    assert list(output.reconstruction_loss) == [f"modality_{i}" for i in range(n_modalities)]
+    parts = [nll.mean() for nll in output.reconstruction_loss.values()]
+    expected = sum(parts) + 0.01 * output.kl_local["kl"].mean() + output.extra_metrics["cluster_loss"]
+    torch.testing.assert_close(output.loss, expected)
+    output.loss.backward()
+    assert all(parameter.grad is not None for parameter in module.parameters())
 
 
 def test_prior_samples_are_not_offered(make_module: Make) -> None:
@@ -276,7 +308,7 @@ def test_only_products_take_half_precision(make_module: Make, tensors: Tensors, 
     with torch.autocast("cpu", torch.bfloat16):
         rounded_inference, _, rounded = run(module, tensors, **weights)
         likelihood = module.decoders[0].log_likelihood(
-            tensors[COUNTS[0]], generative["hidden"][0].bfloat16(), generative["log_size"][:, :1]
+            tensors[counts_key(0)], generative["hidden"][0].bfloat16(), generative["log_size"][:, :1]
         )
         assigned = module.assign(zc)
     assert likelihood.dtype == torch.float32

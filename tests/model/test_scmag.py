@@ -162,13 +162,13 @@ def test_history_has_every_term_and_the_stage(model: SCMAG) -> None:
 
 
 @pytest.mark.parametrize(("settings", "n_hidden"), [("default", 128), ("paper", 256)])
-def test_presets_set_the_widths_of_section_2_4(fitted: MuData, settings: str, n_hidden: int) -> None:
+def test_kinds_set_the_widths_of_section_2_4(fitted: MuData, settings: str, n_hidden: int) -> None:
     def widths(layers: torch.nn.Module) -> list[int]:
         return [layer.out_features for layer in layers if hasattr(layer, "out_features")]
 
     protein = SCMAG(fitted, n_clusters=3, settings=settings).module
     assert [widths(own) for own in protein.encoder.own] == [[n_hidden, 64], [64]]
-    SCMAG.setup_mudata(fitted, preset="rna_atac")
+    SCMAG.setup_mudata(fitted, kinds={"prot": "atac"})
     atac = SCMAG(fitted, n_clusters=3, settings=settings).module
     assert [widths(own) for own in atac.encoder.own] == [[n_hidden, 64], [n_hidden, 64]]
     assert [widths(decoder.trunk) for decoder in atac.decoders] == [[64, 256], [64, 256]]
@@ -198,9 +198,7 @@ def test_model_needs_a_mudata_that_was_set_up(citeseq: MuData, fitted: MuData) -
         SCMAG(smm.datasets.simulate_citeseq(n_obs=30, n_vars=10, n_prot=4, n_clusters=2), n_clusters=2)
     with pytest.raises(TypeError, match=r"`n_clusters` must be an integer, got 3\.0"):
         SCMAG(fitted, n_clusters=3.0)
-    with pytest.raises(
-        ValueError, match=r"`noise_scale` must hold a number for each of the modalities \['rna', 'prot'\]"
-    ):
+    with pytest.raises(ValueError, match="`noise_scale` must hold a number for each of 2 modalities, got 1"):
         SCMAG(fitted, n_clusters=3, noise_scale=(1.0,))
 
 

@@ -150,7 +150,7 @@ def test_expectation_step(mdata: MuData) -> None:
     for epoch in range(5, 9):
         before, after = recorder.before[epoch].eval(), recorder.after[epoch]
         with torch.no_grad():
-            zc = before.cluster_space(before.encoder(*inputs))[0]  # without noise
+            zc = before.cluster_space(before.encoder(inputs))[0]  # without noise
             q = before.assign(zc)
         np.testing.assert_array_equal(recorder.labels[epoch], q.argmax(dim=1))
         torch.testing.assert_close(after.centers, (q / q.sum(dim=0)).T @ zc, rtol=1e-4, atol=1e-5)
