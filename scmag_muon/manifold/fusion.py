@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,20 +73,40 @@ def fitted_view(view: View, operator: sp.csr_array) -> np.ndarray:
     return result
 
 
+@dataclass(frozen=True)
+class Moments:
+    r"""What turns fitted views :math:`C_v y_v` into the fused row :math:`\sum_v a_v C_v y_v + b`, for each batch and feature.
+
+    Weights of the views, the means and deviations by which views are standardised and by which their sum is, all in one. The
+    offsets that a view has for each feature are left out of :math:`y_v`.
+
+    Parameters
+    ----------
+    slopes
+        a, float32, ``(n_batches + 1, n_views, n_vars)``. The last is for cells of no such batch: the mean over cells.
+    intercepts
+        b, float32, ``(n_batches + 1, n_vars)``.
+    """
+
+    slopes: np.ndarray
+    intercepts: np.ndarray
+
+
 def fused(
     views: Sequence[View],
     operators: Sequence[sp.csr_array],
     *,
     penalty: float = 1.0,
     batches: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fused fitted data, standardised per feature, float32, shape ``(n_obs, n_vars)``, and the weights of the views.
+    n_batches: int | None = None,
+) -> tuple[np.ndarray, np.ndarray, Moments]:
+    """Fused fitted data, standardised per feature, float32, shape ``(n_obs, n_vars)``; weights of the views; moments.
 
     Inner products decide the weights; their mean over features is taken from blocks spread evenly over all of them where
     there are more than a thousand. Then the sum is written, block by block. No view is ever held whole. ``batches`` holds the
-    batch number of each cell, where features are standardised within batches.
+    batch number of each cell, where features are standardised within batches; there are ``n_batches``, some perhaps empty.
     """
-    n_obs, n_vars = views[0].shape
+    n_obs, n_vars = operators[0].shape[0], views[0].shape[1]
     groups = [np.arange(n_obs)] if batches is None else [np.flatnonzero(batches == code) for code in np.unique(batches)]
     fits = [_Fit(views, [operator[rows] if len(groups) > 1 else operator for operator in operators]) for rows in groups]
     blocks = list(_column_blocks(n_vars, _FUSED_COLUMNS))
@@ -94,13 +115,27 @@ def fused(
     n_correlated = sum(block.stop - block.start for block in some)
     weights = fusion_weights(gram / (n_obs * n_correlated), penalty=penalty)
     result = np.empty((n_obs, n_vars), dtype=np.float32)
+    slopes = np.empty((len(groups), len(views), n_vars), dtype=np.float32)
+    intercepts = np.empty((len(groups), n_vars), dtype=np.float32)
 
     def write(columns: slice) -> None:
-        for rows, fit in zip(groups, fits, strict=True):
-            result[rows if len(groups) > 1 else slice(None), columns] = fit.combine(columns, weights)
+        for i, (rows, fit) in enumerate(zip(groups, fits, strict=True)):
+            values, slopes[i, :, columns], intercepts[i, columns] = fit.combine(columns, weights)
+            result[rows if len(groups) > 1 else slice(None), columns] = values
 
     in_threads(write, blocks)
-    return result, weights
+    codes = np.array([], dtype=int) if batches is None else np.unique(batches)
+    n_batches = int(codes.max(initial=-1)) + 1 if n_batches is None else n_batches
+    sizes = np.array([len(rows) for rows in groups]) / n_obs
+    return result, weights, Moments(*(_by_batch(x, sizes, codes, n_batches) for x in (slopes, intercepts)))
+
+
+def _by_batch(of_groups: np.ndarray, sizes: np.ndarray, codes: np.ndarray, n_batches: int) -> np.ndarray:
+    """One entry for each batch number and a last one, the mean over cells, which also serves for batches without cells."""
+    mean = np.einsum("g...,g->...", of_groups, sizes, dtype=np.float64).astype(np.float32)
+    result = np.repeat(mean[None], n_batches + 1, axis=0)
+    result[codes] = of_groups[: len(codes)]
+    return result
 
 
 class _Fit:
@@ -113,40 +148,44 @@ class _Fit:
     def __init__(self, views: Sequence[View], operators: Sequence[sp.csr_array]) -> None:
         self.views = views
         self.operators = operators
-        self.offsets = [
-            offset - offset.mean() if offset.any() else None
-            for offset in (operator @ view.row_offset for view, operator in zip(views, operators, strict=True))
-        ]
+        offsets = [operator @ view.row_offset for view, operator in zip(views, operators, strict=True)]
+        self.offset_means = [offset.mean() for offset in offsets]
+        self.offsets = [offset - offset.mean() if offset.any() else None for offset in offsets]
 
     def correlate(self, columns: slice) -> np.ndarray:
         """Inner products of the standardised views, ``(n_views, n_views)``."""
-        moved, inverse = self._moved(columns)
+        moved, inverse, _ = self._moved(columns)
         gram = np.empty((len(moved), len(moved)))
         for i, j in itertools.combinations_with_replacement(range(len(moved)), 2):
             gram[i, j] = gram[j, i] = np.einsum("ij,ij->j", moved[i], moved[j]) @ (inverse[i] * inverse[j])
         return gram
 
-    def combine(self, columns: slice, weights: np.ndarray) -> np.ndarray:
-        """The weighted sum of the standardised views, standardised."""
-        moved, inverse = self._moved(columns)
+    def combine(self, columns: slice, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The weighted sum of the standardised views, standardised; slopes and intercepts of :class:`Moments`."""
+        moved, inverse, means = self._moved(columns)
         result = np.zeros_like(moved[0])
-        for x, factor in zip(moved, weights.astype(np.float32)[:, None] * inverse, strict=True):
+        factors = weights.astype(np.float32)[:, None] * inverse
+        for x, factor in zip(moved, factors, strict=True):
             result += x * factor
-        return standardise(result)
+        values, mean, scale = _standardised(result)
+        slopes = factors * scale
+        return values, slopes, -np.einsum("ij,ij->j", slopes, means) - mean * scale
 
-    def _moved(self, columns: slice) -> tuple[list[np.ndarray], np.ndarray]:
-        """The views moved by their operators and centred, and one over each feature's deviation, 0 where there is none."""
+    def _moved(self, columns: slice) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        """The views moved by their operators and centred, one over each feature's deviation, 0 where there is none; means."""
         values = {id(values): values[:, columns].toarray() for values in (view.values for view in self.views)}
         products: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         moved = []
         inverse = np.zeros((len(self.views), columns.stop - columns.start), dtype=np.float32)
-        for view, operator, offset, of_view in zip(self.views, self.operators, self.offsets, inverse, strict=True):
+        means = np.empty(inverse.shape)
+        for i, (view, operator, offset) in enumerate(zip(self.views, self.operators, self.offsets, strict=True)):
             key = id(operator), id(view.values)
             if key not in products:
                 x = operator @ values[id(view.values)]
                 products[key] = x, x.mean(axis=0)
                 x -= products[key][1]
             x, mean = products[key]
+            means[i] = view.scale * mean + self.offset_means[i]
             if view.scale != 1 or offset is not None:
                 x = np.float32(view.scale) * x
             if offset is not None:
@@ -155,8 +194,8 @@ class _Fit:
             # sums of equal numbers in another order differ by their rounding
             smallest = np.maximum(_SMALLEST_DEVIATION, _ROUNDING * np.abs(view.scale * mean))
             deviation = np.sqrt(np.einsum("ij,ij->j", x, x) / len(x))
-            np.divide(1, deviation, out=of_view, where=deviation > smallest)
-        return moved, inverse
+            np.divide(1, deviation, out=inverse[i], where=deviation > smallest)
+        return moved, inverse, means
 
 
 def standardise(x: np.ndarray, batches: np.ndarray | None = None) -> np.ndarray:
@@ -166,7 +205,13 @@ def standardise(x: np.ndarray, batches: np.ndarray | None = None) -> np.ndarray:
         for code in np.unique(batches):
             result[batches == code] = standardise(x[batches == code])
         return result
-    centered = x - x.mean(axis=0)
+    return _standardised(x)[0]
+
+
+def _standardised(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Standardised features, their means, and one over their deviations, 0 where there is none."""
+    mean = x.mean(axis=0)
+    centered = x - mean
     deviation = np.sqrt(np.einsum("ij,ij->j", centered, centered) / len(x))
     inverse = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > _SMALLEST_DEVIATION)
-    return np.multiply(centered, inverse, out=centered).astype(np.float32, copy=False)
+    return np.multiply(centered, inverse, out=centered).astype(np.float32, copy=False), mean, inverse

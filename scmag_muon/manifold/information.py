@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from scmag_muon.manifold.neighbors import indicator, nearest_neighbors, principal_components
+from scmag_muon.manifold.components import principal_components
+from scmag_muon.manifold.neighbors import indicator, nearest_neighbors
 from scmag_muon.manifold.threads import in_threads
 from scmag_muon.manifold.transforms import Transform, scale_to_median, transform
 

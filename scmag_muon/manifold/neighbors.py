@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import scipy.sparse as sp
 
 from scmag_muon.manifold.kernels import POLY_OFFSET, Kernel, poly_gamma, squared_distance_pairs
-from scmag_muon.manifold.singular import leading_singular_vectors
 from scmag_muon.manifold.threads import in_threads
-
-if TYPE_CHECKING:
-    from scmag_muon.manifold.transforms import View
 
 _BLOCK_ENTRIES = 1_000_000  # few enough to stay in the cache
 _GROUPS = 240
@@ -20,26 +14,6 @@ _EXACT_UP_TO = 50_000
 _CANDIDATES_PER_NEIGHBOR = 4
 _BLOCK_ROWS = 1024
 _BLOCK_PAIRS = 50_000
-
-
-def principal_components(view: View, n_pcs: int, *, random_state: int | None = 0) -> np.ndarray:
-    """Scores of the cells on the first principal components of a view, float32, shape ``(n_obs, <= n_pcs)``."""
-    n_obs, n_vars = view.shape
-    if n_obs == 1:
-        return np.zeros((1, 1), dtype=np.float32)
-    if min(n_obs, n_vars) <= n_pcs + 1:
-        block = view.toarray()
-        block -= block.mean(axis=0)
-        left, singular, right = np.linalg.svd(block, full_matrices=False)
-        left, singular, right = left[:, :n_pcs], singular[:n_pcs], right[:n_pcs]
-    else:
-        left, singular, right = leading_singular_vectors(view.centered(), n_pcs, random_state=random_state)
-    # what is below rounding of the centred data is no component: cells that are alike must stay so
-    singular[singular <= 1e-5 * np.sqrt(n_obs * n_vars)] = 0
-    # the sign of a singular vector is arbitrary: fix it, so that results repeat across solvers
-    peaks = np.take_along_axis(right, np.abs(right).argmax(axis=1)[:, None], axis=1).ravel()
-    sign = np.where(peaks < 0, -1.0, 1.0)
-    return np.ascontiguousarray(left * (singular * sign), dtype=np.float32)
 
 
 def nearest_neighbors(

@@ -70,10 +70,24 @@ class View:
         )
 
 
-def scale_to_median(counts: sp.csr_array) -> sp.csr_array:
-    """Counts of each cell scaled to the median library size of the non-empty cells."""
+@dataclass(frozen=True)
+class Standards:
+    """Mean and standard deviation of each feature, 0 where it does not vary: what further cells are scored by, ``(n_vars,)``."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+
+def median_total(counts: sp.csr_array) -> float:
+    """Median library size of the cells that are not empty."""
     totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
-    median = np.median(totals[totals > 0])
+    return float(np.median(totals[totals > 0]))
+
+
+def scale_to_median(counts: sp.csr_array, median: float | None = None) -> sp.csr_array:
+    """Counts of each cell scaled to the median library size of the non-empty cells, or to the one that is given."""
+    totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    median = np.median(totals[totals > 0]) if median is None else median
     factors = np.divide(median, totals, out=np.zeros_like(totals), where=totals > 0)
     scaled = counts.copy()
     scaled.data = counts.data * np.repeat(factors, np.diff(counts.indptr)).astype(np.float32)
@@ -87,31 +101,32 @@ def log2p1(x: sp.csr_array) -> View:
     return View(values, np.zeros(x.shape[0], np.float32), np.zeros(x.shape[1], np.float32))
 
 
-def zscore(x: sp.sparray, clip: float = Z_CLIP) -> View:
-    r"""Standard score of each feature, :math:`y = (x - \mu) / \sigma`, clipped at ``±clip`` (eq. 2).
-
-    Features that do not vary become 0.
-    """
-    return _zscore(x, clip)[0]
-
-
-def _zscore(x: sp.sparray, clip: float) -> tuple[View, np.ndarray]:
-    """The score, and the deviation of each feature."""
-    values = sp.csc_array(x, dtype=np.float64, copy=True)
-    entries = np.diff(values.indptr)
+def feature_standards(x: sp.sparray) -> Standards:
+    """Mean and deviation of each feature over all cells."""
+    values = sp.csc_array(x, dtype=np.float64)
     mean = values.mean(axis=0)
     square = sp.csc_array((values.data**2, values.indices, values.indptr), shape=values.shape).mean(axis=0)
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
-    constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-12)
-    inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=~constant)
-    of_zero = np.clip(-mean * inverse, -clip, clip)
+    return Standards(mean, np.where(deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-12), 0, deviation))
+
+
+def zscore(x: sp.sparray, clip: float = Z_CLIP, *, standards: Standards | None = None) -> View:
+    r"""Standard score of each feature, :math:`y = (x - \mu) / \sigma`, clipped at ``±clip`` (eq. 2).
+
+    Features that do not vary become 0. ``standards`` are those of other cells, by which these are scored.
+    """
+    values = sp.csc_array(x, dtype=np.float64, copy=True)
+    standards = feature_standards(values) if standards is None else standards
+    entries = np.diff(values.indptr)
+    deviation = standards.deviation
+    inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    of_zero = np.clip(-standards.mean * inverse, -clip, clip)
     standard = values.data
-    standard -= np.repeat(mean, entries)
+    standard -= np.repeat(standards.mean, entries)
     standard *= np.repeat(inverse, entries)
     np.clip(standard, -clip, clip, out=standard)
     standard -= np.repeat(of_zero, entries)
-    view = View(values.astype(np.float32), np.zeros(x.shape[0], np.float32), of_zero.astype(np.float32))
-    return view, np.where(constant, 0, deviation)
+    return View(values.astype(np.float32), np.zeros(x.shape[0], np.float32), of_zero.astype(np.float32))
 
 
 def clr(x: sp.csr_array) -> View:
@@ -131,10 +146,11 @@ def scaled(x: sp.csr_array) -> View:
     return scale_features(log2p1(x))
 
 
-def scale_features(log: View) -> View:
+def scale_features(log: View, *, standards: Standards | None = None) -> View:
     """What :func:`scaled` makes of logarithms that are there already (:func:`log2p1`)."""
-    view, deviation = _zscore(log.values, Z_CLIP)
-    keep = np.power(deviation, 1 - POWER, dtype=np.float32)
+    standards = feature_standards(log.values) if standards is None else standards
+    view = zscore(log.values, standards=standards)
+    keep = np.power(standards.deviation, 1 - POWER, dtype=np.float32)
     view.values.data *= np.repeat(keep, np.diff(view.values.indptr))
     return View(view.values, view.row_offset, view.column_offset * keep)
 
@@ -150,7 +166,7 @@ def transform(x: sp.csr_array, kind: Transform) -> View:
     return {"log": log2p1, "zscore": zscore, "clr": clr, "scaled": scaled}[kind](x)
 
 
-def transforms(x: sp.csr_array) -> dict[Transform, View]:
+def transforms(x: sp.csr_array, *, standards: Standards | None = None) -> dict[Transform, View]:
     """The paper's three; the log and the log-ratio share their values, so that what is computed from these serves for both."""
     log = log2p1(x)
-    return {"log": log, "zscore": zscore(x), "clr": _log_ratio(log)}
+    return {"log": log, "zscore": zscore(x, standards=standards), "clr": _log_ratio(log)}

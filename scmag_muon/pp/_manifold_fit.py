@@ -193,7 +193,7 @@ def manifold_fit(
         views = [modality.views[VIEWS[view][0]] for view in VIEWS]
         applied = [operators[view] for view in VIEWS]
         codes = None if batches is None else batches.codes
-        values, view_weights = fused(views, applied, penalty=fusion_penalty, batches=codes)
+        values, view_weights, _ = fused(views, applied, penalty=fusion_penalty, batches=codes)
         layers = {key_added: values}
         if keep_views:
             for view, data, operator in zip(VIEWS, views, applied, strict=True):

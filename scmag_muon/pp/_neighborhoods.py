@@ -10,12 +10,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmag_muon._assays import ASSAYS
+from scmag_muon.manifold.components import principal_components
 from scmag_muon.manifold.fitting import fitting_operator
 from scmag_muon.manifold.information import concordance, half_neighborhoods, modality_weights, replication
 from scmag_muon.manifold.neighbors import (
     candidates_for_all_kernels,
     nearest_neighbors,
-    principal_components,
     shared_neighbors,
 )
 from scmag_muon.manifold.threads import in_threads

@@ -20,7 +20,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from scmag_muon._keys import Keys
 from scmag_muon._mudata import modality_pair, no_pull_on_update
-from scmag_muon.manifold.neighbors import principal_components
+from scmag_muon.manifold.components import principal_components
 from scmag_muon.manifold.transforms import View, log2p1, scale_features, scale_to_median, zscore
 from scmag_muon.pp._manifold_fit import _prepare, manifold_fit
 

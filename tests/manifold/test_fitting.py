@@ -6,9 +6,10 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scmag_muon.manifold.components import principal_components
 from scmag_muon.manifold.fitting import fitting_operator
 from scmag_muon.manifold.fusion import fitted_view
-from scmag_muon.manifold.neighbors import nearest_neighbors, principal_components, shared_neighbors
+from scmag_muon.manifold.neighbors import nearest_neighbors, shared_neighbors
 from scmag_muon.manifold.transforms import transform
 from tests.reference import manifold as reference
 

@@ -127,7 +127,7 @@ def test_fitted_view_equals_reference(n_vars: int) -> None:
 @pytest.mark.parametrize("penalty", [1, 0.05])
 def test_fused_equals_reference(n_vars: int, batches: np.ndarray | None, penalty: float) -> None:
     views, operators, dense, tables = views_and_operators(n_vars)
-    found, weights = fused(views, operators, penalty=penalty, batches=batches)
+    found, weights, _ = fused(views, operators, penalty=penalty, batches=batches)
     fitted = [reference.means(y, around) for y, around in zip(dense, tables, strict=True)]
     expected, expected_weights = reference.fused(fitted, penalty, batches)
     assert found.dtype == np.float32
@@ -137,7 +137,7 @@ def test_fused_equals_reference(n_vars: int, batches: np.ndarray | None, penalty
 
 def test_weights_of_many_features_are_those_of_blocks_spread_over_all() -> None:
     views, operators, dense, tables = views_and_operators(2100)
-    found, weights = fused(views, operators, penalty=2)
+    found, weights, _ = fused(views, operators, penalty=2)
     fitted = [reference.means(y, around) for y, around in zip(dense, tables, strict=True)]
     chosen = np.concatenate([np.arange(start, min(start + 64, 2100)) for start in range(0, 2100, 3 * 64)])
     _, expected = reference.fused([y[:, chosen] for y in fitted], 2)
@@ -146,6 +146,26 @@ def test_weights_of_many_features_are_those_of_blocks_spread_over_all() -> None:
     of_all, weights_of_all = reference.fused(fitted, 2)
     np.testing.assert_allclose(weights, weights_of_all, atol=0.02)
     assert np.abs(found - of_all).mean() < 0.02
+
+
+@pytest.mark.parametrize("batches", [None, np.arange(50) % 3, np.array([0] * 45 + [3] * 5)])
+def test_moments_give_the_fused_rows(batches: np.ndarray | None) -> None:
+    views, operators, _, _ = views_and_operators(70)
+    found, _, moments = fused(views, operators, batches=batches)
+    # what a view adds to all of a feature is not in the rows that the moments take
+    bare = [View(view.values, view.row_offset, np.zeros(70, np.float32), view.scale) for view in views]
+    fitted = np.array([operator @ view.toarray() for operator, view in zip(operators, bare, strict=True)])
+    codes = np.full(50, -1) if batches is None else batches
+    rows = np.einsum("vnf,nvf->nf", fitted, moments.slopes[codes]) + moments.intercepts[codes]
+    np.testing.assert_allclose(rows, found, atol=2e-4)
+    assert len(moments.slopes) == codes.max() + 2
+    shares = np.array([(codes == code).mean() for code in range(len(moments.slopes) - 1)])
+    if batches is not None:
+        np.testing.assert_allclose(
+            np.einsum("b,bf->f", shares, moments.intercepts[:-1]), moments.intercepts[-1], atol=1e-4
+        )
+    for code in np.flatnonzero(shares == 0):
+        np.testing.assert_array_equal(moments.slopes[code], moments.slopes[-1])
 
 
 def test_fused_needs_one_operator_for_each_view() -> None:

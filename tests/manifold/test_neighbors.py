@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from scmag_muon.manifold import neighbors
-from scmag_muon.manifold.transforms import transform
 from tests.reference import manifold as reference
 
 KERNELS = pytest.mark.parametrize("kernel", ["rbf", "poly"])
@@ -140,42 +137,3 @@ def test_jaccard_graph(smallest: float) -> None:
     np.testing.assert_allclose(graph.toarray(), expected, rtol=1e-6)
     assert graph.nnz == np.count_nonzero(expected)
     assert expected.min() < 1 / 15 < expected.max()
-
-
-def view_and_dense(kind: str, shape: tuple[int, int]) -> tuple[object, np.ndarray]:
-    rng = np.random.default_rng(0)
-    n_obs, n_vars = shape
-    rates = np.exp(rng.normal(size=(n_obs, 6)) @ rng.normal(size=(6, n_vars)) / 2)
-    counts = rng.poisson(rates).astype(float)
-    return transform(sp.csr_array(counts), kind), reference.TRANSFORMS[kind](counts)
-
-
-@pytest.mark.parametrize("kind", ["log", "zscore", "clr"])
-@pytest.mark.parametrize(
-    ("shape", "n_pcs"),
-    [((120, 80), 10), ((60, 200), 10), ((120, 11), 10), ((120, 12), 10), ((120, 8), 10), ((9, 40), 10)],
-    ids=["cells", "features", "11", "12", "few-features", "few-cells"],
-)
-def test_components_equal_scikit_learn(kind: str, shape: tuple[int, int], n_pcs: int) -> None:
-    view, dense = view_and_dense(kind, shape)
-    found = neighbors.principal_components(view, n_pcs)
-    kept = min(n_pcs, *shape)
-    assert found.shape == (shape[0], kept)
-    assert found.dtype == np.float32
-    pca = PCA(kept, svd_solver="full").fit(dense)
-    expected = pca.transform(dense)
-    expected *= np.sign((expected * found).sum(axis=0))
-    np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
-    np.testing.assert_allclose(found.var(axis=0, ddof=1), pca.explained_variance_, rtol=1e-3, atol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(120, 80), (120, 8)])
-def test_sign_of_components_is_fixed(shape: tuple[int, int]) -> None:
-    view, dense = view_and_dense("log", shape)
-    found = neighbors.principal_components(view, 5)
-    loadings = found.T @ (dense - dense.mean(axis=0))
-    peaks = np.take_along_axis(loadings, np.abs(loadings).argmax(axis=1)[:, None], axis=1)
-    assert (peaks > 0).all()
-    np.testing.assert_array_equal(found, neighbors.principal_components(view, 5))
-    again = neighbors.principal_components(view, 5, random_state=7)
-    np.testing.assert_allclose(found, again, atol=1e-2 * np.abs(found).max())

@@ -125,3 +125,20 @@ def test_centered_operator_equals_the_dense_matrix(kind: str) -> None:
 def test_unknown_transform() -> None:
     with pytest.raises(KeyError, match="sqrt"):
         transforms.transform(sp.csr_array(np.eye(2)), "sqrt")
+
+
+@pytest.mark.parametrize("kind", ["zscore", "scaled"])
+def test_further_cells_are_scored_as_the_first_were(kind: str) -> None:
+    x = sp.csr_array(np.random.default_rng(0).poisson(3, (40, 6)).astype(np.float32))
+    standards = transforms.feature_standards(x if kind == "zscore" else transforms.log2p1(x).values)
+
+    def score(part: sp.csr_array) -> np.ndarray:
+        if kind == "zscore":
+            return transforms.zscore(part, standards=standards).toarray()
+        return transforms.scale_features(transforms.log2p1(part), standards=standards).toarray()
+
+    np.testing.assert_array_equal(score(x[5:9]), transforms.transform(x, kind).toarray()[5:9])
+    np.testing.assert_array_equal(
+        transforms.scale_to_median(x[5:9], transforms.median_total(x)).toarray(),
+        transforms.scale_to_median(x).toarray()[5:9],
+    )
