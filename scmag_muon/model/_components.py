@@ -102,6 +102,30 @@ class JointEncoder(nn.Module):
         return torch.cat(codes, dim=-1).to(inputs[0].dtype)  # under autocast codes come in half precision
 
 
+class CodePredictor(nn.Module):
+    """Stand-in for the code of a modality that a cell lacks: linear in the mean of the codes that it has."""
+
+    def __init__(self, n_modalities: int) -> None:
+        super().__init__()
+        self.linear = nn.ModuleList(nn.Linear(CODE_WIDTH, CODE_WIDTH) for _ in range(n_modalities))
+
+    def forward(self, z1: Tensor, present: Tensor) -> Tensor:
+        """Z1 with the codes foretold where ``present``, ``(n_cells, n_modalities)``, is False; of the same shape."""
+        codes, there = z1.unflatten(1, present.shape[1:] + (CODE_WIDTH,)), present.unsqueeze(-1)
+        mean = (codes * there).sum(dim=1) / there.sum(dim=1).clamp_min(1)
+        foretold = torch.stack([linear(mean) for linear in self.linear], dim=1).to(z1.dtype)
+        return torch.where(there, codes, foretold).flatten(1)
+
+
+def without_one(present: Tensor, probability: float) -> Tensor:
+    """``present`` with one modality, any, taken from a share of the cells at random; the last of a cell is left to it."""
+    n_cells, n_modalities = present.shape
+    chosen = torch.rand(n_cells, 1, device=present.device) < probability
+    which = torch.randint(n_modalities, (n_cells,), device=present.device)
+    kept = present & ~(chosen & nn.functional.one_hot(which, n_modalities).bool())
+    return torch.where(kept.any(dim=1, keepdim=True), kept, present)
+
+
 class PerFeature(nn.Module):
     """A head that is the same for all cells: one number for each feature, as a linear layer without its weight."""
 

@@ -66,12 +66,13 @@ class ReadyDataSplitter(DataSplitter):
         return Minibatches(self.ready, self.val_idx, self.data_loader_kwargs["batch_size"], shuffle=False)
 
     def all_cells(self, keys: Sequence[str], batch_size: int = 1024) -> Any:
-        """Minibatches of all cells in their order, of the entries ``keys`` of the registry."""
+        """Minibatches of all cells in their order, of those entries ``keys`` that the registry has."""
+        keys = [key for key in keys if key in self.adata_manager.data_registry]
         indices = np.arange(self.adata_manager.adata.n_obs)
         if self.ready is not None:
             return Minibatches({key: self.ready[key] for key in keys}, indices, batch_size, shuffle=False)
         return self.data_loader_cls(
-            self.adata_manager, indices=indices, batch_size=batch_size, shuffle=False, data_and_attributes=list(keys)
+            self.adata_manager, indices=indices, batch_size=batch_size, shuffle=False, data_and_attributes=keys
         )
 
     def _fits(self) -> bool:

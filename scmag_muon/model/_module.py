@@ -18,12 +18,15 @@ from scmag_muon.model._clustering import (
     whitening,
     within_covariance,
 )
-from scmag_muon.model._components import CODE_WIDTH, JointEncoder, Widths, ZINBDecoder
+from scmag_muon.model._components import CODE_WIDTH, CodePredictor, JointEncoder, Widths, ZINBDecoder, without_one
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scmag_muon.model._settings import Dispersion
+
+PRESENT = "present"
+"""Registry key of the modalities that each cell has; without it cells have all."""
 
 _FEW_CELLS = 32
 
@@ -70,6 +73,10 @@ class SCMAGModule(BaseModuleClass):
         cluster's share of the cells, so that Q depends neither on the scale nor on the directions of Zc and a cluster wins
         no cells from a larger one by lying in its tail; in the loss by the total variance of Zc, so that it can't be
         lowered by shrinking Zc.
+    modality_dropout
+        Share of the cells of a minibatch that lose the code of one modality while training. In its place stands what a linear
+        predictor makes of the other codes, and so it does, also after training, where a cell lacks a modality. With 0 there is no
+        predictor: the code of what a cell lacks is that of its input, as manifold fitting imputes it.
     """
 
     def __init__(
@@ -87,6 +94,7 @@ class SCMAGModule(BaseModuleClass):
         gate_bias: float | None,
         two_stage: bool = True,
         relative_distance: bool,
+        modality_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.n_inputs = tuple(n_inputs)
@@ -101,6 +109,9 @@ class SCMAGModule(BaseModuleClass):
             ZINBDecoder(n_latent, n, w, n_batch, dispersion) for n, w in zip(n_inputs, widths, strict=True)
         )
         self.gate = None if gate_bias is None else SelectiveGate(n_latent, n_clusters, bias=gate_bias)
+        self.modality_dropout = modality_dropout
+        predicts = modality_dropout > 0 and len(self.n_inputs) > 1
+        self.predictor = CodePredictor(len(self.n_inputs)) if predicts else None
         self.register_buffer("median_totals", torch.tensor(median_totals, dtype=torch.float32))
         self.register_buffer("centers", torch.zeros(n_clusters, n_latent))
         self.register_buffer("whitening", torch.eye(n_latent))
@@ -120,13 +131,23 @@ class SCMAGModule(BaseModuleClass):
 
     @property
     def input_keys(self) -> list[str]:
-        """Registry keys of what :meth:`ungated_space` needs."""
+        """Registry keys of what the encoders see."""
         return [input_key(i) for i in range(len(self.n_inputs))]
 
     def ungated_space(self, tensors: dict[str, Tensor]) -> Tensor:
         """The space that the gate selects from: Z1, or the mean of Z2 where there is one stage only."""
-        z1 = self.encoder(**self._get_inference_input(tensors))
+        z1 = self._fused_space(**self._get_inference_input(tensors))
         return z1 if self.two_stage else self.posterior(z1).chunk(2, dim=-1)[0]
+
+    def _fused_space(self, inputs: Sequence[Tensor], present: Tensor | None) -> Tensor:
+        z1 = self.encoder(inputs)
+        if self.predictor is None or (present is None and not self.training):
+            return z1
+        if present is None:
+            present = z1.new_ones(len(z1), len(inputs), dtype=torch.bool)
+        if self.training:
+            present = without_one(present, self.modality_dropout)
+        return self.predictor(z1, present)
 
     def cluster_space(self, ungated: Tensor) -> tuple[Tensor, Tensor]:
         """Zc and the values of the gate (eq. 17); the space as it is, and ones, before stage 3 and without a gate."""
@@ -165,12 +186,15 @@ class SCMAGModule(BaseModuleClass):
             weights[:, self.n_latent :] = weights[:, self.n_latent :][:, order]
 
     def _get_inference_input(self, tensors: dict[str, Tensor], **_: object) -> dict[str, Any]:
-        return {"inputs": [tensors[key] for key in self.input_keys]}
+        return {"inputs": [tensors[key] for key in self.input_keys], "present": _present(tensors)}
 
     @auto_move_data
-    def inference(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Z1, Z2 with its mean and log-variance, Zr, Zc and the gate (eq. 13-17), each ``(n_cells, n_latent)``."""
-        z1 = self.encoder(inputs)
+    def inference(self, inputs: Sequence[Tensor], present: Tensor | None = None) -> dict[str, Tensor]:
+        """Z1, Z2 with its mean and log-variance, Zr, Zc and the gate (eq. 13-17), each ``(n_cells, n_latent)``.
+
+        ``present``, ``(n_cells, n_modalities)``, is False where a cell lacks a modality.
+        """
+        z1 = self._fused_space(inputs, present)
         mean, log_variance = self.posterior(z1).to(z1.dtype).chunk(2, dim=-1)
         log_variance = nn.functional.hardtanh(log_variance, -10, 10)  # a clamp whose derivative is one operation
         z2 = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if self.training else mean
@@ -187,17 +211,25 @@ class SCMAGModule(BaseModuleClass):
 
     def _get_generative_input(
         self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **_: object
-    ) -> dict[str, Tensor | list[Tensor]]:
+    ) -> dict[str, Any]:
         return {
             "zr": inference_outputs["zr"],
             "totals": torch.stack([tensors[counts_key(i)].sum(dim=1) for i in range(len(self.n_inputs))], dim=1),
             "batch_index": tensors[REGISTRY_KEYS.BATCH_KEY],
+            "present": _present(tensors),
         }
 
     @auto_move_data
-    def generative(self, zr: Tensor, totals: Tensor, batch_index: Tensor) -> dict[str, Tensor | list[Tensor]]:
-        """Last hidden layers of the decoders, and the log of the size factors, ``(n_cells, n_modalities)``."""
+    def generative(
+        self, zr: Tensor, totals: Tensor, batch_index: Tensor, present: Tensor | None = None
+    ) -> dict[str, Tensor | list[Tensor]]:
+        """Last hidden layers of the decoders, and the log of the size factors, ``(n_cells, n_modalities)``.
+
+        The size factor of a modality that a cell lacks is 1.
+        """
         log_size = (totals / self.median_totals).clamp_min(1e-4).log()
+        if present is not None:
+            log_size = log_size.masked_fill(~present, 0)
         return {"hidden": [decoder.hidden(zr, batch_index) for decoder in self._decoders], "log_size": log_size}
 
     def log_mean(self, modality: int, hidden: list[Tensor], log_size: Tensor) -> Tensor:
@@ -222,11 +254,17 @@ class SCMAGModule(BaseModuleClass):
         kl_weight: float = 0.0,
         cluster_weight: float = 0.0,
     ) -> LossOutput:
-        """Reconstruction + α KL + β clustering (eq. 33); the weights come from the stage."""
-        reconstruction = {}
+        """Reconstruction + α KL + β clustering (eq. 33); the weights come from the stage.
+
+        A modality that a cell lacks adds nothing to its reconstruction, and the others are not made up for it: what is left is
+        the evidence lower bound of the counts that were measured, so that likelihood and KL stay in proportion in every cell.
+        """
+        reconstruction, present = {}, _present(tensors)
         hidden, log_size = generative_outputs["hidden"], generative_outputs["log_size"]
         for i, decoder in enumerate(self._decoders):
             nll = -decoder.log_likelihood(tensors[counts_key(i)], hidden[i], log_size[:, i : i + 1])
+            if present is not None:
+                nll = nll * present[:, i]
             reconstruction[f"modality_{i}"] = nll / self.n_inputs[i] if self.reduction == "mean" else nll
         mean, log_variance = inference_outputs["mean"], inference_outputs["log_variance"]
         kl = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=1)
@@ -255,3 +293,7 @@ class SCMAGModule(BaseModuleClass):
     def sample(self, *args: object, **kwargs: object) -> Tensor:
         """Not offered: use :meth:`SCMAG.get_normalized_expression`."""
         raise NotImplementedError
+
+
+def _present(tensors: dict[str, Tensor]) -> Tensor | None:
+    return tensors[PRESENT].bool() if PRESENT in tensors else None

@@ -10,7 +10,7 @@ import pandas as pd
 from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
-from scvi.data.fields import MuDataCategoricalObsField, MuDataLayerField
+from scvi.data.fields import MuDataCategoricalObsField, MuDataLayerField, MuDataObsmField
 from scvi.model.base import UnsupervisedTrainingMixin
 
 from scmag_muon import _mudata
@@ -18,7 +18,7 @@ from scmag_muon._keys import Keys
 from scmag_muon.model._components import PANEL, WIDE
 from scmag_muon.model._context import quiet, seeded, split_cells
 from scmag_muon.model._data import ReadyDataSplitter
-from scmag_muon.model._module import SCMAGModule, counts_key, input_key
+from scmag_muon.model._module import PRESENT, SCMAGModule, counts_key, input_key
 from scmag_muon.model._outputs import OutputsMixin
 from scmag_muon.model._settings import Settings, network_settings, of_each_modality
 from scmag_muon.model._training import SCMAGTrainingPlan, StageProgress
@@ -50,7 +50,7 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
     **network
         Single numbers that replace those of ``settings``: ``n_hidden``, ``noise_scale``, ``residual_weight``,
         ``reduction``, ``dispersion``, ``gate_bias``, ``two_stage``, ``relative_distance``, ``kl_weight``,
-        ``cluster_weight``.
+        ``cluster_weight``, ``modality_dropout``.
 
     Notes
     -----
@@ -143,9 +143,13 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
 
     def _median_totals(self) -> list[float]:
         totals = []
+        registered = PRESENT in self.adata_manager.data_registry
+        present = np.asarray(self.adata_manager.get_from_registry(PRESENT)) if registered else None
         for i in range(len(self.modalities_)):
             counts = self.adata_manager.get_from_registry(counts_key(i))
             sums = np.asarray(counts.sum(axis=1)).ravel()
+            if present is not None:
+                sums = sums[present[:, i]]
             totals.append(float(np.median(sums[sums > 0])))
         return totals
 
@@ -159,6 +163,7 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         layer: str | Mapping[str, str | None] | None = None,
         input_layer: str = Keys.MANIFOLD,
         batch_key: str | None = None,
+        present_key: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Register counts and manifold-fitted layers of the modalities.
@@ -178,6 +183,10 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
             Layer that the encoders see: the ``key_added`` of :func:`scmag_muon.pp.manifold_fit`.
         batch_key
             Column of the cells' batches in ``mdata.obs`` or in a modality's ``obs``. The decoders are conditioned on it.
+        present_key
+            Entry of ``mdata.obsm`` that says which modalities each cell has, an array of True and False of shape
+            ``(n_obs, n_modalities)``; ``None``: all of them. Where a cell lacks a modality, its row of the counts holds zeros, and
+            its row of ``input_layer`` what manifold fitting imputes.
         **kwargs
             Used by scvi-tools when a saved model is set up again.
 
@@ -198,6 +207,8 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
                     f"scmag_muon.pp.manifold_fit(mdata, key_added={input_layer!r})."
                 )
         _mudata.get_batches(mdata, batch_key)
+        if present_key is not None:
+            _check_present(mdata, present_key, modalities)
         found = _mudata.kinds_of(mdata, modalities, kinds, recorded_under=input_layer)
         arguments = cls._get_setup_method_args(
             cls=cls,
@@ -206,6 +217,7 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
             layer=layer if layer is None or isinstance(layer, str) else dict(layer),
             input_layer=input_layer,
             batch_key=batch_key,
+            present_key=present_key,
             kinds=found,
         )
         batch_modality = None
@@ -215,6 +227,8 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         for i, name in enumerate(modalities):
             for key, of_key in ((counts_key(i), _mudata.layer_of(layer, name)), (input_key(i), input_layer)):
                 fields.append(MuDataLayerField(key, of_key, mod_key=name, is_count_data=False, mod_required=True))
+        if present_key is not None:
+            fields.append(MuDataObsmField(PRESENT, present_key, mod_key=None, is_count_data=False))
         manager = AnnDataManager(fields=fields, setup_method_args=arguments)
         manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
@@ -359,6 +373,26 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
             features = {name: self._feature_names(i) for i, name in enumerate(self.modalities_)}
             mdata = _mudata.with_features(mdata, features)
         return super()._validate_anndata(mdata, *args, **kwargs)
+
+
+def _check_present(mdata: MuData, key: str, modalities: Sequence[str]) -> None:
+    if key not in mdata.obsm:
+        raise KeyError(f"No {key!r} in mdata.obsm, which has {list(mdata.obsm)}.")
+    present = mdata.obsm[key]
+    if not isinstance(present, np.ndarray) or present.dtype != bool or present.shape != (mdata.n_obs, len(modalities)):
+        raise ValueError(
+            f"mdata.obsm[{key!r}] must be an array of True and False with a row for each of {mdata.n_obs} cells and a column "
+            f"for each of the modalities {list(modalities)}."
+        )
+    if not present.any(axis=1).all():
+        cells = mdata.obs_names[~present.any(axis=1)]
+        raise ValueError(
+            f"{len(cells)} cells have no modality, among them {cells[0]!r}. Leave them out: "
+            f"mdata = mdata[mdata.obsm[{key!r}].any(axis=1)].copy()."
+        )
+    for name, column in zip(modalities, present.T, strict=True):
+        if not column.any():
+            raise ValueError(f"No cell has modality {name!r}. Leave it out of `modalities`.")
 
 
 def _checked_labels(labels: np.ndarray, n_obs: int) -> np.ndarray:

@@ -64,6 +64,9 @@ class NetworkSettings:
         Clustering distances relative to the spread of Zc (eq. 29, "scaled"), or as printed.
     kl_weight, cluster_weight
         α and β of eq. 33.
+    modality_dropout
+        Share of the cells of a minibatch that lose the code of one modality while training, so that the network learns to
+        foretell the code of a modality that a cell lacks from its other codes. With 0 it takes the code of the imputed input.
     """
 
     n_hidden: int
@@ -76,6 +79,7 @@ class NetworkSettings:
     relative_distance: bool
     kl_weight: float
     cluster_weight: float
+    modality_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what no network can be made of or trained with."""
@@ -91,6 +95,10 @@ class NetworkSettings:
         for name in _AT_LEAST_ZERO:
             if not _is_weight(given[name]):
                 raise ValueError(f"`{name}` must be a finite number of at least 0, got {given[name]!r}.")
+        if not _is_weight(given["modality_dropout"]) or given["modality_dropout"] >= 1:
+            raise ValueError(
+                f"`modality_dropout` must be a number of at least 0 and less than 1, got {given['modality_dropout']!r}."
+            )
         if bias is not None and not (_is_number(bias) and math.isfinite(bias)):
             raise ValueError(f"`gate_bias` must be a finite number, or None for no gate, got {bias!r}.")
         for name, choices in _CHOICES.items():

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from scmag_muon.model._clustering import join_communities, join_overlapping, one_hot_means
+from scmag_muon.model._module import PRESENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -221,9 +222,8 @@ class SCMAGTrainingPlan(TrainingPlan):
         return _stalled(self._validation_losses, self.patience)
 
     def _ungated_batches(self) -> Iterator[Tensor]:
-        keys = self.module.input_keys
-        for tensors in self.trainer.datamodule.all_cells(keys):
-            yield self.module.ungated_space({key: tensors[key].to(self.device) for key in keys})
+        for tensors in self.trainer.datamodule.all_cells([*self.module.input_keys, PRESENT]):
+            yield self.module.ungated_space({key: value.to(self.device) for key, value in tensors.items()})
 
     @torch.no_grad()
     def _ungated_space(self) -> Tensor:

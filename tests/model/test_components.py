@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from scmag_muon.model._components import PANEL, WIDE, InputNoise, JointEncoder, Widths, ZINBDecoder
+from scmag_muon.model._components import (
+    PANEL,
+    WIDE,
+    CodePredictor,
+    InputNoise,
+    JointEncoder,
+    Widths,
+    ZINBDecoder,
+    without_one,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -140,6 +149,31 @@ def test_no_noise_at_scale_zero() -> None:
         noisy, clean = made(inputs), made.eval()(inputs)
     torch.testing.assert_close(noisy[:, 16:], clean[:, 16:], rtol=0, atol=0)
     assert not torch.allclose(noisy[:, :16], clean[:, :16])
+
+
+def test_predictor_takes_the_mean_of_the_codes_that_are_there() -> None:
+    predictor, z1 = CodePredictor(3), torch.randn(2, 48)
+    with torch.no_grad():
+        filled = predictor(z1, torch.tensor([[True, False, True], [False, False, True]]))
+        first, third = z1[:, :16], z1[:, 32:]
+        expected = torch.cat([first[0], predictor.linear[1]((first[0] + third[0]) / 2), third[0]])
+        torch.testing.assert_close(filled[0], expected)
+        alone = torch.cat([predictor.linear[0](third[1]), predictor.linear[1](third[1]), third[1]])
+        torch.testing.assert_close(filled[1], alone)
+
+
+def test_one_modality_is_taken_from_a_share_of_the_cells() -> None:
+    present = torch.rand(20_000, 3) < 0.7
+    present[~present.any(dim=1), 0] = True
+    kept = without_one(present, 0.3)
+    taken = present & ~kept
+    assert not (kept & ~present).any()
+    assert taken.sum(dim=1).max() == 1
+    assert kept.any(dim=1).all()
+    complete = present.all(dim=1)
+    assert taken[complete].any(dim=1).float().mean().item() == pytest.approx(0.3, abs=0.02)
+    for column in taken[complete].T:
+        assert column.float().mean().item() == pytest.approx(0.1, abs=0.015)
 
 
 @pytest.mark.parametrize("n_batch", [1, 3])

@@ -8,9 +8,9 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from scmag_muon.model._clustering import soft_assignment, squared_distances
-from scmag_muon.model._components import PANEL, WIDE
+from scmag_muon.model._components import PANEL, WIDE, InputNoise
 from scmag_muon.model._likelihood import zinb_log_likelihood
-from scmag_muon.model._module import counts_key, input_key
+from scmag_muon.model._module import PRESENT, counts_key, input_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -292,6 +292,94 @@ def test_any_number_of_modalities(
     torch.testing.assert_close(output.loss, expected)
     output.loss.backward()
     assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_what_a_cell_lacks_does_not_count(make_module: Make, tensors: Tensors) -> None:
+    present = torch.ones(40, 2, dtype=torch.bool)
+    present[:10, 0] = False
+    present[10:15, 1] = False
+    counts = [tensors[counts_key(i)].where(present[:, i : i + 1], torch.zeros(())) for i in (0, 1)]
+    mosaic = tensors | {PRESENT: present.float(), counts_key(0): counts[0], counts_key(1): counts[1]}
+    module = make_module()
+    _, generative, output = run(module.eval(), mosaic)
+    _, whole_generative, whole = run(module, tensors)
+    for i, nll in enumerate(output.reconstruction_loss.values()):
+        expected = whole.reconstruction_loss[f"modality_{i}"]
+        torch.testing.assert_close(nll, expected.where(present[:, i], torch.zeros(())))
+        size = generative["log_size"][:, i]
+        assert not size[~present[:, i]].any()
+        torch.testing.assert_close(size[present[:, i]], whole_generative["log_size"][present[:, i], i])
+    torch.testing.assert_close(output.loss, sum(output.reconstruction_loss.values()).mean())
+    # neither does it reach the gradient
+    only_protein = {key: value[:10] for key, value in mosaic.items()}
+    run(module, only_protein)[2].loss.backward()
+    assert not any(parameter.grad.any() for parameter in module.decoders[0].parameters())
+    assert all(parameter.grad.any() for parameter in module.decoders[1].parameters())
+
+
+def test_complete_cells_are_as_without_a_mask(make_module: Make, tensors: Tensors) -> None:
+    module = make_module(noise_scale=(0.5, 0.5))
+    results = []
+    for minibatch in (tensors, tensors | {PRESENT: torch.ones(40, 2)}):
+        torch.manual_seed(3)
+        module.encoder.noise = tuple(InputNoise() for _ in range(2))
+        inference, _, output = run(module, minibatch, kl_weight=0.1)
+        results.append((inference["z2"], output.loss))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_without_dropout_nothing_is_made_or_drawn(make_module: Make, tensors: Tensors) -> None:
+    states = []
+    for dropout in (0.0, 0.5):
+        torch.manual_seed(0)
+        module = make_module(modality_dropout=dropout)
+        before = torch.get_rng_state()
+        module._fused_space(**module._get_inference_input(tensors))
+        states.append((module.state_dict(), torch.equal(torch.get_rng_state(), before)))
+    (without, untouched), (with_predictor, also_untouched) = states
+    assert untouched
+    assert not also_untouched
+    assert {name.split(".")[0] for name in with_predictor.keys() - without.keys()} == {"predictor"}
+    for name, value in without.items():
+        assert name == "centers" or torch.equal(value, with_predictor[name])
+    assert make_module(n_inputs=[12], widths=[WIDE], noise_scale=[0.0], modality_dropout=0.5).predictor is None
+
+
+def test_missing_codes_are_foretold_from_those_that_are_there(make_module: Make, tensors: Tensors) -> None:
+    module = make_module(modality_dropout=0.5).eval()
+    inputs = [tensors[key] for key in module.input_keys]
+    z1 = module.encoder(inputs)
+    assert torch.equal(module.inference(inputs)["z1"], z1)  # after training nothing is dropped
+    present = torch.ones(40, 2, dtype=torch.bool)
+    present[:7, 1] = False
+    fused = module.inference(inputs, present)["z1"]
+    assert torch.equal(fused[:, :16], z1[:, :16])
+    assert torch.equal(fused[7:], z1[7:])
+    torch.testing.assert_close(fused[:7, 16:], module.predictor.linear[1](z1[:7, :16]))
+    torch.testing.assert_close(module.ungated_space(tensors | {PRESENT: present.float()}), fused)
+
+
+def test_reconstruction_teaches_the_predictor(make_module: Make, tensors: Tensors) -> None:
+    module = make_module(modality_dropout=0.9)
+    run(module, tensors)[2].loss.backward()
+    assert all(parameter.grad.any() for parameter in module.predictor.parameters())
+
+
+def test_two_modalities_keep_their_numbers(make_module: Make) -> None:
+    """Weights and noise are drawn in the order in which earlier versions drew them, so that a seed keeps its results."""
+    torch.manual_seed(0)
+    module = make_module(n_batch=2, noise_scale=(0.5, 0.5), dispersion="gene", relative_distance=True)
+    counts = [torch.poisson(torch.full((40, n), rate)) for n, rate in ((12, 1.5), (5, 9.0))]
+    inputs = [torch.randn(40, n) for n in (12, 5)]
+    tensors = {"batch": torch.arange(40).remainder(2).unsqueeze(1)}
+    for i in (0, 1):
+        tensors |= {counts_key(i): counts[i], input_key(i): inputs[i]}
+    inference, _, output = run(at_stage(module, 3), tensors, kl_weight=0.01, cluster_weight=10.0)
+    output.loss.backward()
+    gradient = sum(parameter.grad.abs().sum().item() for parameter in module.parameters())
+    found = [output.loss.item(), inference["z2"].abs().sum().item(), inference["zc"].abs().sum().item(), gradient]
+    assert found == pytest.approx([1483.59277, 1025.62549, 470.24945, 559468.01], rel=1e-5)
 
 
 def test_prior_samples_are_not_offered(make_module: Make) -> None:

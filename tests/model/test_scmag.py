@@ -174,6 +174,43 @@ def test_kinds_set_the_widths_of_section_2_4(fitted: MuData, settings: str, n_hi
     assert [widths(decoder.trunk) for decoder in atac.decoders] == [[64, 256], [64, 256]]
 
 
+def test_cells_that_lack_a_modality(fitted: MuData) -> None:
+    present = np.ones((120, 2), bool)
+    present[:40, 1], present[40:60, 0] = False, False
+    mosaic = fitted.copy()
+    mosaic.obsm["has"] = present
+    for name, column in zip(("rna", "prot"), present.T, strict=True):
+        mosaic.mod[name].X = mosaic.mod[name].X.multiply(column[:, None]).tocsr()
+    SCMAG.setup_mudata(mosaic, present_key="has")
+    model = SCMAG(mosaic, n_clusters=3, modality_dropout=0.3)
+    for i, name in enumerate(("rna", "prot")):
+        totals = np.asarray(fitted.mod[name].X.sum(axis=1)).ravel()[present[:, i]]
+        assert model.module.median_totals[i].item() == pytest.approx(np.median(totals))
+    model.train(**SHORT)
+    codes = model.get_latent_representation(kind="fused")
+    with torch.no_grad():
+        predicted = model.module.predictor.linear[1](torch.as_tensor(codes[:40, :16]))
+    np.testing.assert_allclose(codes[:40, 16:], predicted, rtol=1e-4, atol=1e-5)
+    assert len(model.get_cluster_assignments()) == 120
+
+
+def test_presence_must_fit_the_cells(fitted: MuData) -> None:
+    mosaic = fitted.copy()
+    with pytest.raises(KeyError, match="No 'has' in mdata.obsm"):
+        SCMAG.setup_mudata(mosaic, present_key="has")
+    mosaic.obsm["has"] = np.ones((120, 3), bool)
+    with pytest.raises(
+        ValueError, match=r"mdata.obsm\['has'\] must be an array of True and False with a row for each of 120"
+    ):
+        SCMAG.setup_mudata(mosaic, present_key="has")
+    mosaic.obsm["has"] = np.column_stack([np.arange(120) > 3, np.zeros(120, bool)])
+    with pytest.raises(ValueError, match=f"4 cells have no modality, among them '{fitted.obs_names[0]}'"):
+        SCMAG.setup_mudata(mosaic, present_key="has")
+    mosaic.obsm["has"] = np.column_stack([np.ones(120, bool), np.zeros(120, bool)])
+    with pytest.raises(ValueError, match="No cell has modality 'prot'"):
+        SCMAG.setup_mudata(mosaic, present_key="has")
+
+
 def test_paper_settings_and_single_numbers(fitted: MuData) -> None:
     paper = SCMAG(fitted, n_clusters=3, settings="paper")
     assert paper.module.encoder.noise_scale == (2.0, 1.5)

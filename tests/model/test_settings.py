@@ -61,6 +61,7 @@ def test_what_can_be_trained_is_taken(changes: dict[str, Any]) -> None:
             for name in ("residual_weight", "kl_weight", "cluster_weight")
             for value in (NAN, INF, -1.0, "1", None, True)
         ],
+        *[("modality_dropout", value, "a number of at least 0 and less than 1") for value in (-0.1, 1.0, NAN, None)],
         *[("gate_bias", value, "a finite number, or None for no gate") for value in (NAN, -INF, "3", False)],
         ("reduction", "x", r"one of \['sum', 'mean'\]"),
         ("reduction", ["sum"], r"one of \['sum', 'mean'\]"),
