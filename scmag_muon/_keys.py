@@ -2,6 +2,29 @@
 
 from __future__ import annotations
 
+_LONGEST = 150  # file systems take 255 bytes, and names are made longer
+
+
+def check_key(key: object, *, argument: str) -> None:
+    """Raise unless ``key`` is a name under which results can be written, saved and read again."""
+    if not isinstance(key, str):
+        raise TypeError(f"`{argument}` must be a string, got {key!r}.")
+    fault = None
+    if not key.strip():
+        fault = "must not be empty"
+    elif "/" in key or not key.isprintable():
+        fault = "must hold no slash and no control character, which files can't store"
+    elif key.startswith(("_", "X_", ".")):
+        fault = 'must not begin with "_", "X_" or ".", which stand for other slots'
+    elif key != key.strip():
+        fault = "must not begin or end with a space"
+    elif len(key.encode(errors="replace")) > _LONGEST:
+        fault = f"must be shorter than {_LONGEST} bytes"
+    if fault:
+        shown = key if len(key) <= 2 * _LONGEST else f"{key[:_LONGEST]}…"
+        raise ValueError(f"`{argument}` {fault}, got {shown!r}. Give another name, for example {argument}='run_1'.")
+
+
 
 class Keys:
     """Slot names derived from the two ``key_added`` arguments.
@@ -53,6 +76,11 @@ class Keys:
         return f"{scmag}_markers"
 
     @staticmethod
+    def pair(scmag: str, group: str, reference: str) -> str:
+        """``mdata.uns``: features of one group ranked against one other."""
+        return f"{scmag}_markers_{group}_vs_{reference}".replace("/", "-")
+
+    @staticmethod
     def enrichment(scmag: str) -> str:
         """``mdata.uns``: gene sets enriched in each cluster's markers."""
         return f"{scmag}_enrichment"
@@ -81,3 +109,27 @@ class Keys:
     def held_out(scmag: str) -> str:
         """``mdata.uns``: how well markers tell held-out cells apart, raw and reconstructed."""
         return f"{scmag}_held_out"
+
+    @staticmethod
+    def fit_slots(manifold: str) -> set[tuple[str, str]]:
+        """All that :func:`scmag_muon.pp.manifold_fit` writes, as ``(where, name)``."""
+        return {
+            ("layers", manifold),
+            ("var", manifold),
+            ("mod.uns", manifold),
+            ("obsm", Keys.joint_embedding(manifold)),
+            ("obsm", Keys.fitted_embedding(manifold)),
+        }
+
+    @staticmethod
+    def run_slots(scmag: str) -> set[tuple[str, str]]:
+        """All that :func:`scmag_muon.tl.scmag` writes, as ``(where, name)``."""
+        return {
+            ("obs", scmag),
+            ("obs", Keys.confidence(scmag)),
+            ("obs", Keys.entropy(scmag)),
+            ("obsm", Keys.latent(scmag)),
+            ("obsm", Keys.reconstruction_latent(scmag)),
+            ("layers", scmag),
+            ("uns", scmag),
+        }
