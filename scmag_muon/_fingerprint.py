@@ -43,7 +43,11 @@ def of_counts(
     for first, last in _blocks(counts.indptr):
         start, end = counts.indptr[first], counts.indptr[last]
         block = sp.csr_array(
-            (counts.data[start:end].astype(np.uint64), counts.indices[start:end], counts.indptr[first : last + 1] - start),
+            (
+                counts.data[start:end].astype(np.uint64),
+                counts.indices[start:end],
+                counts.indptr[first : last + 1] - start,
+            ),
             shape=(last - first, counts.shape[1]),
         )
         sums[first:last] = block @ weights

@@ -25,7 +25,6 @@ def check_key(key: object, *, argument: str) -> None:
         raise ValueError(f"`{argument}` {fault}, got {shown!r}. Give another name, for example {argument}='run_1'.")
 
 
-
 class Keys:
     """Slot names derived from the two ``key_added`` arguments.
 
@@ -131,5 +130,6 @@ class Keys:
             ("obsm", Keys.latent(scmag)),
             ("obsm", Keys.reconstruction_latent(scmag)),
             ("layers", scmag),
+            ("mod.uns", scmag),
             ("uns", scmag),
         }

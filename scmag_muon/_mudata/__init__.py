@@ -16,29 +16,47 @@ from scmag_muon._mudata._cells import (
 )
 from scmag_muon._mudata._counts import expand_features, get_counts, layer_of, used_features, with_features
 from scmag_muon._mudata._kinds import check_kinds, kinds_of, modality_kind, recognize, recorded_kind
-from scmag_muon._mudata._write import copy_fitted, to_uns
+from scmag_muon._mudata._records import (
+    check_apart,
+    check_free_fit,
+    check_free_record,
+    check_free_run,
+    is_record,
+    make_record,
+    plain,
+)
+from scmag_muon._mudata._write import copy_fitted, from_json, to_json, to_uns
 
 __all__ = [
     "ASSAYS",
     "Assay",
     "ModalityKind",
     "check_kinds",
+    "check_apart",
+    "check_free_fit",
+    "check_free_record",
+    "check_free_run",
     "check_n_clusters",
     "check_paired",
     "copy_fitted",
     "copy_of",
     "expand_features",
+    "from_json",
     "get_batches",
     "get_counts",
     "get_obs_column",
     "kinds_of",
+    "is_record",
     "layer_of",
     "make_mudata",
+    "make_record",
     "modality_kind",
     "modality_pair",
     "no_pull_on_update",
     "recognize",
     "recorded_kind",
+    "plain",
+    "to_json",
     "to_uns",
     "used_features",
     "with_features",

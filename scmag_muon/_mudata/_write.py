@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,28 +12,66 @@ import pandas as pd
 from scmag_muon._keys import Keys
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
     from mudata import MuData
 
 
 def copy_fitted(source: MuData, target: MuData, modalities: Sequence[str], key: str) -> None:
     """Carry what manifold fitting wrote under ``key`` from one MuData to another with the same cells and features."""
     for name in modalities:
-        target.mod[name].layers[key] = source.mod[name].layers[key]
+        for layer in {key, *view_layers(source.mod[name], key)}:
+            target.mod[name].layers[layer] = source.mod[name].layers[layer]
         target.mod[name].var[key] = source.mod[name].var[key].to_numpy()
         target.mod[name].uns[key] = source.mod[name].uns[key]
     for slot in (Keys.joint_embedding(key), Keys.fitted_embedding(key)):
         target.obsm[slot] = source.obsm[slot]
 
 
+def view_layers(adata: AnnData, key: str) -> list[str]:
+    """Layers of the fitted views that were kept."""
+    record = adata.uns.get(key)
+    views = record.get("view_weights", {}) if isinstance(record, Mapping) else {}
+    return [layer for view in views if (layer := Keys.view_layer(key, str(view))) in adata.layers]
+
+
 def to_uns(value: Any) -> Any:
-    """A copy of ``value`` that survives ``write_h5mu``: no tuples, no ``None`` in lists, no keys but strings."""
+    """A copy of ``value`` that survives ``write_h5mu`` and that older readers take too.
+
+    No tuples, no keys but strings, no lists of lists. What is ``None`` is left out: anndata 0.10 and 0.11 and the readers of other
+    languages refuse it. So an argument that a record lacks was ``None``.
+    """
     if isinstance(value, Mapping):
-        return {str(key).replace("/", "_"): to_uns(item) for key, item in value.items()}
+        return {str(key).replace("/", "_"): to_uns(item) for key, item in value.items() if item is not None}
     if isinstance(value, (tuple, list, set, frozenset)):
-        items = [to_uns(item) for item in value]
-        return ["None" if item is None else item for item in items]
+        return _to_list(value)
     if isinstance(value, np.generic):
         return value.item()
-    if value is None or isinstance(value, (bool, int, float, str, np.ndarray, pd.DataFrame)):
+    if isinstance(value, (bool, int, float, str, np.ndarray, pd.DataFrame)):
         return value
     return str(value)
+
+
+def _to_list(values: Collection[Any]) -> Any:
+    items = [to_uns(item) for item in values]
+    if any(isinstance(item, (list, dict, np.ndarray)) for item in items):
+        return to_json(values)
+    kinds = {str if item is None else type(item) for item in items}
+    return items if len(kinds) < 2 and None not in items else [str(item) for item in items]
+
+
+def to_json(value: Any) -> str:
+    """Nested values as text, ``None`` among them, for :func:`from_json`."""
+    return json.dumps(value, default=_json_default)
+
+
+def from_json(value: Any) -> Any:
+    """What :func:`to_json` was given; mappings, which records without a format number hold, stay as they are."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _json_default(value: Any) -> Any:
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    return dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, Collection) else str(value)

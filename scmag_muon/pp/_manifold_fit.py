@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scmag_muon import _mudata
-from scmag_muon._keys import Keys
+from scmag_muon import _fingerprint, _mudata
+from scmag_muon._keys import Keys, check_key
 from scmag_muon.manifold.fusion import fitted_view, fused
 from scmag_muon.manifold.information import CONCORDANT
 from scmag_muon.pp._features import select_features
@@ -154,6 +154,8 @@ def manifold_fit(
         raise ValueError(f'`neighborhoods` must be "shared" or "own", got {neighborhoods!r}.')
     names = _mudata.modality_pair(mdata, modalities, kinds)
     _mudata.check_paired(mdata, names)
+    check_key(key_added, argument="key_added")
+    _mudata.check_free_fit(mdata, names, key_added, argument="key_added", views=VIEWS if keep_views else ())
     n_neighbors = min(n_neighbors, mdata.n_obs)
     batches = _mudata.get_batches(mdata, batch_key)
     _warn_of_single_cells(batches, batch_key)
@@ -198,7 +200,13 @@ def manifold_fit(
         if keep_views:
             for view, data, operator in zip(VIEWS, views, applied, strict=True):
                 layers[Keys.view_layer(key_added, view)] = fitted_view(data, operator)
-        record = {
+        adata = mdata.mod[modality.name]
+        made_from = {
+            "cells": _fingerprint.of_cells(adata.obs_names),
+            "counts": _fingerprint.of_counts(modality.counts, adata.obs_names, adata.var_names[modality.mask]),
+            "batches": None if batches is None else _fingerprint.of_labels(mdata.obs_names, batches),
+        }
+        contents = {
             "params": params,
             "kind": modality.kind,
             "view_weights": dict(zip(VIEWS, view_weights.tolist(), strict=True)),
@@ -206,6 +214,7 @@ def manifold_fit(
             "concordance": agreement,
             "modality_weight": modality.weight,
         }
+        record = _mudata.make_record("manifold_fit", contents, made_from=made_from)
         results.append((modality, layers, record))
 
     if copy:
@@ -215,7 +224,7 @@ def manifold_fit(
         for name, values in layers.items():
             adata.layers[name] = _mudata.expand_features(values, modality.mask)
         adata.var[key_added] = modality.mask
-        adata.uns[key_added] = _mudata.to_uns(record)
+        adata.uns[key_added] = record
     mdata.obsm[Keys.joint_embedding(key_added)] = joint
     mdata.obsm[Keys.fitted_embedding(key_added)] = np.asarray(shared["log_rbf"] @ joint)
     return mdata if copy else None

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from scmag_muon import _mudata, pp
 from scmag_muon._keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     from mudata import MuData
 
 _RUN = ("modalities", "batch_key", "settings", "max_epochs_pretrain", "max_epochs", "batch_size", "precision", "ablate")
+_CHOSEN = "_chosen"  # no user's column can have this name
 _FIT = ("batch_key", "n_neighbors", "n_pcs", "neighborhoods", "fusion_penalty", "step")
 
 
@@ -23,12 +23,14 @@ def recorded_run(mdata: MuData, key: str) -> dict[str, Any]:
     if key not in mdata.uns or "params" not in mdata.uns[key]:
         raise KeyError(f"No run in mdata.uns[{key!r}]. Make it with scmag_muon.tl.scmag(mdata, key_added={key!r}).")
     record = mdata.uns[key]
-    params = {name: _plain(record["params"][name]) for name in _RUN if name in record["params"]}
-    params |= {name: record["params"].get(name) or {} for name in ("model_kwargs", "plan_kwargs")}
+    params: dict[str, Any] = {"batch_key": None}
+    params |= {name: _mudata.plain(record["params"][name]) for name in _RUN if name in record["params"]}
+    params |= {name: _mudata.from_json(record["params"].get(name) or {}) for name in ("model_kwargs", "plan_kwargs")}
     if "kinds" in record["params"]:
-        params["kinds"] = dict(zip(params["modalities"], _plain(record["params"]["kinds"]), strict=True))
+        params["kinds"] = dict(zip(params["modalities"], _mudata.plain(record["params"]["kinds"]), strict=True))
     params["ablate"] = [str(idea) for idea in params.get("ablate") or []]
-    return {**params, "n_clusters": int(record["n_clusters"])}
+    estimated = bool(record["params"].get("n_clusters_estimated", False))
+    return {**params, "n_clusters": None if estimated else int(record["n_clusters"])}
 
 
 def refit(mdata: MuData, work: MuData, key: str, random_state: int | None) -> None:
@@ -36,22 +38,23 @@ def refit(mdata: MuData, work: MuData, key: str, random_state: int | None) -> No
     manifold_key = str(mdata.uns[key]["params"]["manifold_key"])
     names = [str(name) for name in mdata.uns[key]["params"]["modalities"]]
     for name in names:
-        work.mod[name].var[manifold_key] = mdata.mod[name].var[manifold_key].to_numpy()
+        work.mod[name].var[_CHOSEN] = mdata.mod[name].var[manifold_key].to_numpy(dtype=bool)
+        work.mod[name].var.drop(columns=Keys.MANIFOLD, errors="ignore", inplace=True)
     params = mdata.mod[names[0]].uns[manifold_key]["params"]
     pp.manifold_fit(
         work,
         modalities=names,
         kinds={name: kind for name in names if (kind := _mudata.recorded_kind(mdata.mod[name], manifold_key))},
-        mask_var=manifold_key,
+        mask_var=_CHOSEN,
         key_added=Keys.MANIFOLD,
         random_state=random_state,
-        **{name: _plain(params[name]) for name in _FIT if name in params},
+        **{name: _mudata.plain(params[name]) for name in _FIT if name in params},
     )
 
 
 def layers_of_run(mdata: MuData, key: str) -> str | Mapping[str, str | None] | None:
     """The layer of raw counts of the recorded run."""
-    return _plain(mdata.uns[key]["params"].get("layer"))
+    return _mudata.plain(mdata.uns[key]["params"].get("layer"))
 
 
 def subset(mdata: MuData, rows: np.ndarray) -> MuData:
@@ -68,9 +71,3 @@ def best_markers(table: Any, per_group: int, used: Mapping[str, Sequence[str]]) 
         names = [str(name) for name in ranked["feature"] if str(name) in set(used[str(modality)])][:per_group]
         found.setdefault(str(group), []).extend((str(modality), name) for name in names)
     return found
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value.tolist()]
-    return value.item() if isinstance(value, np.generic) else value

@@ -99,7 +99,8 @@ def held_out_markers(
     train, test = subset(work, train_rows), subset(work, test_rows)
     for part in (train, test):
         refit(mdata, part, key, random_state)
-    arguments["n_clusters"] = min(arguments["n_clusters"], train.n_obs)
+    if arguments["n_clusters"] is not None:
+        arguments["n_clusters"] = min(arguments["n_clusters"], train.n_obs)
     model = scmag(
         train,
         random_state=random_state,

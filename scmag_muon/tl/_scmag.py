@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import entropy
 
-from scmag_muon import _mudata, pp
-from scmag_muon._keys import Keys
+from scmag_muon import _fingerprint, _mudata
+from scmag_muon._keys import Keys, check_key
 from scmag_muon.model import SCMAG
+from scmag_muon.tl._derived import forget_derived, same_run
+from scmag_muon.tl._fit import Asked, fingerprint_of_batches, fit_or_reuse, is_fitted
 from scmag_muon.tl._graph_clusters import community_profiles, fine_communities, typical_communities
-from scmag_muon.tl._lean import is_fitted, only_used_features, warn_of_other_fit, working_copy
+from scmag_muon.tl._lean import only_used_features, working_copy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -58,7 +60,7 @@ def scmag(
 ) -> MuData | SCMAG | tuple[MuData, SCMAG] | None:
     """Clusters of cells from two modalities, from raw counts, in one call.
 
-    Runs :func:`scmag_muon.pp.manifold_fit` where its layers are missing, trains :class:`scmag_muon.model.SCMAG` and writes
+    Runs :func:`scmag_muon.pp.manifold_fit` where there is no fit of these cells, counts and arguments, trains :class:`scmag_muon.model.SCMAG` and writes
     what it learned.
 
     Parameters
@@ -129,12 +131,17 @@ def scmag(
     ``mod.layers[key_added]``
         Denoised counts: the mean μ of eq. 20-21 at the *median* library size, so size factors and dropout are *not* in it.
         float32, ``(n_obs, n_vars)``; sparse with zeros at features that took no part (``mod.var[manifold_key]``).
+    ``mod.uns[key_added]``
+        A note of who wrote the layer.
     ``mdata.uns[key_added]``
         ``params``, ``n_clusters``, ``history`` (a row per epoch, the stage and a column per term of eq. 33), ``converged``
         (whether stage 3 ended because cells stopped changing clusters), ``gate`` (mean gate of eq. 17 in each cluster, 0 to
         1, a row per cluster, a column per latent dimension named after its modality), ``versions``.
 
-    and, where they were missing, the slots of :func:`~scmag_muon.pp.manifold_fit`.
+    and, where the fit is new, the slots of :func:`~scmag_muon.pp.manifold_fit`. A fit of one's own, with other arguments, is used as
+    long as cells, counts, features, batches and seed are those of this call; else it is renewed with its own arguments, and a
+    line of the log says why. What was made from an earlier run under the same name (markers, trajectory, stability and the
+    like, neighbours, colours and dendrogram of scanpy) is deleted, unless clusters and latent space are the same.
 
     Raises
     ------
@@ -172,31 +179,27 @@ def scmag(
     _mudata.check_paired(mdata, names)
     if n_clusters is not None:
         _mudata.check_n_clusters(n_clusters, mdata.n_obs)
-    _mudata.get_batches(mdata, batch_key)
+    batches = _mudata.get_batches(mdata, batch_key)
+    _check_keys(mdata, names, key_added, manifold_key, {"layer": layer, "batch_key": batch_key})
 
-    refit = not is_fitted(mdata, names, manifold_key)
-    of_kind = _mudata.kinds_of(mdata, names, kinds, recorded_under=None if refit else manifold_key)
+    fitted = is_fitted(mdata, names, manifold_key)
+    of_kind = _mudata.kinds_of(mdata, names, kinds, recorded_under=manifold_key if fitted else None)
     work = working_copy(mdata, names, layer, batch_key)
-    if "manifold" in ablate and not refit:
-        raise ValueError(
-            f"The layers {manifold_key!r} are there already, so nothing is left to ablate. Give another `manifold_key`."
-        )
-    if refit:
-        pp.manifold_fit(
-            work,
-            modalities=names,
-            kinds=of_kind,
-            mask_var=mask_var,
-            batch_key=batch_key,
-            n_neighbors=1 if "manifold" in ablate else 15,
-            neighborhoods="own" if settings == "paper" else "shared",
-            key_added=manifold_key,
-            random_state=random_state,
-        )
-    else:
-        warn_of_other_fit(mdata, names, manifold_key, batch_key, settings)
-        _mudata.copy_fitted(mdata, work, names, manifold_key)
+    asked = Asked(
+        names=names,
+        key=manifold_key,
+        result=key_added,
+        kinds=of_kind,
+        layer=layer,
+        mask_var=mask_var,
+        batch_key=batch_key,
+        random_state=random_state,
+        paper=settings == "paper",
+        ablated="manifold" in ablate,
+    )
+    refit = fit_or_reuse(mdata, work, asked)
 
+    estimated = n_clusters is None
     join = n_clusters is None and batch_key is not None and settings == "default"
     n_clusters, start = _initial_clusters(work, n_clusters, manifold_key, batch_key, settings, random_state)
     lean = only_used_features(work, names, manifold_key, batch_key)
@@ -240,7 +243,15 @@ def scmag(
         )
         for name in names
     }
-    record = {
+    fit = work.mod[names[0]].uns[manifold_key]
+    made_from: dict[str, Any] = {
+        "cells": _fingerprint.of_cells(mdata.obs_names),
+        "labels": _fingerprint.of_labels(mdata.obs_names, labels.astype(str)),
+        "counts": _fingerprints_of_counts(work),
+        "batches": fingerprint_of_batches(mdata, batches),
+        "fit": _fingerprint.of_values(_mudata.plain(fit)),
+    }
+    contents = {
         "params": {
             "modalities": names,
             "kinds": [of_kind[name] for name in names],
@@ -255,8 +266,9 @@ def scmag(
             "batch_size": batch_size,
             "precision": precision,
             "random_state": random_state,
-            "model_kwargs": model_kwargs or {},
-            "plan_kwargs": plan_kwargs or {},
+            "n_clusters_estimated": estimated,
+            "model_kwargs": _mudata.to_json(model_kwargs or {}),
+            "plan_kwargs": _mudata.to_json(plan_kwargs or {}),
         },
         "n_clusters": len(present) if join else n_clusters,
         "history": model.training_history,
@@ -264,11 +276,14 @@ def scmag(
         "gate": _gate_by_cluster(model.get_gate(), labels, names),
         "versions": {package: version(package) for package in _VERSIONS_OF},
     }
+    record = _mudata.make_record("scmag", contents, made_from=made_from, key=key_added)
 
     if not return_model:
         model.forget_data()
     if copy:
         mdata = _mudata.copy_of(mdata)
+    if not same_run(mdata, key_added, made_from["labels"], latent):
+        record |= {"older_maps": forget_derived(mdata, key_added)}
     if refit:
         _mudata.copy_fitted(work, mdata, names, manifold_key)
     mdata.obs[key_added] = pd.Categorical(labels.astype(str), categories=[str(label) for label in present])
@@ -278,9 +293,24 @@ def scmag(
     mdata.obsm[Keys.reconstruction_latent(key_added)] = reconstruction_latent
     for name, values in denoised.items():
         mdata.mod[name].layers[key_added] = values
-    mdata.uns[key_added] = _mudata.to_uns(record)
+        mdata.mod[name].uns[key_added] = _mudata.make_record("scmag", {}, made_from={}, key=key_added)
+    mdata.uns[key_added] = record
     returned = tuple(x for x, wanted in ((mdata, copy), (model, return_model)) if wanted)
     return returned[0] if len(returned) == 1 else returned or None
+
+
+def _check_keys(
+    mdata: MuData, names: Sequence[str], key_added: str, manifold_key: str, others: Mapping[str, Any]
+) -> None:
+    check_key(key_added, argument="key_added")
+    check_key(manifold_key, argument="manifold_key")
+    _mudata.check_apart(key_added, manifold_key, others)
+    _mudata.check_free_run(mdata, names, key_added)
+    _mudata.check_free_fit(mdata, names, manifold_key, argument="manifold_key")
+
+
+def _fingerprints_of_counts(work: MuData) -> dict[str, str]:
+    return {name: _fingerprint.of_counts(adata.X, adata.obs_names, adata.var_names) for name, adata in work.mod.items()}
 
 
 def _gate_by_cluster(gate: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:

@@ -149,7 +149,9 @@ def test_fitted_layers_are_used_again(citeseq: MuData, caplog: pytest.LogCapture
     assert citeseq["rna"].uns["mine"]["params"]["n_neighbors"] == 5
     with caplog.at_level(logging.WARNING):
         smm.tl.scmag(citeseq, n_clusters=3, manifold_key="mine", settings="paper", **SHORT)
-    assert "were fitted with neighborhoods='shared', not 'own'" in caplog.text
+    assert "The fit 'mine' is renewed: neighborhoods='own' is asked, it had 'shared'." in caplog.text
+    assert citeseq["rna"].uns["mine"]["params"]["n_neighbors"] == 5
+    assert citeseq["rna"].uns["mine"]["params"]["neighborhoods"] == "own"
 
 
 def test_features_that_took_no_part_are_empty(citeseq: MuData) -> None:

@@ -1,0 +1,95 @@
+"""What was made from an earlier run under the same name goes when another run takes its place."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scmag_muon import _fingerprint, _mudata
+from scmag_muon._keys import Keys
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+logger = logging.getLogger(__name__)
+
+_MAPS = ("X_umap", "X_tsne", "X_diffmap", "X_draw_graph")
+_UNNAMED = (Keys.markers, Keys.enrichment, Keys.trajectory, Keys.batch_mixing, Keys.stability, Keys.held_out)
+
+
+def same_run(mdata: MuData, key: str, labels: str, latent: np.ndarray) -> bool:
+    """Whether the clusters and the latent space under ``key`` are those given; ``labels`` is their fingerprint."""
+    if key not in mdata.obs or Keys.latent(key) not in mdata.obsm:
+        return False
+    before = _fingerprint.of_labels(mdata.obs_names, mdata.obs[key])
+    return before == labels and np.array_equal(mdata.obsm[Keys.latent(key)], latent)
+
+
+def forget_derived(mdata: MuData, key: str) -> dict[str, str]:
+    """Delete what was made from the run under ``key``; returns fingerprints of maps that may show it, which stay.
+
+    Scanpy notes neither groups nor space of a map, so it stays the user's.
+    """
+    maps = _older_maps(mdata, key)
+    found = _slots(mdata, key)
+    for where, name in found:
+        del getattr(mdata, where)[name]
+    if found:
+        listed = ", ".join(f"{where}[{name!r}]" for where, name in found)
+        logger.info("Deleted, as made from the earlier run %r: %s. Make them anew.", key, listed)
+    return maps
+
+
+def _slots(mdata: MuData, key: str) -> list[tuple[str, str]]:
+    found = [("uns", str(slot)) for slot, value in mdata.uns.items() if _is_derived(str(slot), value, key)]
+    found += _of_scanpy(mdata, key)
+    columns = [("obs", Keys.pseudotime(key))] if ("uns", Keys.trajectory(key)) in found else []
+    spaces = [("obsm", f"X_{Keys.batch_mixing(key)}_{state}") for state in ("before", "after")]
+    return found + [(where, name) for where, name in columns + spaces if name in getattr(mdata, where)]
+
+
+def _is_derived(slot: str, value: Any, key: str) -> bool:
+    if not isinstance(value, Mapping) or slot == key:
+        return False
+    if "verb" in value:
+        belongs = str(value.get("key")) == key and str(value["verb"]) != "scmag"
+    else:
+        belongs = slot in {name(key) for name in _UNNAMED} and _mudata.is_record(value, "a table")
+    params = value.get("params", {})
+    groupby = str(params.get("groupby", key)) if isinstance(params, Mapping) else key
+    return belongs and groupby == key
+
+
+def _of_scanpy(mdata: MuData, key: str) -> list[tuple[str, str]]:
+    found = [("uns", name) for name in (f"{key}_colors", f"{key}_sizes", f"dendrogram_{key}") if name in mdata.uns]
+    paga = mdata.uns.get("paga")
+    if isinstance(paga, Mapping) and str(paga.get("groups")) == key:
+        found.append(("uns", "paga"))
+    for slot, value in mdata.uns.items():
+        if _space_of_neighbors(value) in (Keys.latent(key), Keys.reconstruction_latent(key)):
+            found.append(("uns", str(slot)))
+            graphs = [str(value.get(f"{graph}_key")) for graph in ("connectivities", "distances")]
+            found += [("obsp", graph) for graph in graphs if graph in mdata.obsp]
+    return found
+
+
+def _space_of_neighbors(value: Any) -> str | None:
+    if not isinstance(value, Mapping) or "connectivities_key" not in value:
+        return None
+    return str(value.get("params", {}).get("use_rep"))
+
+
+def _older_maps(mdata: MuData, key: str) -> dict[str, str]:
+    record = mdata.uns.get(key)
+    known = dict(record.get("older_maps", {})) if isinstance(record, Mapping) else {}
+    drawn = _space_of_neighbors(mdata.uns.get("neighbors")) == Keys.latent(key)
+    found = {}
+    for name in mdata.obsm:
+        if str(name).startswith(_MAPS):
+            shown = _fingerprint.of_rows(mdata.obsm[name], mdata.obs_names)
+            if drawn or known.get(name) == shown:
+                found[str(name)] = shown
+    return found
