@@ -141,7 +141,9 @@ def _others(mdata: MuData, asked: Asked) -> str:
     runs = [
         str(slot)
         for slot, record in mdata.uns.items()
-        if slot != asked.result and _mudata.is_record(record, "scmag") and str(record["params"].get("manifold_key")) == asked.key
+        if slot != asked.result
+        and _mudata.is_record(record, "scmag")
+        and str(record["params"].get("manifold_key")) == asked.key
     ]
     return f" Results made from it: {', '.join(map(repr, runs))}; another manifold_key keeps both." if runs else ""
 
