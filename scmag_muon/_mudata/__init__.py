@@ -25,7 +25,7 @@ from scmag_muon._mudata._records import (
     make_record,
     plain,
 )
-from scmag_muon._mudata._write import copy_fitted, from_json, to_json, to_uns
+from scmag_muon._mudata._write import copy_fitted, from_json, to_json, to_uns, view_layers
 
 __all__ = [
     "ASSAYS",
@@ -59,5 +59,6 @@ __all__ = [
     "to_json",
     "to_uns",
     "used_features",
+    "view_layers",
     "with_features",
 ]

@@ -16,16 +16,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_DIGITS = 1e-4
 _MAPS = ("X_umap", "X_tsne", "X_diffmap", "X_draw_graph")
 _UNNAMED = (Keys.markers, Keys.enrichment, Keys.trajectory, Keys.batch_mixing, Keys.stability, Keys.held_out)
 
 
 def same_run(mdata: MuData, key: str, labels: str, latent: np.ndarray) -> bool:
-    """Whether the clusters and the latent space under ``key`` are those given; ``labels`` is their fingerprint."""
+    """Whether the clusters and the latent space under ``key`` are those given; ``labels`` is their fingerprint.
+
+    The last digits of the space depend on the number of threads.
+    """
     if key not in mdata.obs or Keys.latent(key) not in mdata.obsm:
         return False
     before = _fingerprint.of_labels(mdata.obs_names, mdata.obs[key])
-    return before == labels and np.array_equal(mdata.obsm[Keys.latent(key)], latent)
+    space = np.asarray(mdata.obsm[Keys.latent(key)])
+    return before == labels and space.shape == latent.shape and np.allclose(space, latent, rtol=_DIGITS, atol=_DIGITS)
 
 
 def forget_derived(mdata: MuData, key: str) -> dict[str, str]:

@@ -70,6 +70,7 @@ def fit_or_reuse(mdata: MuData, work: MuData, asked: Asked) -> bool:
         _mudata.copy_fitted(mdata, work, asked.names, asked.key)
         return False
     logger.warning("The fit %r is renewed: %s.%s", asked.key, "; ".join(reasons), _others(mdata, asked))
+    kept["keep_views"] = any(_mudata.view_layers(mdata.mod[name], asked.key) for name in asked.names)
     own_mask = mask_var is not None and not any(mask_var in work.mod[name].var for name in asked.names)
     _fit(
         work,
