@@ -13,6 +13,7 @@ from anndata import AnnData
 from scmag_muon import _mudata, _values
 from scmag_muon import metrics as scmag_metrics
 from scmag_muon._keys import Keys
+from scmag_muon._made_from import made_from
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -87,6 +88,8 @@ def batch_mixing(
     if batches is None:
         raise KeyError(f"mdata.uns[{key!r}] tells of no batches. Name their column with batch_key=.")
     names = _values.used_modalities(mdata, key)
+    own = [f"X_{Keys.batch_mixing(key)}_{state}" for state in ("before", "after")]
+    _mudata.check_free_record(mdata, Keys.batch_mixing(key), "batch_mixing", argument="key", derived=own)
     spaces = {
         "before": np.hstack([_components(mdata, name, key, n_pcs, random_state) for name in names]),
         "after": np.asarray(mdata.obsm[slot]),
@@ -103,7 +106,11 @@ def batch_mixing(
         "n_neighbors": n_neighbors,
         "random_state": random_state,
     }
-    mdata.uns[Keys.batch_mixing(key)] = _mudata.to_uns({"params": used, "table": table})
+    layers = {name: _values.counts_layer(mdata, key, name) for name in names}
+    sources = made_from(mdata, obs=[batch_key], obsm=[slot], counts=layers)
+    mdata.uns[Keys.batch_mixing(key)] = _mudata.make_record(
+        "batch_mixing", {"params": used, "table": table}, made_from=sources, key=key
+    )
     return table
 
 

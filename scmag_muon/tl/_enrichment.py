@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from scmag_muon import _mudata
-from scmag_muon._keys import Keys
+from scmag_muon._keys import Keys, check_key
+from scmag_muon._made_from import made_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,6 +100,11 @@ def enrichment(
     markers_key = markers_key or Keys.markers(key)
     if markers_key not in mdata.uns:
         raise KeyError(f"No markers in mdata.uns[{markers_key!r}]. Rank them with scmag_muon.tl.markers(mdata).")
+    if key_added is None:
+        key_added = Keys.enrichment(key)
+    else:
+        check_key(key_added, argument="key_added")
+    _mudata.check_free_record(mdata, key_added, "enrichment", argument="key_added")
     ranked = mdata.uns[markers_key]["table"]
     modality = modality or str(ranked["modality"].iloc[0])
     ranked = ranked[ranked["modality"].astype(str) == modality]
@@ -131,7 +137,9 @@ def enrichment(
         "n_markers": n_markers,
         "n_background": len(background),
     }
-    mdata.uns[key_added or Keys.enrichment(key)] = _mudata.to_uns({"params": params, "table": table})
+    sources = made_from(mdata, tables=[markers_key])
+    contents = {"params": params, "table": table}
+    mdata.uns[key_added] = _mudata.make_record("enrichment", contents, made_from=sources, key=key)
     return table
 
 

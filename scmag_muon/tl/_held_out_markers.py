@@ -9,6 +9,7 @@ import pandas as pd
 
 from scmag_muon import _mudata, _values
 from scmag_muon._keys import Keys
+from scmag_muon._made_from import made_from
 from scmag_muon.metrics import marker_auroc
 from scmag_muon.model._context import quiet
 from scmag_muon.tl._again import best_markers, layers_of_run, recorded_run, refit, subset
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from scmag_muon.model import SCMAG
+
+
+_LABELS = "_labels"  # a batch column can have any name but one of ours
 
 
 def held_out_markers(
@@ -84,6 +88,7 @@ def held_out_markers(
         raise ValueError(f"`test_size` must lie between 0 and 1, got {test_size}.")
     arguments = recorded_run(mdata, key)
     names = arguments["modalities"]
+    _mudata.check_free_record(mdata, Keys.held_out(key), "held_out_markers", argument="key")
     column = _mudata.get_obs_column(mdata, labels, argument="labels").astype(object)
     column = column.where(column.astype(str) != unknown, np.nan)
     order = np.random.default_rng(random_state).permutation(mdata.n_obs)
@@ -95,7 +100,7 @@ def held_out_markers(
                 f"The cells {where} are of {column.iloc[rows].nunique()} known type: nothing to tell apart."
             )
     work = working_copy(mdata, names, layers_of_run(mdata, key), arguments["batch_key"])
-    work.obs["label"] = column.to_numpy()
+    work.obs[_LABELS] = column.to_numpy()
     train, test = subset(work, train_rows), subset(work, test_rows)
     for part in (train, test):
         refit(mdata, part, key, random_state)
@@ -111,8 +116,8 @@ def held_out_markers(
     )
     # those of the network: a rare feature may have no count among the cells set aside
     used = {name: list(train.mod[name].var_names[train.mod[name].var[Keys.MANIFOLD]]) for name in names}
-    ranked = markers(train, groupby="label", modalities=names)
-    known = set(test.obs["label"].dropna().astype(str))
+    ranked = markers(train, groupby=_LABELS, modalities=names)
+    known = set(test.obs[_LABELS].dropna().astype(str))
     chosen = {label: found for label, found in best_markers(ranked, n_markers, used).items() if label in known}
     table = _compare(cast("SCMAG", model), test, used, chosen)
     params = {
@@ -122,7 +127,10 @@ def held_out_markers(
         "random_state": random_state,
         "n_test": n_test,
     }
-    mdata.uns[Keys.held_out(key)] = _mudata.to_uns({"params": params, "table": table})
+    layers = {name: _values.counts_layer(mdata, key, name) for name in names}
+    sources = made_from(mdata, obs=[labels, arguments["batch_key"]], counts=layers)
+    contents = {"params": params, "table": table}
+    mdata.uns[Keys.held_out(key)] = _mudata.make_record("held_out_markers", contents, made_from=sources, key=key)
     return table
 
 
@@ -142,7 +150,7 @@ def _compare(
             "raw": pd.DataFrame({feature.name: values for feature, values in raw.items()}),
             "reconstructed": reconstruction[features],
         }
-        scores = {state: marker_auroc(frame, test.obs["label"], markers=wanted) for state, frame in frames.items()}
+        scores = {state: marker_auroc(frame, test.obs[_LABELS], markers=wanted) for state, frame in frames.items()}
         table = scores["raw"].rename(columns={"auroc": "raw"})
         table["reconstructed"] = scores["reconstructed"]["auroc"]
         table.insert(1, "modality", name)

@@ -13,7 +13,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmag_muon import _mudata, _values
-from scmag_muon._keys import Keys
+from scmag_muon._keys import Keys, check_key
+from scmag_muon._made_from import made_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -124,18 +125,19 @@ def markers(
     names = _values.used_modalities(mdata, key, modalities)
     _mudata.check_paired(mdata, names)
     chosen = _groups(labels, groups, reference, column)
+    if key_added is None:
+        paired = reference != "rest" and len(chosen) == 1
+        key_added = Keys.pair(key, chosen[0], reference) if paired else Keys.markers(key)
+    else:
+        check_key(key_added, argument="key_added")
+    _mudata.check_free_record(mdata, key_added, "markers", argument="key_added")
+    layers = {name: _mudata.layer_of(layer, name) or _values.counts_layer(mdata, key, name) for name in names}
     tables = []
-    for name in names:
-        asked = _mudata.layer_of(layer, name)
-        asked = asked if asked is not None else _values.counts_layer(mdata, key, name)
+    for name, asked in layers.items():
         tables.append(_rank(mdata, name, asked, labels, chosen, reference, key))
     table = pd.concat(tables, ignore_index=True)
     for text, categories in (("modality", names), ("cluster", chosen), ("feature", None)):
         table[text] = pd.Categorical(table[text].astype(str), categories=categories)
-    if key_added is None:
-        key_added = Keys.markers(key)
-        if reference != "rest" and len(chosen) == 1:
-            key_added += f"_{chosen[0]}_vs_{reference}".replace("/", "-")
     params = {
         "key": key,
         "groupby": column,
@@ -144,7 +146,10 @@ def markers(
         "modalities": names,
         "layer": layer,
     }
-    mdata.uns[key_added] = _mudata.to_uns({"params": params, "table": table})
+    sources = made_from(mdata, obs=[column], counts=layers)
+    mdata.uns[key_added] = _mudata.make_record(
+        "markers", {"params": params, "table": table}, made_from=sources, key=key
+    )
     return table
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
 from scmag_muon import _mudata
-from scmag_muon._keys import Keys
+from scmag_muon._keys import Keys, check_key
+from scmag_muon._made_from import made_from
 from scmag_muon.metrics._stability import most_typical
 from scmag_muon.tl._graph_clusters import RESOLUTIONS, communities
 
@@ -82,6 +83,8 @@ def n_clusters(
         raise KeyError(
             f"No joint space mdata.obsm[{slot!r}]. Make it with scmag_muon.pp.manifold_fit(mdata, key_added={manifold_key!r})."
         )
+    check_key(key_added, argument="key_added")
+    _mudata.check_free_record(mdata, key_added, "n_clusters", argument="key_added")
     if n_replicates < 1:
         raise ValueError(f"`n_replicates` must be at least 1, got {n_replicates}.")
     joint = np.asarray(mdata.obsm[slot])
@@ -108,6 +111,6 @@ def n_clusters(
         "fewest": int(near["fewest"].min()),
         "most": int(near["most"].max()),
     }
-    mdata.uns[key_added] = _mudata.to_uns(record)
+    mdata.uns[key_added] = _mudata.make_record("n_clusters", record, made_from=made_from(mdata, obsm=[slot]))
     logger.info("n_clusters: %d, in samples %d to %d.", record["estimate"], record["fewest"], record["most"])
     return table

@@ -11,6 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from scmag_muon import _mudata, _values
 from scmag_muon._keys import Keys
+from scmag_muon._made_from import made_from
 from scmag_muon.metrics import cluster_stability
 from scmag_muon.tl._again import layers_of_run, recorded_run, refit
 from scmag_muon.tl._lean import working_copy
@@ -76,6 +77,8 @@ def stability(
         raise ValueError("`random_states` is empty: name at least one seed.")
     arguments = recorded_run(mdata, key)
     labels = _values.cluster_column(mdata, key)
+    slot = Keys.stability(key)
+    _mudata.check_free_record(mdata, slot, "stability", argument="key")
     others = []
     for random_state in random_states:
         work = working_copy(mdata, arguments["modalities"], layers_of_run(mdata, key), arguments["batch_key"])
@@ -89,5 +92,8 @@ def stability(
     codes = labels.cat.codes.to_numpy()
     ari = pd.DataFrame({"ari": [adjusted_rand_score(codes, other) for other in others]}, index=table.columns)
     params = {"key": key, "random_states": np.asarray(random_states)}
-    mdata.uns[Keys.stability(key)] = _mudata.to_uns({"params": params, "table": table, "ari": ari})
+    layers = {name: _values.counts_layer(mdata, key, name) for name in arguments["modalities"]}
+    sources = made_from(mdata, obs=[key, arguments["batch_key"]], counts=layers)
+    contents = {"params": params, "table": table, "ari": ari}
+    mdata.uns[slot] = _mudata.make_record("stability", contents, made_from=sources, key=key)
     return table

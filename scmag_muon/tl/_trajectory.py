@@ -14,6 +14,7 @@ from anndata import AnnData
 
 from scmag_muon import _mudata, _values
 from scmag_muon._keys import Keys
+from scmag_muon._made_from import made_from
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -121,9 +122,9 @@ def trajectory(
     groups = list(scratch.obs["group"].cat.categories)
     connectivities = pd.DataFrame(scratch.uns["paga"]["connectivities"].toarray(), index=groups, columns=groups)
     params = {"groupby": column, "root": root, "neighbors_key": neighbors_key, "n_dcs": n_dcs}
-    mdata.uns[Keys.trajectory(key)] = _mudata.to_uns(
-        {"params": params, "root_cell": str(root_cell), "connectivities": connectivities}
-    )
+    contents = {"params": params, "root_cell": str(root_cell), "connectivities": connectivities}
+    sources = made_from(mdata, obs=[column], obsm=[used] if used in mdata.obsm else [])
+    mdata.uns[Keys.trajectory(key)] = _mudata.make_record("trajectory", contents, made_from=sources, key=key)
 
 
 def _root(mdata: MuData, root: str, labels: pd.Series, key: str) -> str:

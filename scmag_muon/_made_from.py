@@ -1,0 +1,112 @@
+"""What a result was made from, noted when it is written and compared when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from scmag_muon import _fingerprint, _mudata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mudata import MuData
+
+_EDGES = 200
+_TOLERANCE = 1e-3
+
+
+def made_from(
+    mdata: MuData,
+    *,
+    obs: Iterable[str | None] = (),
+    obsm: Iterable[str] = (),
+    tables: Iterable[str] = (),
+    counts: Mapping[str, str | None] | None = None,
+) -> dict[str, Any]:
+    """Fingerprints of the cells, of columns, of spaces, of tables in ``uns``, and of counts (a layer for each modality)."""
+    return {
+        "cells": _fingerprint.of_cells(mdata.obs_names),
+        "obs": {column: _of_column(mdata, column) for column in obs if column is not None},
+        "obsm": {slot: _fingerprint.of_rows(mdata.obsm[slot], mdata.obs_names) for slot in obsm},
+        "tables": {slot: _fingerprint.of_table(mdata.uns[slot]["table"]) for slot in tables},
+        "counts": {name: _of_counts(mdata, name, layer) for name, layer in (counts or {}).items()},
+        "layers": {name: layer for name, layer in (counts or {}).items() if layer is not None},
+    }
+
+
+def differences(mdata: MuData, record: Any, *, counts: bool = False) -> list[str]:
+    """What has changed since a record was written, in words; nothing is known of records without fingerprints.
+
+    Where cells were taken out or added, that alone is told. Counts are compared on request, for that takes as long as reading
+    them.
+    """
+    noted = record.get("made_from") if isinstance(record, Mapping) else None
+    if not noted:
+        return []
+    if str(noted["cells"]) != _fingerprint.of_cells(mdata.obs_names):
+        return [f"it is of other cells ({_fingerprint.n_cells(str(noted['cells']))} then, {mdata.n_obs} now)"]
+    found = []
+    for column, before in noted.get("obs", {}).items():
+        if _or_none(_of_column, mdata, column) != before:
+            found.append(f"obs[{column!r}] has changed")
+    for slot, before in noted.get("obsm", {}).items():
+        if slot not in mdata.obsm or _fingerprint.of_rows(mdata.obsm[slot], mdata.obs_names) != before:
+            found.append(f"obsm[{slot!r}] has changed")
+    for slot, before in noted.get("tables", {}).items():
+        if slot not in mdata.uns or _fingerprint.of_table(mdata.uns[slot]["table"]) != before:
+            found.append(f"uns[{slot!r}] has changed")
+    if counts:
+        layers = noted.get("layers", {})
+        for name, before in noted.get("counts", {}).items():
+            if _or_none(_of_counts, mdata, name, layers.get(name)) != before:
+                found.append(f"the counts of {name!r} have changed")
+    return found
+
+
+def of_other_cells(reasons: list[str]) -> bool:
+    """Whether :func:`differences` knows of other cells only."""
+    return len(reasons) == 1 and reasons[0].startswith("it is of other cells")
+
+
+def dendrogram_is_of(tree: Any, labels: pd.Series, space: np.ndarray) -> bool:
+    """Whether scanpy's dendrogram is of these groups in this space, as far as it can be told."""
+    names = list(map(str, labels.cat.categories))
+    if sorted(map(str, tree["categories_ordered"])) != sorted(names):
+        return False
+    if str(tree.get("cor_method", "pearson")) != "pearson" or "correlation_matrix" not in tree or len(names) < 2:
+        return True
+    means = pd.DataFrame(np.asarray(space)).groupby(labels.to_numpy(), observed=True).mean().loc[labels.cat.categories]
+    here, before = means.T.corr().to_numpy(), np.asarray(tree["correlation_matrix"], dtype=float)
+    return here.shape == before.shape and bool(np.allclose(here, before, atol=_TOLERANCE, equal_nan=True))
+
+
+def neighbors_are_of(distances: sp.spmatrix, space: np.ndarray) -> bool:
+    """Whether a graph of Euclidean distances was made in this space, by some of its edges."""
+    edges = sp.coo_array(distances)
+    chosen = np.linspace(0, edges.nnz - 1, min(_EDGES, edges.nnz)).astype(int)
+    rows, columns = edges.coords[0][chosen], edges.coords[1][chosen]
+    here = np.linalg.norm(np.asarray(space, dtype=np.float64)[rows] - np.asarray(space)[columns], axis=1)
+    scale = max(float(here.max(initial=0.0)), 1e-12)
+    return bool(np.allclose(here, edges.data[chosen], atol=_TOLERANCE * scale))
+
+
+def _of_column(mdata: MuData, column: str) -> str:
+    return _fingerprint.of_labels(mdata.obs_names, _mudata.get_obs_column(mdata, column, argument="column"))
+
+
+def _of_counts(mdata: MuData, modality: str, layer: str | None) -> str:
+    adata = mdata.mod[modality]
+    counts = _mudata.get_counts(adata, modality=modality, layer=layer)
+    return _fingerprint.of_counts(counts, adata.obs_names, adata.var_names)
+
+
+def _or_none(function: Any, *arguments: Any) -> str | None:
+    try:
+        return str(function(*arguments))
+    except (KeyError, ValueError):
+        return None
