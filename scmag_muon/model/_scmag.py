@@ -19,7 +19,9 @@ from scmag_muon.model._components import PANEL, WIDE
 from scmag_muon.model._context import quiet, seeded, split_cells
 from scmag_muon.model._data import ReadyDataSplitter
 from scmag_muon.model._module import PRESENT, SCMAGModule, counts_key, input_key
+from scmag_muon.model._new_cells import cells_signature, fit_signature
 from scmag_muon.model._outputs import OutputsMixin
+from scmag_muon.model._saving import SavingMixin
 from scmag_muon.model._settings import Settings, network_settings, of_each_modality
 from scmag_muon.model._training import SCMAGTrainingPlan, StageProgress
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
+class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
     """Gated variational autoencoder of one modality or more with cluster-guided training (scMAG, sections 2.3-2.5).
 
     Parameters
@@ -100,6 +102,8 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         self.kl_weight_ = numbers.pop("kl_weight")
         self.cluster_weight_ = numbers.pop("cluster_weight")
         self.modalities_ = tuple(setup["modalities"])
+        self.fit_ = None if mdata is None else fit_signature(mdata, setup)
+        self.cells_ = None if mdata is None else cells_signature(mdata)
         if settings == "paper" and len(self.modalities_) != 2:
             raise ValueError(
                 f'settings="paper" is for the two modalities of the paper, got {list(self.modalities_)}. '
@@ -336,6 +340,8 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
 
     def forget_data(self) -> None:
         """Let go of the MuData, which scvi-tools would hold for as long as the process lives. Nothing can be asked afterwards."""
+        if self.adata is None:
+            return
         self._setup_adata_manager_store.pop(self.adata_manager.adata_uuid, None)
         self._per_instance_manager_store.pop(self.id, None)
         self.trainer: Any = None  # it holds the data too, in a circle with the network
@@ -354,25 +360,29 @@ class SCMAG(UnsupervisedTrainingMixin, OutputsMixin):
         columns = {new: self.history_[old].iloc[:, 0] for old, new in names.items() if old in self.history_}
         return pd.DataFrame(columns).astype(float).rename_axis("epoch")
 
-    @classmethod
-    def load(cls, *args: Any, **kwargs: Any) -> SCMAG:
-        """Load a saved model, with ``adata=`` the MuData, or without data with ``adata=False``.
+    def __repr__(self) -> str:
+        return f"{self._model_summary_string}\nTraining status: {'trained' if self.is_trained_ else 'not trained'}"
 
-        See :meth:`scvi.model.base.BaseModelClass.load`; this one says nothing while it works.
-        """
-        with quiet():
-            return super().load(*args, **kwargs)
+    @property
+    def adata(self) -> Any:
+        """The cells that the model was made or loaded with; ``None`` where it was loaded without."""
+        return self._adata
 
-    def _validate_anndata(self, mdata: MuData | None = None, *args: Any, **kwargs: Any) -> MuData:
-        """Refuse new cells that are not paired, which scvi-tools would take, and give them the model's features."""
-        if mdata is not None and mdata is not self.adata:
-            for name in self.modalities_:
-                if name not in mdata.mod:
-                    raise KeyError(f"No modality {name!r} in the MuData, which has {list(mdata.mod)}.")
-            _mudata.check_paired(mdata, self.modalities_)
-            features = {name: self._feature_names(i) for i, name in enumerate(self.modalities_)}
-            mdata = _mudata.with_features(mdata, features)
-        return super()._validate_anndata(mdata, *args, **kwargs)
+    @adata.setter
+    def adata(self, mdata: MuData) -> None:
+        raise AttributeError(
+            "A model keeps the cells that it was made with. Give others to its getters, or load it with them: "
+            "SCMAG.load(folder, adata=mdata)."
+        )
+
+    def deregister_manager(self, adata: MuData | None = None) -> None:
+        """Let scvi-tools forget the data of other models of this class, or those of one MuData."""
+        if self.adata is not None:
+            super().deregister_manager(adata)
+
+    def transfer_fields(self, adata: MuData, **kwargs: Any) -> None:
+        """Not offered: getters take cells as they are."""
+        raise NotImplementedError("Cells need no setup to be asked about: give them to the getters as `mdata`.")
 
 
 def _check_present(mdata: MuData, key: str, modalities: Sequence[str]) -> None:

@@ -40,5 +40,6 @@ def only_used_features(work: MuData, names: Sequence[str], manifold_key: str, ba
             obs=adata.obs[[]],
             var=adata.var.loc[mask, []],
             layers={manifold_key: _mudata.used_features(adata.layers[manifold_key], mask)},
+            uns={manifold_key: adata.uns[manifold_key]},
         )
     return _mudata.make_mudata(mods, work.obs if batch_key is not None else None)

@@ -83,7 +83,7 @@ def _ours(mdata: MuData, options: Options, n_clusters: int, *ablate: str, **netw
     module = model.module
     blocks: list[list[np.ndarray]] = [[], []]
     with torch.inference_mode():
-        for tensors, inference in model._batches(None, None, None):
+        for tensors, inference in model._inferred(*model._asked(None, None, None), counts=True, batches=True):
             inputs = module._get_generative_input(tensors, inference)
             inputs["totals"] = module.median_totals.expand(len(inputs["zr"]), -1)
             for block, (log_mean, _, logits) in zip(
