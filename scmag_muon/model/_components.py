@@ -92,6 +92,10 @@ class JointEncoder(nn.Module):
             _dense((widths[0].encoder[-1], SHARED_WIDTHS[0])), nn.Linear(SHARED_WIDTHS[0], SHARED_WIDTHS[1])
         )
 
+    def renew_noise(self) -> None:
+        """Forget the noise drawn for earlier minibatches, so that it follows from the seed alone."""
+        self.noise = tuple(InputNoise() for _ in self.noise)
+
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Fused space Z1, the codes side by side (eq. 15), shape ``(n_cells, 16 * n_modalities)``."""
         codes = []

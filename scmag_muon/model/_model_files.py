@@ -82,7 +82,8 @@ def read_model(
             raise ValueError(_damaged(folder, f"{TENSORS} is not the file that was saved with {STATE}"))
         if sums["state"] != _sum_of_state(content):
             raise ValueError(_damaged(folder, f"{STATE} was changed after it was saved"))
-        return dict(unpack(content, load_file(path)))
+        state = unpack(content, load_file(path))
+        return {**state, **{name: dict(state[name]) for name in ("registry_", "init_params_", "module")}}
     except (AttributeError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(_damaged(folder, f"it lacks parts of a model ({error})")) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import rich.pretty  # noqa: F401 - scvi-tools prints with it and does not import it
 from mudata import MuData
 from scvi.data import AnnDataManager
 from scvi.model._utils import parse_device_args
@@ -164,7 +165,8 @@ class SavingMixin(BaseModelClass):
     def _restored(cls, cells: MuData | None, registry: dict[str, Any], state: dict[str, Any]) -> Self:
         given = state.pop("init_params_")
         network = {name: value for group in given["kwargs"].values() for name, value in group.items()}
-        model = cls(cells, registry=registry, **given["non_kwargs"], **network)
+        own = {name: value for name, value in given["non_kwargs"].items() if name != "mdata"}
+        model = cls(cells, registry=registry, **own, **network)
         try:
             model.module.load_state_dict(state.pop("module"))
         except RuntimeError as error:

@@ -140,6 +140,10 @@ class SCMAGTrainingPlan(TrainingPlan):
                 group["lr"] = rate  # this call's, not that of the earlier one
         return config
 
+    def on_train_start(self) -> None:
+        """Draw new noise: a model just loaded has none left from an earlier call."""
+        self.module.encoder.renew_noise()
+
     def on_train_epoch_start(self) -> None:
         """Move to the next stage where the present one is over; in stage 3 renew the centres (expectation step)."""
         while self._can_advance() and self._stage_is_over():

@@ -30,16 +30,28 @@ def working_copy(
     return _mudata.make_mudata(mods, obs)
 
 
-def only_used_features(work: MuData, names: Sequence[str], manifold_key: str, batch_key: str | None) -> MuData:
+def only_used_features(
+    work: MuData,
+    names: Sequence[str],
+    manifold_key: str,
+    batch_key: str | None,
+    layer: str | Mapping[str, str | None] | None = None,
+) -> MuData:
+    """What the network reads: counts where the user has them, so that a saved model finds them there, and fitted layers."""
     mods = {}
     for name in names:
         adata = work.mod[name]
         mask = adata.var[manifold_key].to_numpy()
+        counts = adata.X if mask.all() else adata.X[:, mask]
+        place = _mudata.layer_of(layer, name)
         mods[name] = AnnData(
-            adata.X if mask.all() else adata.X[:, mask],
+            counts if place is None else None,
             obs=adata.obs[[]],
             var=adata.var.loc[mask, []],
-            layers={manifold_key: _mudata.used_features(adata.layers[manifold_key], mask)},
+            layers={
+                manifold_key: _mudata.used_features(adata.layers[manifold_key], mask),
+                **({} if place is None else {place: counts}),
+            },
             uns={manifold_key: adata.uns[manifold_key]},
         )
     return _mudata.make_mudata(mods, work.obs if batch_key is not None else None)

@@ -202,8 +202,10 @@ def scmag(
     estimated = n_clusters is None
     join = n_clusters is None and batch_key is not None and settings == "default"
     n_clusters, start = _initial_clusters(work, n_clusters, manifold_key, batch_key, settings, random_state)
-    lean = only_used_features(work, names, manifold_key, batch_key)
-    SCMAG.setup_mudata(lean, modalities=names, kinds=of_kind, input_layer=manifold_key, batch_key=batch_key)
+    lean = only_used_features(work, names, manifold_key, batch_key, layer)
+    SCMAG.setup_mudata(
+        lean, modalities=names, kinds=of_kind, layer=layer, input_layer=manifold_key, batch_key=batch_key
+    )
     network = {key: value for idea in ablate for key, value in _ABLATIONS.get(idea, {}).items()} | dict(
         model_kwargs or {}
     )
