@@ -15,7 +15,7 @@ from mudata import MuData
 from scvi import REGISTRY_KEYS
 
 from scmag_muon import _mudata
-from scmag_muon.model._module import counts_key, input_key
+from scmag_muon.model._module import PRESENT, counts_key, input_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,6 +39,8 @@ def check_cells(mdata: object, registry: Mapping[str, Any]) -> None:
         if name not in mdata.mod:
             raise KeyError(f"No modality {name!r} in the MuData, which has {list(mdata.mod)}; the model needs {names}.")
     _mudata.check_paired(mdata, names)
+    if (present_key := registry["setup_args"].get("present_key")) is not None:
+        check_present(mdata, present_key, names)
     for which, name in enumerate(names):
         wanted = feature_names(registry, which)
         missing = wanted.difference(mdata.mod[name].var_names, sort=False)
@@ -49,6 +51,27 @@ def check_cells(mdata: object, registry: Mapping[str, Any]) -> None:
             )
     for which, name in enumerate(names):
         _check_fitted(mdata, name, feature_names(registry, which), registry["setup_args"])
+
+
+def check_present(mdata: MuData, key: str, modalities: Sequence[str]) -> None:
+    """Raise unless ``mdata.obsm[key]`` says of each cell which modalities it has, and it has one."""
+    if key not in mdata.obsm:
+        raise KeyError(f"No {key!r} in mdata.obsm, which has {list(mdata.obsm)}.")
+    present = mdata.obsm[key]
+    if not isinstance(present, np.ndarray) or present.dtype != bool or present.shape != (mdata.n_obs, len(modalities)):
+        raise ValueError(
+            f"mdata.obsm[{key!r}] must be an array of True and False with a row for each of {mdata.n_obs} cells and a column "
+            f"for each of the modalities {list(modalities)}."
+        )
+    if not present.any(axis=1).all():
+        cells = mdata.obs_names[~present.any(axis=1)]
+        raise ValueError(
+            f"{len(cells)} cells have no modality, among them {cells[0]!r}. Leave them out: "
+            f"mdata = mdata[mdata.obsm[{key!r}].any(axis=1)].copy()."
+        )
+    for name, column in zip(modalities, present.T, strict=True):
+        if not column.any():
+            raise ValueError(f"No cell has modality {name!r}. Leave it out of `modalities`.")
 
 
 def cells_of_model(mdata: MuData, registry: Mapping[str, Any]) -> MuData:
@@ -65,7 +88,10 @@ def cells_of_model(mdata: MuData, registry: Mapping[str, Any]) -> MuData:
                 f"{error} The model was trained on counts there. Put them back, or load with adata=False and give the cells to "
                 "the getters: coordinates, clusters and gates need no counts."
             ) from error
-    return _mudata.with_features(mdata, {name: feature_names(registry, i).to_numpy() for i, name in enumerate(names)})
+    cells = _mudata.with_features(mdata, {name: feature_names(registry, i).to_numpy() for i, name in enumerate(names)})
+    if cells is not mdata and setup.get("present_key") is not None:
+        cells.obsm[setup["present_key"]] = mdata.obsm[setup["present_key"]]
+    return cells
 
 
 def batch_codes(mdata: MuData, registry: Mapping[str, Any]) -> np.ndarray:
@@ -123,6 +149,8 @@ def minibatches(
         tensors = {key: torch.from_numpy(_dense(matrix, part, columns)) for key, matrix, columns in slots}
         for which, name in enumerate(setup["modalities"]):
             _check_finite(tensors[input_key(which)], f"mdata[{name!r}].layers[{setup['input_layer']!r}]", mdata, part)
+        if setup.get("present_key") is not None:
+            tensors[PRESENT] = torch.from_numpy(mdata.obsm[setup["present_key"]][part])
         yield {**tensors, REGISTRY_KEYS.BATCH_KEY: torch.from_numpy(codes[part][:, None])}
 
 

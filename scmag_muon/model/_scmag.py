@@ -19,7 +19,7 @@ from scmag_muon.model._components import PANEL, WIDE
 from scmag_muon.model._context import quiet, seeded, split_cells
 from scmag_muon.model._data import ReadyDataSplitter
 from scmag_muon.model._module import PRESENT, SCMAGModule, counts_key, input_key
-from scmag_muon.model._new_cells import cells_signature, fit_signature
+from scmag_muon.model._new_cells import cells_signature, check_present, fit_signature
 from scmag_muon.model._outputs import OutputsMixin
 from scmag_muon.model._saving import SavingMixin
 from scmag_muon.model._settings import Settings, network_settings, of_each_modality
@@ -212,7 +212,7 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
                 )
         _mudata.get_batches(mdata, batch_key)
         if present_key is not None:
-            _check_present(mdata, present_key, modalities)
+            check_present(mdata, present_key, modalities)
         found = _mudata.kinds_of(mdata, modalities, kinds, recorded_under=input_layer)
         arguments = cls._get_setup_method_args(
             cls=cls,
@@ -383,26 +383,6 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
     def transfer_fields(self, adata: MuData, **kwargs: Any) -> None:
         """Not offered: getters take cells as they are."""
         raise NotImplementedError("Cells need no setup to be asked about: give them to the getters as `mdata`.")
-
-
-def _check_present(mdata: MuData, key: str, modalities: Sequence[str]) -> None:
-    if key not in mdata.obsm:
-        raise KeyError(f"No {key!r} in mdata.obsm, which has {list(mdata.obsm)}.")
-    present = mdata.obsm[key]
-    if not isinstance(present, np.ndarray) or present.dtype != bool or present.shape != (mdata.n_obs, len(modalities)):
-        raise ValueError(
-            f"mdata.obsm[{key!r}] must be an array of True and False with a row for each of {mdata.n_obs} cells and a column "
-            f"for each of the modalities {list(modalities)}."
-        )
-    if not present.any(axis=1).all():
-        cells = mdata.obs_names[~present.any(axis=1)]
-        raise ValueError(
-            f"{len(cells)} cells have no modality, among them {cells[0]!r}. Leave them out: "
-            f"mdata = mdata[mdata.obsm[{key!r}].any(axis=1)].copy()."
-        )
-    for name, column in zip(modalities, present.T, strict=True):
-        if not column.any():
-            raise ValueError(f"No cell has modality {name!r}. Leave it out of `modalities`.")
 
 
 def _checked_labels(labels: np.ndarray, n_obs: int) -> np.ndarray:
