@@ -13,11 +13,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _STANDARD_ERRORS = 2
+_MOST_ELEMENTS = 2**22  # of what is computed of all cells at once
 
 
 def squared_distances(z: Tensor, centers: Tensor) -> Tensor:
-    """Squared Euclidean distance of each cell to each centre (eq. 29), shape ``(n_cells, n_clusters)``."""
-    return (z.unsqueeze(1) - centers.unsqueeze(0)).square().sum(dim=-1)
+    """Squared Euclidean distance of each cell to each centre (eq. 29), shape ``(n_cells, n_clusters)``.
+
+    Differences are taken before they are squared, for products would lose digits far from the origin; and of some cells at a
+    time, since differences of all of them would be ``n_latent`` times as large as the distances.
+    """
+    parts = _blocks(z, centers.numel())
+    return torch.cat([(part.unsqueeze(1) - centers).square().sum(dim=-1) for part in parts])
+
+
+def _blocks(cells: Tensor, n_elements: int) -> tuple[Tensor, ...]:
+    """The cells in parts for which ``n_elements`` numbers a cell are not too many."""
+    return cells.split(max(_MOST_ELEMENTS // max(n_elements, 1), 1))
 
 
 def soft_assignment(distances: Tensor) -> Tensor:
@@ -40,10 +51,26 @@ def total_variance(z: Tensor) -> Tensor:
     return (z - z.mean(dim=0)).square().sum(dim=1).mean()
 
 
-def within_covariance(z: Tensor, centers: Tensor, q: Tensor, *, shrinkage: float = 0.1) -> Tensor:
-    """Covariance of the cells around their centres, pooled over clusters, shrunk towards its mean variance, ``(32, 32)``."""
-    weight, n_latent = q.sum(dim=0), z.shape[1]
-    crossed = centers.T @ (q.T @ z)
+def within_covariance(z: Tensor, centers: Tensor, weight: Tensor, sums: Tensor, *, shrinkage: float = 0.1) -> Tensor:
+    """Covariance of the cells around their centres, pooled over clusters, shrunk towards its mean variance.
+
+    Parameters
+    ----------
+    z
+        Cells, shape ``(n_cells, n_latent)``.
+    centers
+        Shape ``(n_clusters, n_latent)``.
+    weight, sums
+        Sum over the cells of their assignments, ``(n_clusters,)``, and of these times z, ``(n_clusters, n_latent)``.
+    shrinkage
+        Share of the mean variance.
+
+    Returns
+    -------
+    Shape ``(n_latent, n_latent)``.
+    """
+    n_latent = z.shape[1]
+    crossed = centers.T @ sums
     scatter = z.T @ z - crossed - crossed.T + (centers.T * weight) @ centers
     covariance = scatter / len(z)
     even = torch.eye(n_latent, dtype=z.dtype, device=z.device) * covariance.diagonal().mean()
@@ -56,10 +83,17 @@ def whitening(covariance: Tensor) -> Tensor:
     return vectors / values.clamp_min(1e-8).sqrt()
 
 
-def one_hot_means(z: Tensor, labels: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:
-    """Mean of each cluster, ``(n_clusters, n_latent)``, and the membership as a matrix, ``(n_cells, n_clusters)``."""
-    q = nn.functional.one_hot(labels.long(), n_clusters).to(z.dtype)
-    return (q.T @ z) / q.sum(dim=0).clamp_min(1).unsqueeze(1), q
+def group_sums(z: Tensor, groups: Tensor, n_groups: int) -> tuple[Tensor, Tensor]:
+    """Number of cells of each group, ``(n_groups,)``, and the sum of their coordinates, ``(n_groups, n_latent)``.
+
+    By products of some cells at a time: a GPU adds by index in another order each time.
+    """
+    sizes, sums = z.new_zeros(n_groups), z.new_zeros(n_groups, z.shape[1])
+    for part, members in zip(_blocks(z, n_groups), _blocks(groups, n_groups), strict=True):
+        q = nn.functional.one_hot(members.long(), n_groups).to(z.dtype)
+        sizes += q.sum(dim=0)
+        sums += q.T @ part
+    return sizes, sums
 
 
 def join_communities(
@@ -137,14 +171,15 @@ def _join(
     n_communities = int(communities.max()) + 1
     if n_communities <= n_clusters:
         return communities
-    means, q = one_hot_means(z, communities, n_communities)
-    points = (means @ whitening(within_covariance(z, means, q))).cpu().numpy()
+    sizes, sums = group_sums(z, communities, n_communities)
+    means = sums / sizes.clamp_min(1).unsqueeze(1)
+    points = (means @ whitening(within_covariance(z, means, sizes, sums))).cpu().numpy()
     chance = 0.0
     if profile is not None:
         unit = _median_distance(profile) / np.sqrt(weight)
         points = np.hstack([points / _median_distance(points), profile / unit])
         chance = (_STANDARD_ERRORS / unit) ** 2
-    joined = centroid_linkage(points, q.sum(dim=0).cpu().numpy(), n_clusters, below=below, chance=chance)
+    joined = centroid_linkage(points, sizes.cpu().numpy(), n_clusters, below=below, chance=chance)
     return torch.as_tensor(joined, device=z.device)[communities]
 
 
@@ -160,6 +195,8 @@ def centroid_linkage(
     Of the squared distance of groups of a and b points ``chance * (1 / a + 1 / b)`` is taken off. More than ``n_clusters`` are
     left where no two means lie nearer than ``below``.
 
+    Each group's nearest one is kept and sought again only where one of these two was joined.
+
     SciPy's ``linkage(method="centroid")`` starts from single points; here each row stands for as many as ``sizes`` says, as in
     ``hclust(members=)`` of R.
 
@@ -168,20 +205,31 @@ def centroid_linkage(
     Integers from 0, shape ``(n_groups,)``.
     """
     means, sizes, cluster = means.copy(), sizes.astype(float), np.arange(len(means))
-    distances = cdist(means, means, "sqeuclidean")
-    np.fill_diagonal(distances, np.inf)
+    apart = cdist(means, means, "sqeuclidean") - chance * np.add.outer(1 / sizes, 1 / sizes)
+    np.fill_diagonal(apart, np.inf)
+    groups = np.arange(len(means))
+    nearest = apart.argmin(axis=1)
+    shortest = apart[groups, nearest]
     for _ in range(len(means) - n_clusters):
-        apart = distances - chance * np.add.outer(1 / sizes, 1 / sizes)
-        one, other = np.unravel_index(apart.argmin(), apart.shape)
-        if apart[one, other] > below**2:
+        one = shortest.argmin()
+        other = nearest[one]
+        if shortest[one] > below**2:
             break
         means[one] = np.average(means[[one, other]], axis=0, weights=sizes[[one, other]])
         sizes[one] += sizes[other]
         means[other] = np.inf
         cluster[cluster == other] = one
-        distances[other] = distances[:, other] = np.inf
-        distances[one] = distances[:, one] = cdist(means[[one]], means, "sqeuclidean")[0]
-        distances[one, one] = np.inf
+        distances = cdist(means[[one]], means, "sqeuclidean")[0] - chance * (1 / sizes[one] + 1 / sizes)
+        distances[one] = np.inf
+        apart[one] = apart[:, one] = distances
+        apart[other] = apart[:, other] = np.inf
+        # of groups at the same distance the first is the nearest
+        nearer = (distances < shortest) | ((distances == shortest) & (one < nearest))
+        lost = np.isin(nearest, (one, other))
+        lost[[one, other]] = True
+        nearest[nearer] = one
+        nearest[lost] = apart[lost].argmin(axis=1)
+        shortest = apart[groups, nearest]
     return np.unique(cluster, return_inverse=True)[1]
 
 

@@ -167,11 +167,12 @@ class SCMAGModule(BaseModuleClass):
         A cluster without cells keeps its centre and, where distances are relative, stays without.
         """
         weight = q.sum(dim=0)
-        means = (q.T @ zc) / weight.clamp_min(1e-8).unsqueeze(1)
+        sums = q.T @ zc
+        means = sums / weight.clamp_min(1e-8).unsqueeze(1)
         used = weight > 1e-3
         self.centers.copy_(torch.where(used.unsqueeze(1), means, self.centers))
         if self.relative_distance:
-            self.whitening.copy_(whitening(within_covariance(zc, self.centers, q)))
+            self.whitening.copy_(whitening(within_covariance(zc, self.centers, weight, sums)))
             offset = -2 * (weight.clamp_min(1) / len(zc)).log()
             self.offset.copy_(torch.where(used, offset, torch.inf))
             self.spread.copy_(total_variance(zc))

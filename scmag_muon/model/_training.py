@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from scmag_muon.model._clustering import join_communities, join_overlapping, one_hot_means
+from scmag_muon.model._clustering import join_communities, join_overlapping
 from scmag_muon.model._module import PRESENT
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class SCMAGTrainingPlan(TrainingPlan):
             labels = join_communities(z1, communities, n_clusters, self.initial_profiles, self.profile_weight)
             if self.join_overlapping:
                 labels = join_overlapping(z1, labels)
-        _, q = one_hot_means(z1, labels, n_clusters)
+        q = torch.nn.functional.one_hot(labels.long(), n_clusters).to(z1.dtype)
         self.module.set_centers(z1, q)
         self.module.set_centers(self.module.cluster_space(z1)[0], q)
         self._labels = q.argmax(dim=1)

@@ -10,11 +10,13 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import adjusted_rand_score
 
+from scmag_muon.model import _clustering
 from scmag_muon.model._clustering import (
     SelectiveGate,
     _consensus,
     centroid_linkage,
     clustering_loss,
+    group_sums,
     join_communities,
     join_overlapping,
     soft_assignment,
@@ -42,6 +44,43 @@ def test_distances_are_eq_29(reference: ModuleType, space: tuple[torch.Tensor, t
     d = squared_distances(z, centers)
     np.testing.assert_allclose(d, reference.squared_distances(z.numpy(), centers.numpy()), rtol=1e-12)
     np.testing.assert_allclose(squared_distances(centers, centers).diagonal(), 0)
+
+
+@pytest.mark.parametrize("away", [0.0, 1e3])
+def test_distances_in_single_precision(reference: ModuleType, away: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    z, centers = (away + torch.randn(n, 48) for n in (1000, 7))
+    whole = squared_distances(z, centers)
+    expected = reference.squared_distances(z.double().numpy(), centers.double().numpy())
+    np.testing.assert_allclose(whole, expected, rtol=1e-5)
+    monkeypatch.setattr(_clustering, "_MOST_ELEMENTS", 7 * 48 * 30)
+    sizes = []
+    square = torch.Tensor.square
+    monkeypatch.setattr(torch.Tensor, "square", lambda self: sizes.append(self.numel()) or square(self))
+    torch.testing.assert_close(squared_distances(z, centers), whole, rtol=1e-6, atol=0)
+    assert max(sizes) == 7 * 48 * 30
+    assert squared_distances(z[:0], centers).shape == (0, 7)
+
+
+def test_gradient_of_distances_in_blocks(
+    space: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_clustering, "_MOST_ELEMENTS", 500)
+    z, centers = (value.clone().requires_grad_() for value in space)
+    weight = torch.randn(25, 3, dtype=DOUBLE)
+    of_z, of_centers = torch.autograd.grad((squared_distances(z, centers) * weight).sum(), (z, centers))
+    differences = 2 * weight.unsqueeze(-1) * (z.unsqueeze(1) - centers)
+    torch.testing.assert_close(of_z, differences.sum(dim=1))
+    torch.testing.assert_close(of_centers, -differences.sum(dim=0))
+
+
+@pytest.mark.parametrize("most", [2**22, 50, 1])
+def test_sums_of_groups(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_clustering, "_MOST_ELEMENTS", most)
+    z, groups = torch.randn(200, 4, dtype=DOUBLE), torch.arange(200).remainder(9)
+    sizes, sums = group_sums(z, groups, 11)
+    assert sizes.tolist() == [23, 23] + [22] * 7 + [0, 0]
+    for group in range(11):
+        torch.testing.assert_close(sums[group], z[groups == group].sum(dim=0))
 
 
 def test_assignment_is_eq_30_31(reference: ModuleType, space: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -239,6 +278,25 @@ def test_groups_are_joined_as_by_the_centroid_linkage_of_all_their_points(n_clus
     joined = centroid_linkage(means, sizes, n_clusters)
     assert adjusted_rand_score(joined.repeat(sizes), expected) == 1
     assert sorted(set(joined)) == list(range(n_clusters))
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties", "same place"])
+@pytest.mark.parametrize("chance", [0.0, 3.0])
+@pytest.mark.parametrize("below", [np.inf, 1.5])
+def test_linkage_is_the_plain_one_ties_included(reference: ModuleType, kind: str, chance: float, below: float) -> None:
+    rng = np.random.default_rng(3)
+    for n_groups in (2, 9, 60):
+        means = rng.normal(size=(n_groups, 4)) if kind == "normal" else rng.integers(0, 3, (n_groups, 2)).astype(float)
+        if kind == "same place":
+            means[:] = 1.0
+        sizes = rng.integers(1, 4, n_groups)
+        given = means.copy(), sizes.copy()
+        for n_clusters in (1, 2, 7):
+            expected = reference.centroid_linkage(means, sizes, n_clusters, below, chance)
+            found = centroid_linkage(means, sizes, n_clusters, below=below, chance=chance)
+            np.testing.assert_array_equal(found, expected)
+        for value, copy in zip((means, sizes), given, strict=True):
+            np.testing.assert_array_equal(value, copy)
 
 
 @pytest.mark.parametrize("n_clusters", [1, 3, 7])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from scipy.special import expit, gammaln
 
 if TYPE_CHECKING:
@@ -115,3 +116,25 @@ def kl_as_printed(mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
 def total_loss(l_r: float, l_a: float, l_kl: float, l_cluster: float, kl_weight: float, cluster_weight: float) -> float:
     """Eq. 33."""
     return l_r + l_a + kl_weight * l_kl + cluster_weight * l_cluster
+
+
+def centroid_linkage(
+    means: np.ndarray, sizes: np.ndarray, n_clusters: int, below: float = np.inf, chance: float = 0.0
+) -> np.ndarray:
+    """All distances at each step, the first of the smallest."""
+    means, sizes, cluster = means.copy(), sizes.astype(float), np.arange(len(means))
+    distances = cdist(means, means, "sqeuclidean")
+    np.fill_diagonal(distances, np.inf)
+    for _ in range(len(means) - n_clusters):
+        apart = distances - chance * np.add.outer(1 / sizes, 1 / sizes)
+        one, other = np.unravel_index(apart.argmin(), apart.shape)
+        if apart[one, other] > below**2:
+            break
+        means[one] = np.average(means[[one, other]], axis=0, weights=sizes[[one, other]])
+        sizes[one] += sizes[other]
+        means[other] = np.inf
+        cluster[cluster == other] = one
+        distances[other] = distances[:, other] = np.inf
+        distances[one] = distances[:, one] = cdist(means[[one]], means, "sqeuclidean")[0]
+        distances[one, one] = np.inf
+    return np.unique(cluster, return_inverse=True)[1]
