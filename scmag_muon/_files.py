@@ -20,16 +20,37 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     is followed, so that the file it leads to is replaced and the link stays.
     """
     target = Path(path).resolve()
-    with tempfile.TemporaryDirectory(
-        prefix=f".{target.name[:50]}-", dir=target.parent, ignore_cleanup_errors=True
-    ) as aside:
-        draft = Path(aside) / target.name
+    with folder_beside(target) as aside:
+        draft = aside / target.name
         yield draft
         _flush(draft)
         if draft.is_dir() and target.exists():
-            target.rename(Path(aside) / "replaced")
+            target.rename(aside / "replaced")
         draft.replace(target)
         _flush_entry(target.parent)
+
+
+@contextlib.contextmanager
+def folder_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a hidden folder in the folder of ``path`` that is gone afterwards."""
+    target = Path(path).resolve()
+    with tempfile.TemporaryDirectory(
+        prefix=f".{target.name[:50]}-", dir=target.parent, ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
+
+
+def same_file(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> bool:
+    """Whether two paths lead to the same file or folder, be it by a link or a hard link; neither need exist."""
+    first, second = Path(first), Path(second)
+    if first.resolve() == second.resolve():
+        return True
+    return first.exists() and second.exists() and first.samefile(second)
+
+
+def is_inside(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
+    """Whether ``path`` lies in ``folder`` or deeper, links followed."""
+    return any(same_file(parent, folder) for parent in Path(path).resolve().parents)
 
 
 def _flush(path: Path) -> None:

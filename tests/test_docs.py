@@ -48,7 +48,7 @@ def test_calls_in_examples_fit_the_functions(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_in_examples_fit_the_command_line(page: Path) -> None:
-    from scmag_muon._cli import _parser
+    from scmag_muon._cli._main import _parser
 
     for line in re.findall(r"python -m scmag_muon (run|demo)(.*)", page.read_text(encoding="utf-8")):
         words = " ".join(line).partition("`")[0].split()

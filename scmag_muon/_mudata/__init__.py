@@ -25,6 +25,7 @@ from scmag_muon._mudata._records import (
     make_record,
     plain,
 )
+from scmag_muon._mudata._store import check_format, check_writable, write_mudata
 from scmag_muon._mudata._write import copy_fitted, from_json, to_json, to_uns, view_layers
 
 __all__ = [
@@ -36,8 +37,10 @@ __all__ = [
     "check_free_fit",
     "check_free_record",
     "check_free_run",
+    "check_format",
     "check_n_clusters",
     "check_paired",
+    "check_writable",
     "copy_fitted",
     "copy_of",
     "expand_features",
@@ -61,4 +64,5 @@ __all__ = [
     "used_features",
     "view_layers",
     "with_features",
+    "write_mudata",
 ]

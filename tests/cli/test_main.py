@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 import matplotlib.image
 import mudata
 import pytest
 
+import scmag_muon as smm
 from scmag_muon._cli import main
+from scmag_muon._cli._main import _parser
 from scmag_muon._mudata import no_pull_on_update
 from scmag_muon.metrics import clustering_scores
 
@@ -51,7 +54,7 @@ def test_run_writes_a_report(file: Path, capsys: pytest.CaptureFixture[str], mon
     assert main([*command, *SHORT]) == 0
     assert calls == [{"labels": "cell_type"}]
     assert f"wrote {page}" in capsys.readouterr().out
-    assert main([*command[:-1], str(file.parent / "none" / "report.html")]) == 2
+    assert main([*command[:-1], str(file.parent / "none" / "report.html"), "--force"]) == 2
     assert "There is no folder" in capsys.readouterr().err
 
 
@@ -94,13 +97,29 @@ def test_missing_files_and_folders(file: Path, tmp_path: Path, capsys: pytest.Ca
     assert "There is no folder" in capsys.readouterr().err
 
 
-@pytest.mark.filterwarnings("ignore:The HDF5 file was not created by")
-@pytest.mark.parametrize("name", ["cells.h5ad", "cells.txt"])
-def test_files_of_another_kind(file: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    other = file.with_name(name)
-    if other.suffix == ".h5ad":
-        read(file)["rna"].write_h5ad(other)
-    else:
-        other.write_text("cells")
-    assert main(["run", str(other), "-o", str(file.with_name("out.h5mu"))]) == 2
-    assert f"error: {other} can't be read as a MuData" in capsys.readouterr().err
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"scmag-muon {smm.__version__}\n"
+    assert main([]) == 0
+    assert "run" in capsys.readouterr().out
+
+
+def test_every_option_has_a_help_text_and_its_default() -> None:
+    parser = _parser()
+    (commands,) = (action for action in parser._actions if action.choices)
+    for command in commands.choices.values():
+        text = " ".join(command.format_help().split())
+        for action in command._actions:
+            assert action.help, action
+            if action.option_strings and action.default not in (None, False, argparse.SUPPRESS):
+                assert f"(default: {action.default})" in text, action
+
+
+def test_demo_does_not_replace_silently(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "demo.png").write_text("mine")
+    assert main(["demo", "-o", str(tmp_path), "--n-obs", "50"]) == 2
+    assert "demo.png exists already. Replace it with --force" in capsys.readouterr().err
+    (tmp_path / "text").write_text("")
+    assert main(["demo", "-o", str(tmp_path / "text"), "--n-obs", "50"]) == 2
+    assert "is a file; a folder is needed" in capsys.readouterr().err

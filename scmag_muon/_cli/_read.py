@@ -1,0 +1,165 @@
+"""Counts of paired modalities from the files that people have: .h5mu, .zarr, 10x .h5, .h5ad."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import anndata
+import h5py
+import mudata
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from scmag_muon._mudata import make_mudata, no_pull_on_update
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mudata import MuData
+
+logger = logging.getLogger(__name__)
+
+_KNOWN = "a MuData (.h5mu or .zarr), a 10x matrix (.h5), or an AnnData (.h5ad) with feature_types or proteins in obsm"
+_PROTEINS = re.compile(r"prot|adt|antibod|cite", re.IGNORECASE)
+_BEGINNINGS = {
+    b"": "it is empty",
+    b"\x1f\x8b": "it is packed with gzip; unpack it with gunzip",
+    b"PK": "it is a zip archive; unpack it with unzip",
+    b"<": "it is a web page or XML, perhaps a download that failed",
+}
+
+
+def read(path: Path) -> MuData:
+    """The modalities of a file, by what it holds and not by its name.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+        Where there is no such file, or it may not be read.
+    ValueError
+        Where it is cut short, being written, or of a kind that does not hold two modalities.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}.")
+    with no_pull_on_update(), warnings.catch_warnings():
+        # a name may belong to a gene and a protein; within a modality names are made unique below
+        warnings.filterwarnings("ignore", message=".*names are not unique")
+        try:
+            return _read_folder(path) if path.is_dir() else _read_file(path)
+        except (FileNotFoundError, PermissionError, ImportError, MemoryError, _Unsuitable):
+            raise
+        except Exception as error:
+            raise ValueError(f"{path} can't be read: {error}") from error
+
+
+class _Unsuitable(ValueError):
+    """The file was understood and does not serve."""
+
+
+def _read_folder(path: Path) -> MuData:
+    if not any((path / name).is_file() for name in (".zgroup", "zarr.json")):
+        hint = ""
+        if any(path.glob("matrix.mtx*")):
+            hint = " It seems to be a 10x matrix folder: give the .h5 that lies beside it."
+        raise _Unsuitable(f"{path} is a folder and no zarr store.{hint} The input must be {_KNOWN}.")
+    try:
+        data = mudata.read_zarr(path)
+    except ImportError as error:
+        raise ImportError("Reading .zarr needs zarr. Install it with: pip install zarr") from error
+    return data if isinstance(data, mudata.MuData) else _split(data, path)
+
+
+def _read_file(path: Path) -> MuData:
+    if not h5py.is_hdf5(path):
+        with path.open("rb") as file:
+            start = file.read(512)
+        # a MuData's own words stand before the HDF5 part
+        why = next((why for begin, why in _BEGINNINGS.items() if start.startswith(begin) and (begin or not start)), "")
+        raise _Unsuitable(f"{path} is no HDF5 file{': ' + why if why else ''}. The input must be {_KNOWN}.")
+    groups = _groups(path)
+    if "mod" in groups:
+        return mudata.read_h5mu(path)
+    if "matrix" in groups:
+        return _read_10x(path)
+    if {"X", "obs"} <= groups:
+        return _split(anndata.read_h5ad(path), path)
+    raise _Unsuitable(f"{path} is an HDF5 file of another kind, with {sorted(groups)[:5]}. The input must be {_KNOWN}.")
+
+
+def _groups(path: Path) -> set[str]:
+    try:
+        with h5py.File(path, "r") as file:
+            return set(file)
+    except PermissionError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES) or "lock" in str(error):
+            raise _Unsuitable(f"{path} is being written by another program. Wait until that has ended.") from error
+        if "truncated" in str(error):
+            raise _Unsuitable(f"{path} is cut short. Copy or download it again.") from error
+        raise
+
+
+def _read_10x(path: Path) -> MuData:
+    import muon  # slow to import
+
+    mdata = muon.read_10x_h5(path, extended=False)
+    if len(mdata.mod) < 2:
+        raise _Unsuitable(f"{path} holds one kind of feature only ({', '.join(mdata.mod)}), but two are needed.")
+    return _unique(mdata.mod)
+
+
+def _split(adata: AnnData, path: Path) -> MuData:
+    """Modalities of an AnnData, by ``var["feature_types"]`` or from proteins in ``obsm``."""
+    if "feature_types" in adata.var and adata.var["feature_types"].nunique() > 1:
+        mods = dict(mudata.MuData(adata).mod)
+        for mod in mods.values():
+            mod.obs = mod.obs[[]]
+        return _unique(mods, adata.obs)
+    slots = [slot for slot in adata.obsm if _PROTEINS.search(slot) and _are_counts(adata.obsm[slot])]
+    if len(slots) != 1:
+        found = f"these may be proteins: {slots}" if slots else f"its obsm has {sorted(adata.obsm)}"
+        raise _Unsuitable(
+            f"{path} is an AnnData with one modality: var['feature_types'] names no two, and no one slot of obsm holds protein "
+            f"counts ({found}). Join two AnnData with mudata.MuData({{'rna': rna, 'prot': prot}}) and write that as .h5mu."
+        )
+    values = adata.obsm[slots[0]]
+    proteins = AnnData(
+        sp.csr_matrix(np.asarray(values), dtype="float32"),
+        obs=pd.DataFrame(index=adata.obs_names),
+        var=pd.DataFrame(index=_protein_names(adata, slots[0])),
+    )
+    rna = adata.copy()
+    rna.obs = rna.obs[[]]
+    del rna.obsm[slots[0]]
+    logger.info("obsm[%r] of %s is taken as %d proteins.", slots[0], path, proteins.n_vars)
+    return _unique({"rna": rna, "prot": proteins}, adata.obs)
+
+
+def _are_counts(values: Any) -> bool:
+    values = values.to_numpy() if isinstance(values, pd.DataFrame) else values
+    values = values.data if sp.issparse(values) else np.asarray(values)
+    return values.dtype.kind in "iuf" and bool((values >= 0).all() and np.array_equal(values, np.rint(values)))
+
+
+def _protein_names(adata: AnnData, slot: str) -> pd.Index:
+    values = adata.obsm[slot]
+    if isinstance(values, pd.DataFrame):
+        return values.columns.astype(str)
+    named = [key for key in adata.uns if _PROTEINS.search(key) and np.size(adata.uns[key]) == values.shape[1]]
+    if named:
+        return pd.Index(np.asarray(adata.uns[named[0]]).ravel().astype(str))
+    logger.warning("The proteins in obsm[%r] have no names: they are called protein_1, protein_2, ...", slot)
+    return pd.Index([f"protein_{number + 1}" for number in range(values.shape[1])])
+
+
+def _unique(mods: Any, obs: pd.DataFrame | None = None) -> MuData:
+    for adata in mods.values():
+        adata.var_names_make_unique()
+    return make_mudata(mods, obs)

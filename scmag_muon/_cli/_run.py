@@ -1,0 +1,150 @@
+"""``run``: from a file of counts to clusters."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import scmag_muon
+from scmag_muon import _mudata, tl
+from scmag_muon._cli._log import say
+from scmag_muon._cli._outputs import check_folder, check_outputs
+from scmag_muon._cli._read import read
+from scmag_muon._cli._tables import CSV_FILES, cluster_table, summary, write_csv
+from scmag_muon._keys import Keys
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from mudata import MuData
+
+_REPORT_SUFFIXES = (".html", ".htm")
+_DENSEST = 10_000
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check every path, read, cluster, write; nothing is written before all is computed."""
+    started = time.perf_counter()
+    mdata = read(arguments.input)
+    seconds = {"reading": time.perf_counter() - started}
+    if arguments.labels is not None:
+        _mudata.get_obs_column(mdata, arguments.labels, argument="--labels")
+    layer = layers_by_modality(arguments.layer, mdata)
+    kinds = pairs(arguments.kinds or (), mdata.mod, option="--kinds")
+    before = {name: set(adata.layers) for name, adata in mdata.mod.items()}
+    _mudata.check_writable(mdata, arguments.output, further_bytes=_further_bytes(mdata, arguments.layers))
+
+    started = time.perf_counter()
+    tl.scmag(
+        mdata,
+        n_clusters=arguments.n_clusters,
+        modalities=arguments.modalities,
+        kinds=kinds or None,
+        batch_key=arguments.batch_key,
+        layer=layer,
+        mask_var=arguments.mask_var,
+        settings=arguments.settings,
+        max_epochs_pretrain=arguments.max_epochs_pretrain,
+        max_epochs=arguments.max_epochs,
+        random_state=arguments.random_state,
+    )
+    seconds["clustering"] = time.perf_counter() - started
+    started = time.perf_counter()
+    _write_all(mdata, arguments, before)
+    seconds["writing"] = time.perf_counter() - started
+    say(cluster_table(mdata, arguments.labels).to_string())
+    say(summary(mdata, arguments.labels, seconds))
+
+
+def check_paths(arguments: argparse.Namespace) -> None:
+    """Raise where a path that ``run`` was given would lose something or can't be written."""
+    _mudata.check_format(arguments.output, argument="-o")
+    outputs = [("-o", arguments.output)]
+    if arguments.report is not None:
+        if arguments.report.suffix.lower() not in _REPORT_SUFFIXES:
+            raise ValueError(f"--report {arguments.report}: the page is HTML, so its name must end in .html.")
+        outputs.append(("--report", arguments.report))
+    if arguments.log is not None:
+        outputs.append(("--log", arguments.log))
+    if arguments.csv is not None:
+        check_folder("--csv", arguments.csv, read=arguments.input)
+        if arguments.csv.exists():
+            outputs += [("--csv", arguments.csv / name) for name in CSV_FILES]
+    check_outputs(outputs, read=arguments.input, force=arguments.force)
+
+
+def layers_by_modality(asked: Sequence[str] | None, mdata: MuData) -> str | dict[str, str | None] | None:
+    """The ``layer`` argument of :func:`scmag_muon.tl.scmag` from words like ``counts`` and ``rna=counts``."""
+    plain = [each for each in asked or () if "=" not in each]
+    named = pairs([each for each in asked or () if "=" in each], mdata.mod, option="--layer")
+    for each in plain:
+        name = each.partition(":")[0]
+        if ":" in each and name in mdata.mod:
+            raise ValueError(f"--layer {each}: write --layer {each.replace(':', '=', 1)} to name the layer of {name}.")
+    if len(plain) > 1:
+        raise ValueError(
+            f"--layer is given {len(plain)} times for all modalities: {', '.join(plain)}. "
+            + "Name the modality of each, as in "
+            + " ".join(f"--layer {name}={each}" for name, each in zip(mdata.mod, plain, strict=False))
+            + "."
+        )
+    if not named:
+        return plain[0] if plain else None
+    others: str | None = plain[0] if plain else None
+    return {
+        name: others if name not in named else None if named[name] in ("", "X") else named[name] for name in mdata.mod
+    }
+
+
+def pairs(words: Iterable[str], known: Mapping[str, Any], *, option: str) -> dict[str, str]:
+    """Values by modality from words like ``rna=counts``."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(f"{option} {word}: write the modality first, as in {option} {next(iter(known))}={word}.")
+        if name not in known:
+            raise KeyError(f"{option} {word} names the modality {name!r}, but the data have {list(known)}.")
+        if name in found:
+            raise ValueError(f"{option} names the modality {name!r} twice: {found[name]} and {value}.")
+        found[name] = value
+    return found
+
+
+def _write_all(mdata: MuData, arguments: argparse.Namespace, before: Mapping[str, set[str]]) -> None:
+    """The clusters first, so that a failure of page or tables loses none of them."""
+    with _without_layers(mdata, arguments.layers, before):
+        _mudata.write_mudata(mdata, arguments.output)
+    _tell(arguments, arguments.output)
+    if arguments.csv is not None:
+        for path in write_csv(mdata, arguments.csv, arguments.labels):
+            _tell(arguments, path)
+    if arguments.report is not None:
+        _tell(arguments, scmag_muon.report(mdata, arguments.report, labels=arguments.labels))
+
+
+def _tell(arguments: argparse.Namespace, path: Path) -> None:
+    arguments.written.append(path)
+    say(f"wrote {path}")
+
+
+@contextlib.contextmanager
+def _without_layers(mdata: MuData, kept: str, before: Mapping[str, set[str]]) -> Iterator[None]:
+    """Set aside the layers of this run that ``--layers`` does not name."""
+    aside = []
+    for name, adata in mdata.mod.items():
+        if kept not in ("fitted", "all") and Keys.MANIFOLD not in before[name]:
+            aside.append((adata.layers, Keys.MANIFOLD, adata.layers.pop(Keys.MANIFOLD)))
+        if kept not in ("denoised", "all"):
+            aside.append((adata.layers, Keys.SCMAG, adata.layers.pop(Keys.SCMAG)))
+    yield
+    for layers, key, values in aside:
+        layers[key] = values
+
+
+def _further_bytes(mdata: MuData, layers: str) -> int:
+    per_cell = 4 * sum(min(adata.n_vars, _DENSEST) for adata in mdata.mod.values())
+    return mdata.n_obs * per_cell * {"none": 0, "fitted": 1, "denoised": 1, "all": 2}[layers]
