@@ -99,9 +99,9 @@ def layers_by_modality(asked: Sequence[str] | None, mdata: MuData) -> str | dict
     }
 
 
-def pairs(words: Iterable[str], known: Mapping[str, Any], *, option: str) -> dict[str, str]:
+def pairs(words: Iterable[str], known: Mapping[str, Any], *, option: str) -> dict[str, Any]:
     """Values by modality from words like ``rna=counts``."""
-    found: dict[str, str] = {}
+    found: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
