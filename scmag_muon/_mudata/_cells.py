@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
+@shared_by_threads
 @contextlib.contextmanager
 def no_pull_on_update() -> Iterator[None]:
     """Keep mudata from copying modality columns upwards, the same way on mudata 0.3 and 0.4."""
@@ -28,8 +29,12 @@ def no_pull_on_update() -> Iterator[None]:
         with settings.override(pull_on_update=False):
             yield
     else:
-        with mudata.set_options(pull_on_update=False):
+        # as a context manager it would log to the root logger, which sets that up and makes the user's own set-up void
+        options = mudata.set_options(pull_on_update=False)
+        try:
             yield
+        finally:
+            mudata.set_options(**options.opts)
 
 
 def make_mudata(mods: Mapping[str, AnnData], obs: pd.DataFrame | None = None) -> MuData:

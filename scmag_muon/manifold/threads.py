@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, wraps
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -30,11 +32,43 @@ def n_threads() -> int:
     return max(1, min(allowed, int(asked))) if asked.isdecimal() else allowed
 
 
+def shared_by_threads(
+    make: Callable[[], AbstractContextManager[None]],
+) -> Callable[[], AbstractContextManager[None]]:
+    """Make a context that changes a state of the whole process safe in threads.
+
+    The first thread that enters makes the change, the last that leaves takes it back. Where each did so for itself, a thread
+    that enters while another is inside would take the other's change for the state to put back.
+    """
+    lock = threading.Lock()
+    depth = 0
+    inside = contextlib.ExitStack()
+
+    @wraps(make)
+    @contextlib.contextmanager
+    def enter() -> Iterator[None]:
+        nonlocal depth
+        with lock:
+            if depth == 0:
+                inside.enter_context(make())
+            depth += 1
+        try:
+            yield
+        finally:
+            with lock:
+                depth -= 1
+                if depth == 0:
+                    inside.close()
+
+    return enter
+
+
 @cache
 def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+@shared_by_threads
 @contextlib.contextmanager
 def products_in_one_thread() -> Iterator[None]:
     """Keep NumPy's matrix products and decompositions in the thread that calls them."""
