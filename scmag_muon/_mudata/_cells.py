@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import warnings
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pandas as pd
 
 from scmag_muon._assays import ASSAYS, ModalityKind
 from scmag_muon._mudata._kinds import check_kinds, recognize
+from scmag_muon.manifold.threads import shared_by_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,9 +39,19 @@ def no_pull_on_update() -> Iterator[None]:
             mudata.set_options(**options.opts)
 
 
+@contextlib.contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Keep Python's random state, from which mudata draws names for columns."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
 def make_mudata(mods: Mapping[str, AnnData], obs: pd.DataFrame | None = None) -> MuData:
     """A MuData of the given modalities with its own ``obs`` columns and none pulled up."""
-    with no_pull_on_update(), warnings.catch_warnings():
+    with no_pull_on_update(), _random_state_kept(), warnings.catch_warnings():
         # a protein and its gene often share a name; within a modality names are unique, which check_paired makes sure of
         warnings.filterwarnings("ignore", message="var_names are not unique")
         mdata = mudata.MuData(dict(mods))
@@ -51,7 +63,7 @@ def make_mudata(mods: Mapping[str, AnnData], obs: pd.DataFrame | None = None) ->
 
 def copy_of(mdata: MuData) -> MuData:
     """A full copy, without mudata 0.3's warning."""
-    with no_pull_on_update():
+    with no_pull_on_update(), _random_state_kept():
         return mdata.copy()
 
 

@@ -19,7 +19,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from contextlib import AbstractContextManager, _GeneratorContextManager
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -34,7 +34,7 @@ def n_threads() -> int:
 
 def shared_by_threads(
     make: Callable[[], AbstractContextManager[None]],
-) -> Callable[[], AbstractContextManager[None]]:
+) -> Callable[[], _GeneratorContextManager[None]]:
     """Make a context that changes a state of the whole process safe in threads.
 
     The first thread that enters makes the change, the last that leaves takes it back. Where each did so for itself, a thread

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+from scmag_muon.manifold.threads import shared_by_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,20 +26,26 @@ def split_cells(n_obs: int, train_size: float, random_state: int | None) -> list
     return [order[:n_train], order[n_train:], np.array([], dtype=int)]
 
 
+_ONE_AT_A_TIME = threading.RLock()
+
+
 @contextlib.contextmanager
-def seeded(random_state: int | None) -> Iterator[None]:
-    """Seed what torch and scvi-tools' data splitter read, and put the global states back afterwards."""
-    state = np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng():
-            if random_state is not None:
-                torch.manual_seed(random_state)
-                np.random.seed(random_state)  # noqa: NPY002
+def seeded(random_state: int) -> Iterator[None]:
+    """Seed what torch and scvi-tools' data splitter read, and put the global states back afterwards.
+
+    The states are those of the process, so that another thread waits until they are free.
+    """
+    with _ONE_AT_A_TIME, torch.random.fork_rng():
+        state = np.random.get_state()  # noqa: NPY002
+        torch.manual_seed(random_state)
+        np.random.seed(random_state)  # noqa: NPY002
+        try:
             yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
+        finally:
+            np.random.set_state(state)  # noqa: NPY002
 
 
+@shared_by_threads
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep the messages of Lightning and scvi-tools, and warnings that don't concern the user, to ourselves."""

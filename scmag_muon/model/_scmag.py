@@ -14,6 +14,7 @@ from scvi.data.fields import MuDataCategoricalObsField, MuDataLayerField, MuData
 from scvi.model.base import UnsupervisedTrainingMixin
 
 from scmag_muon import _mudata
+from scmag_muon._checks import check_random_state
 from scmag_muon._keys import Keys
 from scmag_muon.model._components import PANEL, WIDE
 from scmag_muon.model._context import quiet, seeded, split_cells
@@ -46,7 +47,8 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
     settings
         ``"default"``: what measured best; ``"paper"``: the paper's numbers, for two modalities.
     random_state
-        Seed of the network's first weights; the global random state is put back afterwards.
+        Seed of the network's first weights; the global random state is put back afterwards. ``None`` draws one, which is
+        kept with the model.
     registry
         Registry of a saved model; given by :meth:`load`, not by users.
     **network
@@ -92,6 +94,7 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
         registry: dict[str, Any] | None = None,
         **network: Any,
     ) -> None:
+        random_state = check_random_state(random_state)
         numbers = dict(vars(network_settings(settings, network)))
         if registry is None:
             self._check_set_up(mdata)
@@ -292,6 +295,7 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
         **trainer_kwargs
             Arguments of :class:`scvi.train.Trainer`.
         """
+        random_state = check_random_state(random_state)
         if min(max_epochs_pretrain, max_epochs) < 0 or max_epochs_pretrain + max_epochs == 0:
             raise ValueError(
                 f"Nothing to train: `max_epochs_pretrain`={max_epochs_pretrain} and `max_epochs`={max_epochs}."

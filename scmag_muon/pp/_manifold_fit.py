@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from scmag_muon import _fingerprint, _mudata
+from scmag_muon._checks import check_choice, check_number, check_random_state
 from scmag_muon._keys import Keys, check_key
 from scmag_muon.manifold.fusion import fitted_view, fused
 from scmag_muon.manifold.information import CONCORDANT
@@ -87,7 +88,7 @@ def manifold_fit(
         as much as its neighbourhoods replicate between two random halves of its counts, the second less where none of them
         are the first's. ``"own"``: each view of each modality by its own neighbourhoods, as in the paper. See Notes.
     fusion_penalty
-        λ of eq. 12.
+        λ of eq. 12, from 1e-6 to 1e6.
     step
         How far a cell moves to the mean of its shared neighbourhood, in (0, 1].
     key_added
@@ -95,7 +96,7 @@ def manifold_fit(
     keep_views
         Also keep the four fitted views, as ``mod.layers[f"{key_added}_{view}"]``.
     random_state
-        Seed of the count splitting and of the principal components' start.
+        Seed of the count splitting and of the principal components' start. ``None`` draws one, which is recorded.
     copy
         Return a changed copy and leave ``mdata`` as it is.
 
@@ -142,16 +143,12 @@ def manifold_fit(
     >>> mdata["rna"].layers["manifold"].shape
     (150, 80)
     """
-    if not n_neighbors >= 1:
-        raise ValueError(f"`n_neighbors` must be at least 1, got {n_neighbors}.")
-    if not n_pcs >= 1:
-        raise ValueError(f"`n_pcs` must be at least 1, got {n_pcs}.")
-    if not fusion_penalty > 0:
-        raise ValueError(f"`fusion_penalty` must be above 0, got {fusion_penalty}.")
-    if not 0 < step <= 1:
-        raise ValueError(f"`step` must lie in (0, 1], got {step}.")
-    if neighborhoods not in ("shared", "own"):
-        raise ValueError(f'`neighborhoods` must be "shared" or "own", got {neighborhoods!r}.')
+    n_neighbors = check_number("n_neighbors", n_neighbors, integer=True, low=1)
+    n_pcs = check_number("n_pcs", n_pcs, integer=True, low=1)
+    fusion_penalty = check_number("fusion_penalty", fusion_penalty, low=1e-6, high=1e6)
+    step = check_number("step", step, above=0, high=1)
+    random_state = check_random_state(random_state)
+    check_choice("neighborhoods", neighborhoods, ("shared", "own"))
     names = _mudata.modality_pair(mdata, modalities, kinds)
     _mudata.check_paired(mdata, names)
     check_key(key_added, argument="key_added")

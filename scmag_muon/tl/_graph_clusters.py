@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmag_muon._assays import ASSAYS
+from scmag_muon._checks import shifted_seed
 from scmag_muon._mudata import modality_kind, recorded_kind
 from scmag_muon.manifold.neighbors import jaccard_graph, nearest_neighbors
 from scmag_muon.manifold.profiles import group_profiles
@@ -56,7 +57,7 @@ def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: in
     none, the first resolution at which there are K of any size.
     """
     graph = _graph(embedding, _N_NEIGHBORS)
-    seeds = [(random_state or 0) + i * _BETWEEN_SEEDS for i in range(_N_SEEDS)]
+    seeds = [shifted_seed(random_state or 0, i * _BETWEEN_SEEDS) for i in range(_N_SEEDS)]
     return np.column_stack([parts for seed in seeds for parts in _fine_communities(graph, n_clusters, seed)])
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import entropy
 
 from scmag_muon import _fingerprint, _mudata
+from scmag_muon._checks import check_random_state
 from scmag_muon._keys import Keys, check_key
 from scmag_muon.model import SCMAG
 from scmag_muon.tl._derived import forget_derived, same_run
@@ -101,7 +102,8 @@ def scmag(
         As in Lightning. ``"bf16-mixed"`` takes matrix products in half precision, which is several times faster on processors
         that have instructions for it (``avx512_bf16``, ``amx_bf16``) and much slower on others; the likelihood keeps all digits.
     random_state
-        Seed of everything random. The same seed on the same machine gives the same labels.
+        Seed of everything random. The same seed on the same machine gives the same labels. ``None`` draws one, which is
+        recorded in ``params``.
     progress_bar
         Show stage, epoch and loss.
     ablate
@@ -175,6 +177,7 @@ def scmag(
         raise ValueError(f'`ablate` may hold "manifold", "two_stage" and "gate", got {sorted(unknown)}.')
     if max_epochs < 1:
         raise ValueError(f"`max_epochs` must be at least 1 to get clusters, got {max_epochs}.")
+    random_state = check_random_state(random_state)
     names = _mudata.modality_pair(mdata, modalities, kinds)
     _mudata.check_paired(mdata, names)
     if n_clusters is not None:

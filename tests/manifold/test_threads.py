@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -8,6 +10,9 @@ import scipy.sparse as sp
 from threadpoolctl import threadpool_info
 
 from scmag_muon.manifold import threads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def test_threads_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,3 +48,43 @@ def test_product_in_parts(n: int, empty: object, monkeypatch: pytest.MonkeyPatch
     parts = threads.row_parts(matrix)
     assert len(parts) == n
     np.testing.assert_allclose(threads.product(parts, x), matrix @ x)
+
+
+def test_limit_is_taken_back_by_the_last_thread_that_leaves() -> None:
+    def of_blas() -> list[int]:
+        return [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
+
+    before = of_blas()
+    other_is_in, this_is_out = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with threads.products_in_one_thread():
+            other_is_in.set()
+            this_is_out.wait(10)
+
+    thread = threading.Thread(target=other)
+    with threads.products_in_one_thread():
+        thread.start()
+        assert other_is_in.wait(10)
+    assert set(of_blas()) == {1}
+    this_is_out.set()
+    thread.join()
+    assert of_blas() == before
+
+
+def test_shared_state_is_put_back_after_a_failure() -> None:
+    state = []
+
+    @threads.shared_by_threads
+    @contextlib.contextmanager
+    def change() -> Iterator[None]:
+        state.append("in")
+        try:
+            yield
+        finally:
+            state.append("out")
+
+    for _ in range(2):
+        with pytest.raises(KeyError), change(), change():
+            raise KeyError
+    assert state == ["in", "out", "in", "out"]

@@ -314,3 +314,20 @@ def test_training_is_quiet_and_shows_one_bar(
     assert "stage 1/3 (reconstruction)" in err
     assert "stage 3/3 (+ clustering)" in err
     assert "loss=" in err
+
+
+def test_no_seed_gives_another_model_each_time_which_can_be_made_again(fitted: MuData) -> None:
+    models = [SCMAG(fitted, 3, random_state=None) for _ in range(2)]
+    weights = [next(iter(model.module.parameters())).detach() for model in models]
+    assert not torch.equal(*weights)
+    seed = models[0].init_params_["non_kwargs"]["random_state"]
+    again = next(iter(SCMAG(fitted, 3, random_state=seed).module.parameters()))
+    assert torch.equal(weights[0], again)
+
+
+@pytest.mark.parametrize(
+    ("seed", "error"), [(-1, ValueError), (2**32, ValueError), (0.5, TypeError), (True, TypeError)]
+)
+def test_seeds_that_are_none(fitted: MuData, seed: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match="`random_state` must be an integer"):
+        SCMAG(fitted, 3, random_state=seed)

@@ -321,3 +321,11 @@ def test_working_copies_do_not_stay_in_memory(citeseq: MuData, monkeypatch: pyte
     gc.collect()
     assert [copy() is None for copy in copies] == [True, False]
     assert model.get_latent_representation().shape == (120, 32)
+
+
+def test_drawn_seed_is_recorded_and_repeats_the_run(citeseq: MuData) -> None:
+    first = smm.tl.scmag(citeseq, n_clusters=3, copy=True, **{**SHORT, "random_state": None})
+    seed = first.uns["scmag"]["params"]["random_state"]
+    assert first["rna"].uns["manifold"]["params"]["random_state"] == seed
+    second = smm.tl.scmag(citeseq, n_clusters=3, copy=True, **{**SHORT, "random_state": int(seed)})
+    np.testing.assert_array_equal(first.obsm["X_scmag"], second.obsm["X_scmag"])
