@@ -11,7 +11,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, wraps
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -68,12 +68,33 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-@shared_by_threads
+class _Limited:
+    """How many threads are in :func:`products_in_one_thread`, and the BLAS threads before the first of them."""
+
+    lock = threading.Lock()
+    n_inside = 0
+    before: ClassVar[dict[str, int]] = {}
+
+
 @contextlib.contextmanager
 def products_in_one_thread() -> Iterator[None]:
     """Keep NumPy's matrix products and decompositions in the thread that calls them."""
-    with _controller().limit(limits=1, user_api="blas"):
-        yield
+    controller = _controller()
+    with _Limited.lock:
+        if _Limited.n_inside == 0:
+            _Limited.before = {each["filepath"]: each["num_threads"] for each in controller.info()}
+        _Limited.n_inside += 1
+    try:
+        with controller.limit(limits=1, user_api="blas"):
+            yield
+    finally:
+        with _Limited.lock:
+            _Limited.n_inside -= 1
+            if _Limited.n_inside == 0:
+                # a thread that came while another was inside has put back the other's limit
+                controller.limit(limits=_Limited.before)
+                with controller.limit():  # gives up the control that threadpoolctl has noted for this thread
+                    pass
 
 
 def in_threads(work: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
