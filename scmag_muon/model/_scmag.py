@@ -379,6 +379,13 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
             "SCMAG.load(folder, adata=mdata)."
         )
 
+    def view_registry(self, hide_state_registries: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Print how the data were set up; without cells, the arguments alone."""
+        if self.adata is None:
+            self.view_setup_method_args()
+        else:
+            self.view_anndata_setup(hide_state_registries=hide_state_registries)
+
     def deregister_manager(self, adata: MuData | None = None) -> None:
         """Let scvi-tools forget the data of other models of this class, or those of one MuData."""
         if self.adata is not None:

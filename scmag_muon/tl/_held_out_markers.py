@@ -114,6 +114,8 @@ def held_out_markers(
         return_model=True,
         **arguments,
     )
+    for name in names:  # cells set aside are fitted by themselves on purpose, which the model would warn of
+        test.mod[name].uns.pop(Keys.MANIFOLD, None)
     # those of the network: a rare feature may have no count among the cells set aside
     used = {name: list(train.mod[name].var_names[train.mod[name].var[Keys.MANIFOLD]]) for name in names}
     ranked = markers(train, groupby=_LABELS, modalities=names)

@@ -135,7 +135,7 @@ MODEL = [
         "batch_size",
         says="names the argument.",
     ),
-    _asked("no cells", "get_latent_representation(indices=[])", ValueError, "indices", says="names the argument."),
+    works("no cells", "model.get_latent_representation(indices=[])", _rows(0), says="No rows."),
     _asked(
         "a row beyond the last",
         "get_latent_representation(indices=[40])",
