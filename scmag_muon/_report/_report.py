@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 
 from scmag_muon import _mudata, _values
+from scmag_muon._files import written_aside
 from scmag_muon._keys import Keys
 from scmag_muon._report import _html, _sections
 from scmag_muon._report._doubts import doubts
@@ -62,6 +63,8 @@ def report(
         Where clusters or a column are not there.
     FileNotFoundError
         Where there is no such folder.
+    ValueError
+        Where ``path`` does not end in ``.html``, so that no data are replaced by a page.
 
     Examples
     --------
@@ -76,6 +79,8 @@ def report(
     path = Path(path)
     if not path.parent.exists():
         raise FileNotFoundError(f"There is no folder {path.parent} for the report.")
+    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
+        raise ValueError(f"{path} is no name for a page: it must end in .html and be no folder.")
     _values.cluster_column(mdata, key)
     if key not in mdata.uns or Keys.latent(key) not in mdata.obsm:
         raise KeyError(f"No run in mdata.uns[{key!r}]. Make it with scmag_muon.tl.scmag(mdata, key_added={key!r}).")
@@ -103,9 +108,9 @@ def report(
     sections.append(("parameters", "Parameters and versions", parameters))
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     subtitle = f"{mdata.n_obs:,} cells, {' and '.join(_values.used_modalities(mdata, key))}, clustered by scMAG."
-    path.write_text(
-        _html.page(title, subtitle, sections, f"Written on {today} by scmag_muon {_version()}."), encoding="utf-8"
-    )
+    text = _html.page(title, subtitle, sections, f"Written on {today} by scmag_muon {_version()}.")
+    with written_aside(path) as draft:
+        draft.write_text(text, encoding="utf-8", errors="replace")
     return path
 
 

@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import anndata
 import pandas as pd
-import pooch
 import scipy.sparse as sp
 from anndata import AnnData
 
 from scmag_muon._mudata import make_mudata
+from scmag_muon.datasets._fetch import fetch
 
 if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
     from mudata import MuData
 
-logger = logging.getLogger(__name__)
-
 _MODALITIES = {"Gene Expression": "rna", "Antibody Capture": "prot", "Peaks": "atac"}
-_TENX = "https://cf.10xgenomics.com/samples"
-
-
-class _File(NamedTuple):
-    url: str
-    known_hash: str | None  # None: nobody is known to publish one; the sha256 of what came is then logged
-
-    @property
-    def name(self) -> str:
-        return self.url.rsplit("/", 1)[1]
-
-
-# The md5 sums are those in the source of PMBio/mudatasets, the sha256 is that in a public download script of another
-# project. None of them was computed by us.
-_FILES = {
-    "pbmc10k_citeseq": _File(
-        f"{_TENX}/cell-exp/3.0.0/pbmc_10k_protein_v3/pbmc_10k_protein_v3_filtered_feature_bc_matrix.h5", None
-    ),
-    "pbmc3k_multiome": _File(
-        f"{_TENX}/cell-arc/1.0.0/pbmc_granulocyte_sorted_3k/pbmc_granulocyte_sorted_3k_filtered_feature_bc_matrix.h5",
-        "md5:41925fd911399ee12174407334aba0c3",
-    ),
-    "pbmc10k_multiome": _File(
-        f"{_TENX}/cell-arc/1.0.0/pbmc_granulocyte_sorted_10k/pbmc_granulocyte_sorted_10k_filtered_feature_bc_matrix.h5",
-        "md5:920b16bf1e63b6610bf74bf9040ed386",
-    ),
-    "spleen_lymph_111": _File(
-        "https://exampledata.scverse.org/scvi-tools/sln_111.h5ad",
-        "sha256:2098ca88739a9d2d789cb092481c326d7bcbfa73ca815ce3e80b7668cffbe452",
-    ),
-    "spleen_lymph_206": _File("https://github.com/YosefLab/scVI-data/raw/master/sln_208.h5ad", None),
-    "hallmark_gene_sets": _File(
-        "https://data.broadinstitute.org/gsea-msigdb/msigdb/release/2023.2.Hs/h.all.v2023.2.Hs.symbols.gmt", None
-    ),
-}
 
 
 def pbmc10k_citeseq(*, folder: str | os.PathLike[str] | None = None) -> MuData:
@@ -82,6 +45,10 @@ def pbmc10k_citeseq(*, folder: str | os.PathLike[str] | None = None) -> MuData:
         Where ``folder`` is given and does not hold the file.
     ConnectionError
         Where the file must be fetched and can't be.
+    PermissionError
+        Where the cache can't be written to.
+    ValueError
+        Where the download or the file in the cache is damaged or of another kind.
 
     Notes
     -----
@@ -94,7 +61,7 @@ def pbmc10k_citeseq(*, folder: str | os.PathLike[str] | None = None) -> MuData:
     >>> import scmag_muon as smm
     >>> mdata = smm.datasets.pbmc10k_citeseq()  # doctest: +SKIP
     """
-    return _read_10x(_fetch("pbmc10k_citeseq", folder))
+    return _read_10x(fetch("pbmc10k_citeseq", folder))
 
 
 def pbmc3k_multiome(*, folder: str | os.PathLike[str] | None = None) -> MuData:
@@ -130,7 +97,7 @@ def pbmc3k_multiome(*, folder: str | os.PathLike[str] | None = None) -> MuData:
     >>> import scmag_muon as smm
     >>> mdata = smm.datasets.pbmc3k_multiome()  # doctest: +SKIP
     """
-    return _read_10x(_fetch("pbmc3k_multiome", folder))
+    return _read_10x(fetch("pbmc3k_multiome", folder))
 
 
 def pbmc10k_multiome(*, folder: str | os.PathLike[str] | None = None) -> MuData:
@@ -153,7 +120,7 @@ def pbmc10k_multiome(*, folder: str | os.PathLike[str] | None = None) -> MuData:
     >>> import scmag_muon as smm
     >>> mdata = smm.datasets.pbmc10k_multiome()  # doctest: +SKIP
     """
-    return _read_10x(_fetch("pbmc10k_multiome", folder))
+    return _read_10x(fetch("pbmc10k_multiome", folder))
 
 
 def spleen_lymph(*, panel: Literal["111", "206"] = "111", folder: str | os.PathLike[str] | None = None) -> MuData:
@@ -198,7 +165,7 @@ def spleen_lymph(*, panel: Literal["111", "206"] = "111", folder: str | os.PathL
     """
     if panel not in ("111", "206"):
         raise ValueError(f'`panel` must be "111" or "206", got {panel!r}.')
-    adata = anndata.read_h5ad(_fetch(f"spleen_lymph_{panel}", folder))
+    adata = anndata.read_h5ad(fetch(f"spleen_lymph_{panel}", folder))
     proteins = adata.obsm["protein_expression"]
     if not isinstance(proteins, pd.DataFrame):
         proteins = pd.DataFrame(proteins, columns=adata.uns["protein_names"])
@@ -211,7 +178,7 @@ def spleen_lymph(*, panel: Literal["111", "206"] = "111", folder: str | os.PathL
 
 
 def hallmark_gene_sets(*, folder: str | os.PathLike[str] | None = None, known_hash: str | None = None) -> Path:
-    """The 50 hallmark gene sets of human MSigDB (release 2023.2), as a ``.gmt`` file of gene symbols.
+    r"""The 50 hallmark gene sets of human MSigDB (release 2023.2), as a ``.gmt`` file of gene symbols.
 
     Parameters
     ----------
@@ -241,36 +208,21 @@ def hallmark_gene_sets(*, folder: str | os.PathLike[str] | None = None, known_ha
 
     Examples
     --------
+    Without ``folder`` the file is fetched. Here a small file stands in for it.
+
+    >>> import pathlib, tempfile
     >>> import scmag_muon as smm
-    >>> gene_sets = smm.datasets.hallmark_gene_sets()  # doctest: +SKIP
-    >>> smm.tl.enrichment(mdata, gene_sets)  # doctest: +SKIP
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> genes = "\t".join(f"gene_{i}" for i in range(30))
+    >>> _ = (folder / "h.all.v2023.2.Hs.symbols.gmt").write_text(f"HALLMARK_X\tabout\t{genes}\n")
+    >>> gene_sets = smm.datasets.hallmark_gene_sets(folder=folder)
+    >>> mdata = smm.datasets.simulate_citeseq(n_obs=200, n_vars=80, n_prot=12, n_clusters=3)
+    >>> table = smm.tl.markers(mdata, groupby="cell_type")
+    >>> table = smm.tl.enrichment(mdata, gene_sets=gene_sets, min_auroc=0.55)
+    >>> list(table["gene_set"].unique())
+    ['HALLMARK_X']
     """
-    return _fetch("hallmark_gene_sets", folder, known_hash)
-
-
-def _fetch(name: str, folder: str | os.PathLike[str] | None, known_hash: str | None = None) -> Path:
-    """Path of the file, from the first of: the folder given, ``SCMAG_MUON_DATA``, the cache, its address."""
-    file = _FILES[name]
-    local = os.environ.get("SCMAG_MUON_DATA") if folder is None else folder
-    if local and (Path(local) / file.name).exists():
-        return Path(local) / file.name
-    if folder is not None:
-        raise FileNotFoundError(
-            f"There is no file {file.name} in the folder {os.fspath(folder)!r}. It is at {file.url}."
-        )
-    cache = Path(os.environ.get("SCMAG_MUON_CACHE") or pooch.os_cache("scmag_muon"))
-    new = not (cache / file.name).exists()
-    known_hash = known_hash or file.known_hash
-    try:
-        path = pooch.retrieve(file.url, known_hash=known_hash, fname=file.name, path=cache)
-    except OSError as error:
-        raise ConnectionError(
-            f"Could not fetch {file.url}: {error}. Where there is no network, bring the file here by other means and name "
-            f"its folder, as in scmag_muon.datasets.{name.removesuffix('_111').removesuffix('_206')}(folder=...)."
-        ) from error
-    if new and known_hash is None:
-        logger.warning("No checksum of %s is known. The file fetched has sha256 %s.", file.name, pooch.file_hash(path))
-    return Path(path)
+    return fetch("hallmark_gene_sets", folder, known_hash)
 
 
 def _read_10x(path: Path) -> MuData:

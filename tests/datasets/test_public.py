@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 import scmag_muon as smm
-from scmag_muon.datasets import _public
+from scmag_muon.datasets import _fetch
 from scmag_muon.tl._enrichment import read_gmt
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 
 def use_file(monkeypatch: pytest.MonkeyPatch, url: str, known_hash: str | None) -> None:
-    monkeypatch.setitem(_public._FILES, "pbmc10k_citeseq", _public._File(url, known_hash))
+    monkeypatch.setitem(_fetch.FILES, "pbmc10k_citeseq", _fetch.File(url, known_hash))
 
 
 def assert_is_the_small_set(mdata: MuData, second: str) -> None:
@@ -123,10 +123,10 @@ def test_fetched_once_and_its_hash_told(served: Path, caplog: pytest.LogCaptureF
 
 
 def test_a_known_hash_is_compared(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = _public._FILES["pbmc10k_citeseq"].url
+    url = _fetch.FILES["pbmc10k_citeseq"].url
     use_file(monkeypatch, url, "md5:" + hashlib.md5((served / CITESEQ).read_bytes()).hexdigest())
     assert_is_the_small_set(smm.datasets.pbmc10k_citeseq(), "prot")
-    (Path(_public.os.environ["SCMAG_MUON_CACHE"]) / CITESEQ).unlink()
+    (Path(_fetch.os.environ["SCMAG_MUON_CACHE"]) / CITESEQ).unlink()
     use_file(monkeypatch, url, "md5:" + 32 * "0")
     with pytest.raises(ValueError, match="does not match the known hash"):
         smm.datasets.pbmc10k_citeseq()
@@ -139,7 +139,7 @@ def test_without_a_network_the_error_says_what_to_do(served: Path) -> None:
 
 
 def test_every_address_ends_in_a_file_name() -> None:
-    for file in _public._FILES.values():
+    for file in _fetch.FILES.values():
         assert file.url.startswith("https://")
         assert Path(file.name).suffix in {".h5", ".h5ad", ".gmt"}
         assert file.known_hash is None or file.known_hash.partition(":")[0] in {"md5", "sha256"}
@@ -166,8 +166,8 @@ def test_unknown_panel() -> None:
 
 
 def test_gene_sets_are_compared_with_the_hash_given(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = _public._FILES["pbmc10k_citeseq"].url.replace(CITESEQ, "h.gmt")
-    monkeypatch.setitem(_public._FILES, "hallmark_gene_sets", _public._File(url, None))
+    url = _fetch.FILES["pbmc10k_citeseq"].url.replace(CITESEQ, "h.gmt")
+    monkeypatch.setitem(_fetch.FILES, "hallmark_gene_sets", _fetch.File(url, None))
     (served / "h.gmt").write_text("HALLMARK_A\thttp://a\tCD4\tLYZ\n")
     sha256 = "sha256:" + hashlib.sha256((served / "h.gmt").read_bytes()).hexdigest()
     with pytest.raises(ValueError, match="does not match the known hash"):
@@ -175,3 +175,54 @@ def test_gene_sets_are_compared_with_the_hash_given(served: Path, monkeypatch: p
     path = smm.datasets.hallmark_gene_sets(known_hash=sha256)
     assert read_gmt(path) == {"HALLMARK_A": ["CD4", "LYZ"]}
     assert smm.datasets.hallmark_gene_sets(folder=served) == served / "h.gmt"
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "it is empty"),
+        (b"<!DOCTYPE html><title>Log in</title>", "it is a web page"),
+        (b"  <html>", "it is a web page"),
+        (b"Not found", "it is no whole HDF5 file"),
+        (None, "it is no whole HDF5 file"),
+    ],
+)
+def test_what_comes_is_checked_before_it_is_kept(
+    served: Path, content: bytes | None, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (served / CITESEQ).read_bytes()
+    (served / CITESEQ).write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(ValueError, match=rf"gave no file of the right kind: {fault}.*pbmc10k_citeseq\(folder="):
+        smm.datasets.pbmc10k_citeseq()
+    cache = Path(_fetch.os.environ["SCMAG_MUON_CACHE"])
+    assert list(cache.iterdir()) == []
+    (served / CITESEQ).write_bytes(whole)
+    assert_is_the_small_set(smm.datasets.pbmc10k_citeseq(), "prot")
+
+
+def test_a_damaged_file_in_the_cache_is_named(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smm.datasets.pbmc10k_citeseq()
+    kept = Path(_fetch.os.environ["SCMAG_MUON_CACHE"]) / CITESEQ
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-500])
+    with pytest.raises(ValueError, match=f"The file {kept} in the cache is damaged: .* Delete it"):
+        smm.datasets.pbmc10k_citeseq()
+    kept.write_bytes(whole)
+    use_file(monkeypatch, _fetch.FILES["pbmc10k_citeseq"].url, "md5:" + 32 * "0")
+    with pytest.raises(ValueError, match="does not match the known hash md5:0"):
+        smm.datasets.pbmc10k_citeseq()
+
+
+def test_a_cache_that_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "text").write_text("")
+    monkeypatch.setenv("SCMAG_MUON_CACHE", str(tmp_path / "text" / "cache"))
+    with pytest.raises(PermissionError, match=r"The cache .* can't be written to: .*SCMAG_MUON_CACHE"):
+        smm.datasets.pbmc10k_citeseq()
+
+
+def test_gene_sets_that_are_none(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = _fetch.FILES["pbmc10k_citeseq"].url.replace(CITESEQ, "h.gmt")
+    monkeypatch.setitem(_fetch.FILES, "hallmark_gene_sets", _fetch.File(url, None))
+    (served / "h.gmt").write_text("Please log in\n")
+    with pytest.raises(ValueError, match="its first line is no gene set"):
+        smm.datasets.hallmark_gene_sets()
