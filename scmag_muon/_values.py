@@ -61,6 +61,24 @@ def counts_layer(mdata: MuData, key: str, modality: str) -> str | None:
     return _mudata.layer_of(params.get("layer"), modality)
 
 
+def counts_in_use(mdata: MuData, key: str, modality: str, layer: str | None = None) -> sp.csr_array:
+    """Raw counts as ``tl.scmag`` read them, or of another layer; not to be written to."""
+    params = mdata.uns[key].get("params", {}) if key in mdata.uns else {}
+    if layer is not None and layer in (key, params.get("manifold_key")):
+        raise ValueError(
+            f"mdata[{modality!r}].layers[{layer!r}] holds values that are not integers but made by the model; raw counts are "
+            "needed. Leave layer= out to use the counts of the run."
+        )
+    recorded = counts_layer(mdata, key, modality)
+    layer = recorded if layer is None else layer
+    return _mudata.get_counts(
+        mdata.mod[modality],
+        modality=modality,
+        layer=layer,
+        round_counts=bool(params.get("round_counts", False)) and layer == recorded,
+    )
+
+
 def kind_in_use(mdata: MuData, key: str, modality: str) -> _mudata.ModalityKind:
     """The kind for which ``tl.scmag`` took the modality, else the one that it seems to be."""
     params = mdata.uns[key].get("params", {}) if key in mdata.uns else {}
@@ -107,8 +125,7 @@ def normalize(
 
 def normalized_counts(mdata: MuData, modality: str, *, layer: str | None, key: str) -> sp.csr_array | np.ndarray:
     """Normalised counts of all features of a modality, shape ``(n_obs, n_vars)``."""
-    adata = mdata.mod[modality]
-    counts = _mudata.get_counts(adata, modality=modality, layer=layer)
+    counts = counts_in_use(mdata, key, modality, layer)
     return normalize(counts, kind_in_use(mdata, key, modality))
 
 
@@ -118,7 +135,7 @@ def normalized_features(mdata: MuData, features: Sequence[Feature], *, key: str)
     for modality in dict.fromkeys(feature.modality for feature in features):
         names = [feature.name for feature in features if feature.modality == modality]
         adata = mdata.mod[modality]
-        counts = _mudata.get_counts(adata, modality=modality, layer=counts_layer(mdata, key, modality))
+        counts = counts_in_use(mdata, key, modality)
         kind = kind_in_use(mdata, key, modality)
         columns = adata.var_names.get_indexer(names)
         if not _mudata.ASSAYS[kind].scales:

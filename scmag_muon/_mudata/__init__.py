@@ -14,7 +14,8 @@ from scmag_muon._mudata._cells import (
     modality_pair,
     no_pull_on_update,
 )
-from scmag_muon._mudata._counts import expand_features, get_counts, layer_of, used_features, with_features
+from scmag_muon._mudata._counts import check_layer, get_counts, layer_of
+from scmag_muon._mudata._features import expand_features, used_features, with_features
 from scmag_muon._mudata._kinds import check_kinds, kinds_of, modality_kind, recognize, recorded_kind
 from scmag_muon._mudata._records import (
     check_apart,
@@ -38,6 +39,7 @@ __all__ = [
     "check_free_record",
     "check_free_run",
     "check_format",
+    "check_layer",
     "check_n_clusters",
     "check_paired",
     "check_writable",

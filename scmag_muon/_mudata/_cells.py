@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import warnings
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import mudata
@@ -62,9 +63,18 @@ def make_mudata(mods: Mapping[str, AnnData], obs: pd.DataFrame | None = None) ->
 
 
 def copy_of(mdata: MuData) -> MuData:
-    """A full copy, without mudata 0.3's warning."""
-    with no_pull_on_update(), _random_state_kept():
-        return mdata.copy()
+    """A full copy in memory, also of a file that was opened backed; without mudata 0.3's warning."""
+    if not mdata.isbacked:
+        with no_pull_on_update(), _random_state_kept():
+            return mdata.copy()
+    copied = make_mudata({name: adata.to_memory() for name, adata in mdata.mod.items()})
+    copied.obs, copied.var, copied.uns = mdata.obs.copy(), mdata.var.copy(), deepcopy(dict(mdata.uns))
+    for slot in ("obsm", "varm", "obsp", "varp"):
+        target = getattr(copied, slot)
+        for key, value in getattr(mdata, slot).items():
+            if key not in mdata.mod:  # mudata keeps a mask of each modality's cells there
+                target[key] = value.copy()
+    return copied
 
 
 def modality_pair(

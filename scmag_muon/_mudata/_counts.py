@@ -1,20 +1,28 @@
-"""Counts and features of a modality: validated, chosen, put back."""
+"""Raw counts of a modality: found, checked, rounded where they may be."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 
-from scmag_muon._mudata._cells import make_mudata
+from scmag_muon._mudata._storage import read_csr
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
+
+logger = logging.getLogger(__name__)
+
+_MOST_EXACT = 2**24
+"""Above this, single precision does not hold every integer."""
+_MOST_LOG = 15.0
+"""More than any logarithm of normalised counts: the logarithm of three million."""
+_CELLS_LOOKED_AT = 500
 
 
 def layer_of(layer: str | Mapping[str, str | None] | None, modality: str) -> str | None:
@@ -24,64 +32,202 @@ def layer_of(layer: str | Mapping[str, str | None] | None, modality: str) -> str
     return layer.get(modality)
 
 
-def get_counts(adata: AnnData, *, modality: str, layer: str | None = None) -> sp.csr_array:
-    """Validated raw counts of a modality, shape ``(n_obs, n_vars)``, CSR float32; never the user's own buffer changed."""
-    if layer is not None and layer not in adata.layers:
-        raise KeyError(
-            f"No layer {layer!r} in modality {modality!r}, which has {sorted(map(str, adata.layers.keys()))}."
+def check_layer(
+    mdata: MuData, layer: str | Mapping[str, str | None] | None, modalities: Sequence[str] | None = None
+) -> None:
+    """Raise unless ``layer`` names layers of modalities that are there; the message has the mapping that works."""
+    if layer is None:
+        return
+    if not isinstance(layer, str) and not hasattr(layer, "items"):
+        raise TypeError(
+            f"`layer` must be a name, or map modalities to names, got {layer!r} of type {type(layer).__name__}."
         )
+    if not isinstance(layer, str):
+        for name in layer:
+            if name not in mdata.mod:
+                raise KeyError(f"layer names the modality {name!r}, but the modalities are {list(mdata.mod)}.")
+    names = list(mdata.mod) if modalities is None else list(modalities)
+    for name in names:
+        wanted = layer_of(layer, name)
+        if wanted is not None and wanted not in mdata.mod[name].layers:
+            have = sorted(str(known) for known in mdata.mod[name].layers if known is not None)
+            raise KeyError(
+                f"No layer {wanted!r} in modality {name!r}, which has {have}.{_mapping(mdata, names, layer)}"
+            )
+
+
+def _mapping(mdata: MuData, names: Sequence[str], layer: Any) -> str:
+    """The mapping that names the layer where it is, ``.X`` elsewhere."""
+    works = {name: found if (found := layer_of(layer, name)) in mdata.mod[name].layers else None for name in names}
+    if not any(works.values()):
+        return ""
+    return f" To read it where it is, and .X of the other, give layer={works}."
+
+
+def get_counts(adata: AnnData, *, modality: str, layer: str | None = None, round_counts: bool = False) -> sp.csr_array:
+    """Validated raw counts of a modality, shape ``(n_obs, n_vars)``: canonical CSR, float32.
+
+    The arrays are the user's own where they need no change: never write to them.
+
+    Parameters
+    ----------
+    adata
+        The modality.
+    modality
+        Its name, for messages.
+    layer
+        Layer of the counts; ``None`` is ``.X``.
+    round_counts
+        Round decimals, as ambient correction and expectation maximisation leave them.
+    may_be_empty
+        Take counts that are all zero, as of cells that were not measured.
+
+    Raises
+    ------
+    KeyError
+        If the layer is not there.
+    TypeError
+        If the values are no numbers.
+    ValueError
+        If they are missing, negative, not finite, not integers, larger than 2**24 or all zero.
+    """
+    if layer is not None and layer not in adata.layers:
+        have = sorted(str(known) for known in adata.layers if known is not None)
+        raise KeyError(f"No layer {layer!r} in modality {modality!r}, which has {have}.")
     matrix = adata.X if layer is None else adata.layers[layer]
     where = f"mdata[{modality!r}]" + (".X" if layer is None else f".layers[{layer!r}]")
     if matrix is None:
         raise ValueError(f"{where} is missing; raw counts are needed there, or name their layer with layer=.")
-    if hasattr(matrix, "to_memory"):
-        matrix = matrix.to_memory()
-    counts = sp.csr_array(matrix) if not sp.issparse(matrix) else sp.csr_array(matrix.tocsr())
-    values = counts.data
-    if not np.isfinite(values).all():
-        raise ValueError(f"{where} holds NaN or infinite values; raw counts are needed.")
-    if values.size and values.min() < 0:
-        raise ValueError(f"{where} holds negative values; raw counts are needed. Name their layer with layer=.")
-    if not np.array_equal(values, np.rint(values)):
-        raise ValueError(
-            f"{where} holds values that are not integers, so it seems to be normalised already; "
-            "raw counts are needed. Name their layer with layer=."
-        )
-    if not values.any():
+    counts = read_csr(matrix, where=where)
+    if not counts.nnz:
+        if may_be_empty:
+            return counts.astype(np.float32)
         raise ValueError(f"{where} holds no counts at all: every value is zero.")
+    _check_range(counts, adata, where)
+    if counts.dtype.kind == "f":
+        counts = _whole(counts, adata, where, modality=modality, round_counts=round_counts)
     return counts.astype(np.float32, copy=False)
 
 
-def expand_features(values: np.ndarray, mask: np.ndarray) -> np.ndarray | sp.csr_matrix:
-    """Put the columns of ``values`` where ``mask`` is True among all features; a sparse matrix unless all are used."""
-    if mask.all():
-        return np.asarray(values, dtype=np.float32)
-    n_obs, n_used = values.shape
-    columns = np.flatnonzero(mask).astype(np.int32)
-    indices = np.broadcast_to(columns, (n_obs, n_used)).ravel()
-    indptr = np.arange(0, n_obs * n_used + 1, n_used, dtype=np.int64)
-    data = np.ascontiguousarray(values, dtype=np.float32).ravel()
-    return sp.csr_matrix((data, indices, indptr), shape=(n_obs, mask.size))
+def _check_range(counts: sp.csr_array, adata: AnnData, where: str) -> None:
+    low, high = counts.data.min(), counts.data.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        _refuse(
+            counts, ~np.isfinite(counts.data), adata, f"{where} holds NaN or infinite values", "raw counts are needed"
+        )
+    if low < 0:
+        _refuse(
+            counts,
+            counts.data < 0,
+            adata,
+            f"{where} holds negative values",
+            "raw counts are needed. Name their layer with layer=",
+        )
+    if high > _MOST_EXACT:
+        _refuse(
+            counts,
+            counts.data > _MOST_EXACT,
+            adata,
+            f"{where} holds values above 2**24 = {_MOST_EXACT}",
+            "no count of molecules or reads is as large, and single precision does not hold them exactly. "
+            "Raw counts are needed. Name their layer with layer=",
+        )
 
 
-def used_features(layer: np.ndarray | sp.csr_matrix, mask: np.ndarray) -> np.ndarray:
-    """Undo :func:`expand_features`: the columns that ``mask`` chooses, dense and contiguous."""
-    if mask.all() and isinstance(layer, np.ndarray):
-        return np.ascontiguousarray(layer, dtype=np.float32)
-    chosen: Any = layer[:, np.flatnonzero(mask)]
-    return np.ascontiguousarray(chosen.toarray() if sp.issparse(chosen) else chosen, dtype=np.float32)
+def _refuse(counts: sp.csr_array, wrong: np.ndarray, adata: AnnData, what: str, needed: str) -> NoReturn:
+    raise ValueError(f"{what} ({_places(counts, wrong, adata)}); {needed}.")
 
 
-def with_features(mdata: MuData, features: Mapping[str, np.ndarray]) -> MuData:
-    """The MuData itself where its modalities have just these features in this order, else one that has them."""
-    if all(np.array_equal(mdata.mod[name].var_names, names) for name, names in features.items()):
-        return mdata
-    mods = {}
-    for name, names in features.items():
-        missing = pd.Index(names).difference(mdata.mod[name].var_names)
-        if len(missing):
+def _places(counts: sp.csr_array, wrong: np.ndarray, adata: AnnData) -> str:
+    """How many values are wrong, and where the first of them stands."""
+    at = np.flatnonzero(wrong)
+    rows = np.searchsorted(counts.indptr, at, side="right") - 1
+    cell, feature = adata.obs_names[rows[0]], adata.var_names[counts.indices[at[0]]]
+    size = f"{len(at)} of {counts.nnz}" if len(at) < counts.nnz else f"all {counts.nnz}"
+    return (
+        f"{size} values that are not zero, in {len(np.unique(rows))} cells, the first {counts.data[at[0]]:.6g} in cell "
+        f"{str(cell)!r}, feature {str(feature)!r}"
+    )
+
+
+def _whole(counts: sp.csr_array, adata: AnnData, where: str, *, modality: str, round_counts: bool) -> sp.csr_array:
+    """The counts as integers: as they are, or rounded where nothing but noise, or what the user agrees to, is lost."""
+    values = counts.data
+    nearest = np.rint(values)
+    if np.array_equal(values, nearest):
+        return counts
+    off = np.abs(values - nearest)
+    wrong = off > np.clip(1e-5 * values, 1e-3, 0.1)
+    if wrong.any():
+        places = f"{where} holds values that are not integers ({_places(counts, wrong, adata)})"
+        reason = _normalised(counts, wrong, off)
+        if reason is not None:
             raise ValueError(
-                f"Modality {name!r} lacks {len(missing)} of the model's {len(names)} features, among them {missing[0]!r}."
+                f"{places}. They seem to be normalised already: {reason}; raw counts are needed. {_advice(adata, modality)}"
             )
-        mods[name] = mdata.mod[name][:, names].copy()
-    return make_mudata(mods, mdata.obs)
+        if not round_counts:
+            raise ValueError(
+                f"{places}. They seem to be counts with decimals, {_source(wrong)}. Round them with round_counts=True."
+            )
+        logger.info("%s: %d of %d counts have decimals and are rounded.", where, wrong.sum(), values.size)
+    else:
+        logger.debug("%s: rounding noise of at most %.2g is taken off.", where, off.max())
+    counts = sp.csr_array((nearest, counts.indices, counts.indptr), shape=counts.shape)
+    if np.count_nonzero(nearest) < nearest.size:
+        counts = counts.copy()
+        counts.eliminate_zeros()
+    if not counts.nnz:
+        raise ValueError(f"{where} holds no counts at all: every value rounds to zero.")
+    return counts
+
+
+def _source(wrong: np.ndarray) -> str:
+    if wrong.mean() > 0.5:
+        return "as ambient correction leaves them (SoupX, CellBender, DecontX)"
+    return "as expectation maximisation leaves them (alevin, kallisto, RSEM, STARsolo) where reads fit several genes"
+
+
+def _normalised(counts: sp.csr_array, wrong: np.ndarray, off: np.ndarray) -> str | None:
+    """Why the values look normalised, or ``None`` if they look like counts with decimals."""
+    if wrong.mean() <= 0.5:
+        return None
+    step = max(1, counts.shape[0] // _CELLS_LOOKED_AT)
+    rows = counts[::step]
+    small = counts.data.max() < _MOST_LOG
+    if _equal_totals(rows):
+        return "every cell has the same total"
+    if small and _equal_totals(sp.csr_array((np.expm1(rows.data), rows.indices, rows.indptr), shape=rows.shape)):
+        return "expm1 of them gives every cell the same total"
+    if _repeats(rows):
+        return "cells hold few distinct values, as scaled or log-transformed counts do"
+    if small and np.median(off[wrong]) > 0.1:
+        return f"the largest is {counts.data.max():.3g}, as of logarithms"
+    return None
+
+
+def _equal_totals(rows: sp.csr_array) -> bool:
+    totals = np.asarray(rows.sum(axis=1, dtype=np.float64)).ravel()
+    totals = totals[totals > 0]
+    return len(totals) > 1 and bool(totals.std() < 1e-3 * totals.mean())
+
+
+def _repeats(rows: sp.csr_array) -> bool:
+    """Whether the decimals of a cell come from a few integers: equal counts stay equal when a cell is scaled."""
+    shares = []
+    for start, stop in zip(rows.indptr[:-1], rows.indptr[1:], strict=True):
+        values = rows.data[start:stop]
+        values = values[values != np.rint(values)]
+        if len(values) >= 10:
+            shares.append(len(np.unique(values.astype(np.float32))) / len(values))
+    return bool(shares) and float(np.median(shares)) < 0.7
+
+
+def _advice(adata: AnnData, modality: str) -> str:
+    """Name a layer of integers where there is one."""
+    for name, values in adata.layers.items():
+        stored = values.data if sp.issparse(values) else values
+        if name is not None and isinstance(stored, np.ndarray) and stored.dtype.kind in "uif" and stored.size:
+            some = stored.ravel()[:100_000]
+            if some.any() and (some >= 0).all() and np.array_equal(some, np.rint(some)):
+                return f"Name their layer, for example layer={{{modality!r}: {str(name)!r}}}."
+    return "Name their layer with layer=, or read the counts again: normalisation can't be undone safely."

@@ -60,8 +60,7 @@ def doubts(mdata: MuData, key: str, batch_key: str | None) -> list[str]:
 
 def _of_modality(mdata: MuData, name: str, key: str) -> list[str]:
     found = []
-    layer = _values.counts_layer(mdata, key, name)
-    totals = np.asarray(_mudata.get_counts(mdata.mod[name], modality=name, layer=layer).sum(axis=1)).ravel()
+    totals = np.asarray(_values.counts_in_use(mdata, key, name).sum(axis=1)).ravel()
     empty = int((totals == 0).sum())
     if empty:
         found.append(f"{empty} cells have no count at all in modality {name}.")

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from mudata import MuData
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager
 from scvi.data.fields import MuDataCategoricalObsField, MuDataLayerField, MuDataObsmField
 from scvi.model.base import UnsupervisedTrainingMixin
 
@@ -18,6 +17,7 @@ from scmag_muon._checks import check_random_state
 from scmag_muon._keys import Keys
 from scmag_muon.model._components import PANEL, WIDE
 from scmag_muon.model._context import quiet, seeded, split_cells
+from scmag_muon.model._counts import CountsManager
 from scmag_muon.model._data import ReadyDataSplitter
 from scmag_muon.model._module import PRESENT, SCMAGModule, counts_key, input_key
 from scmag_muon.model._new_cells import cells_signature, check_present, fit_signature
@@ -168,6 +168,7 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
         modalities: Sequence[str] | None = None,
         kinds: Mapping[str, ModalityKind] | None = None,
         layer: str | Mapping[str, str | None] | None = None,
+        round_counts: bool = False,
         input_layer: str = Keys.MANIFOLD,
         batch_key: str | None = None,
         present_key: str | None = None,
@@ -186,6 +187,8 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
             Widths of layers (section 2.4) and the paper's noise follow from it.
         layer
             Layer of the raw counts, for all or by modality; ``None`` is ``.X``.
+        round_counts
+            Round counts with decimals, as ambient correction (SoupX, CellBender) and EM (alevin, kallisto) leave them.
         input_layer
             Layer that the encoders see: the ``key_added`` of :func:`scmag_muon.pp.manifold_fit`.
         batch_key
@@ -206,8 +209,11 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
         """
         modalities = list(_mudata.modality_pair(mdata, modalities, kinds))
         _mudata.check_paired(mdata, modalities)
+        _mudata.check_layer(mdata, layer, modalities)
         for name in modalities:
-            _mudata.get_counts(mdata.mod[name], modality=name, layer=_mudata.layer_of(layer, name))
+            _mudata.get_counts(
+                mdata.mod[name], modality=name, layer=_mudata.layer_of(layer, name), round_counts=round_counts
+            )
             if input_layer not in mdata.mod[name].layers:
                 raise KeyError(
                     f"No layer {input_layer!r} in modality {name!r}. Make it with "
@@ -222,6 +228,7 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
             mdata=mdata,
             modalities=modalities,
             layer=layer if layer is None or isinstance(layer, str) else dict(layer),
+            round_counts=round_counts,
             input_layer=input_layer,
             batch_key=batch_key,
             present_key=present_key,
@@ -236,7 +243,7 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
                 fields.append(MuDataLayerField(key, of_key, mod_key=name, is_count_data=False, mod_required=True))
         if present_key is not None:
             fields.append(MuDataObsmField(PRESENT, present_key, mod_key=None, is_count_data=False))
-        manager = AnnDataManager(fields=fields, setup_method_args=arguments)
+        manager = CountsManager(fields=fields, setup_method_args=arguments)
         manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
 

@@ -43,6 +43,7 @@ def manifold_fit(
     modalities: Sequence[str] | None = None,
     kinds: Mapping[str, ModalityKind] | None = None,
     layer: str | Mapping[str, str | None] | None = None,
+    round_counts: bool = False,
     mask_var: str | None = None,
     batch_key: str | None = None,
     n_neighbors: int = 15,
@@ -73,6 +74,9 @@ def manifold_fit(
         of the log says as what, and why.
     layer
         Layer of the raw counts, one for both or by modality; ``None`` is ``.X``.
+    round_counts
+        Round counts with decimals, as ambient correction (SoupX, CellBender) and EM (alevin, kallisto) leave them. Normalised
+        values are refused all the same.
     mask_var
         Boolean column of ``var`` that chooses features, for each modality that has it; else ``highly_variable``; else up to
         4,000 highly variable genes or 10,000 peaks are chosen.
@@ -159,7 +163,18 @@ def manifold_fit(
     if mask_var is not None and not any(mask_var in mdata.mod[name].var for name in names):
         raise KeyError(f"mask_var={mask_var!r} names no column of var in any of the modalities {list(names)}.")
     of_kind = _mudata.kinds_of(mdata, names, kinds)
-    prepared = [_prepare(mdata, name, of_kind[name], layer, mask_var) for name in names]
+    _mudata.check_layer(mdata, layer, names)
+    counts = {
+        name: _mudata.get_counts(
+            mdata.mod[name], modality=name, layer=_mudata.layer_of(layer, name), round_counts=round_counts
+        )
+        for name in names
+    }
+    prepared = []
+    for name in names:
+        mask = select_features(mdata.mod[name], counts[name], modality=name, kind=of_kind[name], mask_var=mask_var)
+        prepared.append(make_modality(name, of_kind[name], counts[name], mask))
+    del counts
 
     joint, agreement = joint_embedding(prepared, n_pcs=n_pcs, batches=batches, random_state=random_state)
     _warn_of_little_information(prepared, agreement)
@@ -168,6 +183,7 @@ def manifold_fit(
         "modalities": list(names),
         "kinds": [of_kind[name] for name in names],
         "layer": layer,
+        "round_counts": round_counts,
         "mask_var": mask_var,
         "batch_key": batch_key,
         "n_neighbors": n_neighbors,
@@ -225,15 +241,6 @@ def manifold_fit(
     mdata.obsm[Keys.joint_embedding(key_added)] = joint
     mdata.obsm[Keys.fitted_embedding(key_added)] = np.asarray(shared["log_rbf"] @ joint)
     return mdata if copy else None
-
-
-def _prepare(
-    mdata: MuData, name: str, kind: ModalityKind, layer: str | Mapping[str, str | None] | None, mask_var: str | None
-) -> Modality:
-    adata = mdata.mod[name]
-    counts = _mudata.get_counts(adata, modality=name, layer=_mudata.layer_of(layer, name))
-    mask = select_features(adata, counts, modality=name, kind=kind, mask_var=mask_var)
-    return make_modality(name, kind, counts, mask)
 
 
 def _warn_of_single_cells(batches: pd.Categorical | None, batch_key: str | None) -> None:

@@ -52,6 +52,11 @@ def refit(mdata: MuData, work: MuData, key: str, random_state: int | None) -> No
     )
 
 
+def rounds_counts(mdata: MuData, key: str) -> bool:
+    """Whether the recorded run rounded counts with decimals."""
+    return bool(mdata.uns[key]["params"].get("round_counts", False))
+
+
 def layers_of_run(mdata: MuData, key: str) -> str | Mapping[str, str | None] | None:
     """The layer of raw counts of the recorded run."""
     return _mudata.plain(mdata.uns[key]["params"].get("layer"))

@@ -12,7 +12,7 @@ from scmag_muon._keys import Keys
 from scmag_muon._made_from import made_from
 from scmag_muon.metrics import marker_auroc
 from scmag_muon.model._context import quiet
-from scmag_muon.tl._again import best_markers, layers_of_run, recorded_run, refit, subset
+from scmag_muon.tl._again import best_markers, layers_of_run, recorded_run, refit, rounds_counts, subset
 from scmag_muon.tl._lean import working_copy
 from scmag_muon.tl._markers import markers
 from scmag_muon.tl._scmag import scmag
@@ -99,7 +99,9 @@ def held_out_markers(
             raise ValueError(
                 f"The cells {where} are of {column.iloc[rows].nunique()} known type: nothing to tell apart."
             )
-    work = working_copy(mdata, names, layers_of_run(mdata, key), arguments["batch_key"])
+    work = working_copy(
+        mdata, names, layers_of_run(mdata, key), arguments["batch_key"], round_counts=rounds_counts(mdata, key)
+    )
     work.obs[_LABELS] = column.to_numpy()
     train, test = subset(work, train_rows), subset(work, test_rows)
     for part in (train, test):

@@ -16,13 +16,24 @@ if TYPE_CHECKING:
 
 
 def working_copy(
-    mdata: MuData, names: Sequence[str], layer: str | Mapping[str, str | None] | None, batch_key: str | None
+    mdata: MuData,
+    names: Sequence[str],
+    layer: str | Mapping[str, str | None] | None,
+    batch_key: str | None,
+    *,
+    round_counts: bool = False,
 ) -> MuData:
-    """A MuData of the counts alone, so that the user's stays as it is until all has worked; counts are not copied."""
+    """A MuData of the counts alone, so that the user's stays as it is until all has worked.
+
+    Counts that need no change are not copied: nobody may write to them.
+    """
+    _mudata.check_layer(mdata, layer, names)
     mods = {}
     for name in names:
         adata = mdata.mod[name]
-        counts = _mudata.get_counts(adata, modality=name, layer=_mudata.layer_of(layer, name))
+        counts = _mudata.get_counts(
+            adata, modality=name, layer=_mudata.layer_of(layer, name), round_counts=round_counts
+        )
         mods[name] = AnnData(counts, obs=adata.obs[[]], var=adata.var.copy())
     obs = pd.DataFrame(index=mdata.obs_names)
     if batch_key is not None:

@@ -42,6 +42,7 @@ def scmag(
     kinds: Mapping[str, ModalityKind] | None = None,
     batch_key: str | None = None,
     layer: str | Mapping[str, str | None] | None = None,
+    round_counts: bool = False,
     mask_var: str | None = None,
     settings: Literal["default", "paper"] = "default",
     manifold_key: str = Keys.MANIFOLD,
@@ -82,6 +83,9 @@ def scmag(
         Column of batches in ``mdata.obs`` or in a modality's ``obs``.
     layer
         Layer of the raw counts, one for both or by modality; ``None`` is ``.X``.
+    round_counts
+        Round counts with decimals, as ambient correction (SoupX, CellBender) and EM (alevin, kallisto) leave them. Normalised
+        values are refused all the same.
     mask_var
         Boolean column of ``var`` that chooses features (see :func:`~scmag_muon.pp.manifold_fit`).
     settings
@@ -187,7 +191,7 @@ def scmag(
 
     fitted = is_fitted(mdata, names, manifold_key)
     of_kind = _mudata.kinds_of(mdata, names, kinds, recorded_under=manifold_key if fitted else None)
-    work = working_copy(mdata, names, layer, batch_key)
+    work = working_copy(mdata, names, layer, batch_key, round_counts=round_counts)
     asked = Asked(
         names=names,
         key=manifold_key,
@@ -262,6 +266,7 @@ def scmag(
             "kinds": [of_kind[name] for name in names],
             "batch_key": batch_key,
             "layer": layer,
+            "round_counts": round_counts,
             "mask_var": mask_var,
             "settings": settings,
             "ablate": list(ablate),

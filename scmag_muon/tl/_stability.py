@@ -13,7 +13,7 @@ from scmag_muon import _mudata, _values
 from scmag_muon._keys import Keys
 from scmag_muon._made_from import made_from
 from scmag_muon.metrics import cluster_stability
-from scmag_muon.tl._again import layers_of_run, recorded_run, refit
+from scmag_muon.tl._again import layers_of_run, recorded_run, refit, rounds_counts
 from scmag_muon.tl._lean import working_copy
 from scmag_muon.tl._scmag import scmag
 
@@ -81,7 +81,13 @@ def stability(
     _mudata.check_free_record(mdata, slot, "stability", argument="key")
     others = []
     for random_state in random_states:
-        work = working_copy(mdata, arguments["modalities"], layers_of_run(mdata, key), arguments["batch_key"])
+        work = working_copy(
+            mdata,
+            arguments["modalities"],
+            layers_of_run(mdata, key),
+            arguments["batch_key"],
+            round_counts=rounds_counts(mdata, key),
+        )
         refit(mdata, work, key, random_state)
         scmag(work, random_state=random_state, accelerator=accelerator, progress_bar=progress_bar, **arguments)
         others.append(work.obs[Keys.SCMAG].to_numpy())

@@ -56,7 +56,7 @@ def test_what_is_written_where(mdata: MuData) -> None:
         # anndata 0.13 counts X among the layers, under None
         assert set(adata.layers) - {None} == {"manifold"}
         record = adata.uns["manifold"]
-        assert set(record) == {"params", "view_weights", "replication", "concordance", "modality_weight"}
+        assert set(record) == {"params", "kind", "view_weights", "replication", "concordance", "modality_weight"}
         assert list(record["view_weights"]) == list(reference.VIEWS)
         assert sum(record["view_weights"].values()) == pytest.approx(1)
         assert 0 < record["replication"] <= 1
@@ -76,7 +76,9 @@ def test_parameters_are_kept(mdata: MuData) -> None:
     smm.pp.manifold_fit(mdata, n_neighbors=9, n_pcs=7, fusion_penalty=2.0, step=0.5, random_state=3, key_added="fit")
     assert mdata["rna"].uns["fit"]["params"] == {
         "modalities": ["rna", "prot"],
+        "kinds": ["rna", "protein"],
         "layer": None,
+        "round_counts": False,
         "mask_var": None,
         "batch_key": None,
         "n_neighbors": 9,

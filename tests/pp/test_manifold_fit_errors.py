@@ -118,7 +118,6 @@ REFUSED = [
     (as_is, {"batch_key": "donor"}, KeyError, "batch_key='donor' names no column"),
     (batch_with_gaps, {"batch_key": "batch"}, ValueError, "batch_key='batch' is missing for 4 cells"),
     (as_is, {"mask_var": "mine"}, KeyError, "mask_var='mine' names no column"),
-    (masks(float, 1), {}, ValueError, "mdata['prot'].var['highly_variable'] must be boolean"),
     (masks(bool, 0), {}, ValueError, "mdata['prot'].var['highly_variable'] chooses no feature"),
     (as_is, {"n_neighbors": 0}, ValueError, "`n_neighbors` must be an integer at least 1, got 0"),
     (as_is, {"n_neighbors": 15.0}, TypeError, "`n_neighbors` must be an integer at least 1, got 15.0"),
