@@ -101,7 +101,7 @@ def _of_column(mdata: MuData, column: str) -> str:
 
 def _of_counts(mdata: MuData, modality: str, layer: str | None) -> str:
     adata = mdata.mod[modality]
-    counts = _mudata.get_counts(adata, modality=modality, layer=layer)
+    counts = _mudata.get_counts(adata, modality=modality, layer=layer, round_counts=True)
     return _fingerprint.of_counts(counts, adata.obs_names, adata.var_names)
 
 

@@ -73,7 +73,7 @@ FORMS: dict[str, Callable[[np.ndarray], Any]] = {
     "lil": sp.lil_matrix,
     "dense": np.array,
     "fortran": np.asfortranarray,
-    "matrix": np.matrix,
+    "matrix": lambda counts: counts.view(np.matrix),
     "repeated": repeated,
     "unsorted": unsorted,
     "unsorted csc": lambda counts: unsorted(counts.T).T,
@@ -90,17 +90,21 @@ def counts() -> np.ndarray:
 
 def arrays(matrix: Any) -> list[np.ndarray]:
     parts = [getattr(matrix, name, None) for name in ("data", "indices", "indptr", "row", "col")]
-    return [matrix] if isinstance(matrix, np.ndarray) else [part for part in parts if isinstance(part, np.ndarray)]
+    return (
+        [np.asarray(matrix)]
+        if isinstance(matrix, np.ndarray)
+        else [part for part in parts if isinstance(part, np.ndarray)]
+    )
 
 
 def read_only(matrix: Any) -> Any:
-    for part in arrays(matrix):
+    for part in [matrix] if isinstance(matrix, np.ndarray) else arrays(matrix):
         part.setflags(write=False)
     return matrix
 
 
 def digest(matrix: Any) -> list[Any]:
-    flags = [matrix.__dict__.get(name) for name in ("_has_sorted_indices", "_has_canonical_format")]
+    flags = [getattr(matrix, "__dict__", {}).get(name) for name in ("_has_sorted_indices", "_has_canonical_format")]
     return [*(hashlib.sha256(part.tobytes()).hexdigest() for part in arrays(matrix)), flags]
 
 
@@ -119,9 +123,10 @@ def test_any_storage_is_read_and_never_written_to(counts: np.ndarray, form: str,
     counts = np.minimum(counts, 255).astype(np.dtype(dtype).newbyteorder("="))
     matrix = FORMS[form](counts)
     if np.dtype(dtype).byteorder == ">":
-        if not isinstance(getattr(matrix, "data", None), np.ndarray):
-            pytest.skip("scipy keeps these in native order")
-        matrix.data = matrix.data.astype(dtype)
+        if form in ("dense", "fortran", "matrix"):
+            matrix = matrix.astype(dtype)
+        elif form not in ("dok", "lil"):
+            matrix.data = matrix.data.astype(dtype)
     matrix = read_only(matrix)
     before = digest(matrix)
     found = _mudata.get_counts(Holder(matrix), modality="rna")
@@ -305,7 +310,7 @@ def test_the_first_wrong_value_is_named(
 
 
 def test_counts_up_to_ten_million_are_taken(counts: np.ndarray) -> None:
-    values = counts * 100_000
+    values = np.minimum(counts, 100) * 100_000
     np.testing.assert_array_equal(_mudata.get_counts(Holder(values), modality="rna").toarray(), values)
 
 

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scmag_muon._mudata._storage import read_csr
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -23,6 +23,12 @@ _MOST_EXACT = 2**24
 _MOST_LOG = 15.0
 """More than any logarithm of normalised counts: the logarithm of three million."""
 _CELLS_LOOKED_AT = 500
+_VALUES_LOOKED_AT = 1000
+_UNDO: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "squares": np.square,
+    "expm1": np.expm1,
+    "powers of 2, less 1,": lambda values: np.exp2(values) - 1,
+}
 
 
 def layer_of(layer: str | Mapping[str, str | None] | None, modality: str) -> str | None:
@@ -64,7 +70,9 @@ def _mapping(mdata: MuData, names: Sequence[str], layer: Any) -> str:
     return f" To read it where it is, and .X of the other, give layer={works}."
 
 
-def get_counts(adata: AnnData, *, modality: str, layer: str | None = None, round_counts: bool = False) -> sp.csr_array:
+def get_counts(
+    adata: AnnData, *, modality: str, layer: str | None = None, round_counts: bool = False, may_be_empty: bool = False
+) -> sp.csr_array:
     """Validated raw counts of a modality, shape ``(n_obs, n_vars)``: canonical CSR, float32.
 
     The arrays are the user's own where they need no change: never write to them.
@@ -128,7 +136,7 @@ def _check_range(counts: sp.csr_array, adata: AnnData, where: str) -> None:
             counts,
             counts.data > _MOST_EXACT,
             adata,
-            f"{where} holds values above 2**24 = {_MOST_EXACT}",
+            f"{where} holds values above 2**24",
             "no count of molecules or reads is as large, and single precision does not hold them exactly. "
             "Raw counts are needed. Name their layer with layer=",
         )
@@ -189,6 +197,11 @@ def _source(wrong: np.ndarray) -> str:
 
 def _normalised(counts: sp.csr_array, wrong: np.ndarray, off: np.ndarray) -> str | None:
     """Why the values look normalised, or ``None`` if they look like counts with decimals."""
+    some = counts.data[wrong][:_VALUES_LOOKED_AT].astype(np.float64)
+    for words, undo in _UNDO.items():
+        undone = undo(some[some < _MOST_LOG])
+        if len(np.unique(undone)) > 2 and (np.abs(undone - np.rint(undone)) < np.minimum(1e-5 * undone, 0.01)).all():
+            return f"{words} of them are integers"
     if wrong.mean() <= 0.5:
         return None
     step = max(1, counts.shape[0] // _CELLS_LOOKED_AT)

@@ -82,7 +82,12 @@ def cells_of_model(mdata: MuData, registry: Mapping[str, Any]) -> MuData:
     names = setup["modalities"]
     for name in names:
         try:
-            _mudata.get_counts(mdata.mod[name], modality=name, layer=_mudata.layer_of(setup["layer"], name))
+            _mudata.get_counts(
+                mdata.mod[name],
+                modality=name,
+                layer=_mudata.layer_of(setup["layer"], name),
+                round_counts=bool(setup.get("round_counts")),
+            )
         except ValueError as error:
             raise ValueError(
                 f"{error} The model was trained on counts there. Put them back, or load with adata=False and give the cells to "

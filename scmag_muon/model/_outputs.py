@@ -266,7 +266,12 @@ class OutputsMixin(BaseModelClass):
     def _losses(self, mdata: MuData | None, indices: Any, batch_size: int | None) -> pd.DataFrame:
         cells, rows, size = self._asked(mdata, indices, batch_size)
         for name in self.modalities_:
-            _mudata.get_counts(cells.mod[name], modality=name, layer=self._counts_layer(name))
+            _mudata.get_counts(
+                cells.mod[name],
+                modality=name,
+                layer=self._counts_layer(name),
+                round_counts=bool(self.registry_["setup_args"].get("round_counts")),
+            )
         tables = []
         with torch.inference_mode():
             for tensors, inference in self._inferred(cells, rows, size, counts=True, batches=True):
@@ -307,7 +312,12 @@ class OutputsMixin(BaseModelClass):
     def _has_counts(self, cells: MuData, which: int) -> bool:
         name = self.modalities_[which]
         try:
-            _mudata.get_counts(cells.mod[name], modality=name, layer=self._counts_layer(name))
+            _mudata.get_counts(
+                cells.mod[name],
+                modality=name,
+                layer=self._counts_layer(name),
+                round_counts=bool(self.registry_["setup_args"].get("round_counts")),
+            )
         except ValueError as error:
             logger.warning('library_size="observed" needs raw counts: %s The median library size is taken.', error)
             return False

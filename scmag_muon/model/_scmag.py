@@ -240,7 +240,10 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
         fields = [MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=batch_modality)]
         for i, name in enumerate(modalities):
             for key, of_key in ((counts_key(i), _mudata.layer_of(layer, name)), (input_key(i), input_layer)):
-                fields.append(MuDataLayerField(key, of_key, mod_key=name, is_count_data=False, mod_required=True))
+                field = MuDataLayerField(
+                    key, of_key, mod_key=name, is_count_data=False, correct_data_format=False, mod_required=True
+                )
+                fields.append(field)
         if present_key is not None:
             fields.append(MuDataObsmField(PRESENT, present_key, mod_key=None, is_count_data=False))
         manager = CountsManager(fields=fields, setup_method_args=arguments)

@@ -39,6 +39,7 @@ class Asked:
     random_state: int | None
     paper: bool
     ablated: bool
+    round_counts: bool = False
 
     @property
     def of_run(self) -> dict[str, Any]:
@@ -178,5 +179,5 @@ def _fit(
     )
     for name in asked.names:
         params = work.mod[name].uns[asked.key]["params"]
-        told = _mudata.to_uns({"layer": asked.layer, "mask_var": mask_var})
+        told = _mudata.to_uns({"layer": asked.layer, "mask_var": mask_var, "round_counts": asked.round_counts})
         work.mod[name].uns[asked.key] |= {"params": {**params, **told}, "made_by": made_by}

@@ -203,6 +203,7 @@ def scmag(
         random_state=random_state,
         paper=settings == "paper",
         ablated="manifold" in ablate,
+        round_counts=round_counts,
     )
     refit = fit_or_reuse(mdata, work, asked)
 
@@ -211,7 +212,13 @@ def scmag(
     n_clusters, start = _initial_clusters(work, n_clusters, manifold_key, batch_key, settings, random_state)
     lean = only_used_features(work, names, manifold_key, batch_key, layer)
     SCMAG.setup_mudata(
-        lean, modalities=names, kinds=of_kind, layer=layer, input_layer=manifold_key, batch_key=batch_key
+        lean,
+        modalities=names,
+        kinds=of_kind,
+        layer=layer,
+        round_counts=round_counts,
+        input_layer=manifold_key,
+        batch_key=batch_key,
     )
     network = {key: value for idea in ablate for key, value in _ABLATIONS.get(idea, {}).items()} | dict(
         model_kwargs or {}
