@@ -80,7 +80,7 @@ def test_cells_in_another_order_are_refused() -> None:
 
 
 def test_missing_and_foreign_cells_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"'prot' lacks some cells.*4 of 6.*intersect_obs"):
+    with pytest.raises(ValueError, match=r"'prot' lacks some cells.*4 of 6.*intersection"):
         _mudata.check_paired(pair(rna=adata(), prot=adata(3, CELLS[:4])), ("rna", "prot"))
     others = [f"other_{i}" for i in range(6)]
     with pytest.raises(ValueError, match="no cells in common"):

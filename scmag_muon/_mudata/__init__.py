@@ -6,7 +6,6 @@ from scmag_muon import _namespace  # noqa: F401 - `mdata.scmag` is there with th
 from scmag_muon._assays import ASSAYS, Assay, ModalityKind
 from scmag_muon._mudata._cells import (
     check_n_clusters,
-    check_paired,
     copy_of,
     get_batches,
     get_obs_column,
@@ -17,6 +16,7 @@ from scmag_muon._mudata._cells import (
 from scmag_muon._mudata._counts import check_layer, get_counts, layer_of
 from scmag_muon._mudata._features import expand_features, used_features, with_features
 from scmag_muon._mudata._kinds import check_kinds, kinds_of, modality_kind, recognize, recorded_kind
+from scmag_muon._mudata._pairing import check_paired
 from scmag_muon._mudata._records import (
     check_apart,
     check_free_fit,

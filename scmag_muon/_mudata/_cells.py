@@ -129,52 +129,6 @@ def check_n_clusters(n_clusters: object, n_obs: int) -> None:
         raise ValueError(f"`n_clusters` must lie between 1 and the number of cells ({n_obs}), got {n_clusters}.")
 
 
-def check_paired(mdata: MuData, modalities: Sequence[str]) -> None:
-    """Raise unless every modality holds the same cells in the same order.
-
-    scvi-tools pairs rows by position and does not look at the names, so this must be certain before it sees the data.
-    """
-    if getattr(mdata, "axis", 0) != 0:
-        raise ValueError(f"The MuData must share its cells (axis=0), but it was made with axis={mdata.axis}.")
-    if mdata.n_obs == 0:
-        raise ValueError("The MuData has no cells.")
-    for name in modalities:
-        names = mdata.mod[name].obs_names
-        if mdata.mod[name].n_obs == 0 or mdata.mod[name].n_vars == 0:
-            raise ValueError(
-                f"Modality {name!r} is empty: {mdata.mod[name].n_obs} cells, {mdata.mod[name].n_vars} features."
-            )
-        if not names.is_unique:
-            raise ValueError(
-                f"Cell names of modality {name!r} are not unique. Call mdata[{name!r}].obs_names_make_unique()."
-            )
-        if not mdata.mod[name].var_names.is_unique:
-            raise ValueError(
-                f"Feature names of modality {name!r} are not unique. Call mdata[{name!r}].var_names_make_unique()."
-            )
-    reference = mdata.mod[modalities[0]].obs_names
-    for name in modalities:
-        names = mdata.mod[name].obs_names
-        if not names.isin(reference).any():
-            raise ValueError(
-                f"Modalities {modalities[0]!r} and {name!r} have no cells in common. "
-                "Give both the same cell names (barcodes) before joining them in a MuData."
-            )
-    for name in modalities:
-        names = mdata.mod[name].obs_names
-        shared = names.isin(reference).sum()
-        if shared < len(names) or shared < len(reference) or len(names) != mdata.n_obs:
-            raise ValueError(
-                f"Modality {name!r} lacks some cells of the MuData ({len(names)} of {mdata.n_obs}, "
-                f"{shared} shared with {modalities[0]!r}). Keep the common cells with muon.pp.intersect_obs(mdata)."
-            )
-        if not names.equals(mdata.obs_names):
-            raise ValueError(
-                f"The cells of modality {name!r} are in another order than mdata.obs_names, so rows do not pair up. "
-                "Reorder them with mdata = mdata[mdata.obs_names].copy()."
-            )
-
-
 def get_obs_column(mdata: MuData, column: str, *, argument: str) -> pd.Series:
     """A column of ``mdata.obs``, or of a modality's ``obs`` where only that has it."""
     candidates = [(mdata.obs, column)]
@@ -195,5 +149,19 @@ def get_batches(mdata: MuData, batch_key: str | None) -> pd.Categorical | None:
         return None
     column = get_obs_column(mdata, batch_key, argument="batch_key")
     if column.isna().any():
-        raise ValueError(f"batch_key={batch_key!r} is missing for {int(column.isna().sum())} cells.")
-    return pd.Categorical(column.astype(str))
+        first = str(column.index[column.isna()][0])
+        raise ValueError(
+            f"batch_key={batch_key!r} is missing for {int(column.isna().sum())} cells, the first of them {first!r}. Leave "
+            f"them out with mdata = mdata[mdata.obs[{batch_key!r}].notna().to_numpy()].copy()."
+        )
+    text = column.astype(str)
+    for name, adata in mdata.mod.items():
+        if batch_key in mdata.obs and batch_key in adata.obs:
+            own = adata.obs[batch_key].dropna().astype(str)
+            wrong = own.index[(own != text.reindex(own.index)).to_numpy()]
+            if len(wrong):
+                raise ValueError(
+                    f"batch_key={batch_key!r} is in mdata.obs and in mdata[{name!r}].obs with other content, for example in "
+                    f"cell {str(wrong[0])!r}. Drop one of them: del mdata[{name!r}].obs[{batch_key!r}]."
+                )
+    return pd.Categorical(text)

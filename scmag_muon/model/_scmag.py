@@ -236,7 +236,12 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
         )
         batch_modality = None
         if batch_key is not None and batch_key not in mdata.obs:
-            batch_modality = next(name for name in mdata.mod if batch_key in mdata.mod[name].obs)
+            batch_modality = next((name for name in mdata.mod if batch_key in mdata.mod[name].obs), None)
+            if batch_modality is None:
+                raise KeyError(
+                    f"batch_key={batch_key!r} is in mdata.obs under another name only. Give batch_key="
+                    f"{next(str(name) for name in mdata.obs if str(name).endswith(f':{batch_key}'))!r}."
+                )
         fields = [MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=batch_modality)]
         for i, name in enumerate(modalities):
             for key, of_key in ((counts_key(i), _mudata.layer_of(layer, name)), (input_key(i), input_layer)):

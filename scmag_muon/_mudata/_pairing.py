@@ -1,0 +1,100 @@
+"""Whether rows of the modalities are the same cells, and what to do where they are not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+
+
+def check_paired(mdata: MuData, modalities: Sequence[str]) -> None:
+    """Raise unless every modality holds the same cells in the same order.
+
+    scvi-tools pairs rows by position and does not look at the names, so this must be certain before it sees the data.
+    """
+    if getattr(mdata, "axis", 0) != 0:
+        raise ValueError(f"The MuData must share its cells (axis=0), but it was made with axis={mdata.axis}.")
+    if mdata.n_obs == 0:
+        raise ValueError("The MuData has no cells.")
+    for name in modalities:
+        names = mdata.mod[name].obs_names
+        if mdata.mod[name].n_obs == 0 or mdata.mod[name].n_vars == 0:
+            raise ValueError(
+                f"Modality {name!r} is empty: {mdata.mod[name].n_obs} cells, {mdata.mod[name].n_vars} features."
+            )
+        if not names.is_unique:
+            twice = str(names[names.duplicated()][0])
+            raise ValueError(
+                f"Cell names of modality {name!r} are not unique, such as {twice!r}. While all modalities have their cells in "
+                f"the same order, run\n"
+                f"for name in {tuple(modalities)}: mdata[name].obs_names_make_unique()\n"
+                f"mdata.update()\nmdata = mdata[mdata[{name!r}].obs_names].copy()"
+            )
+        if not mdata.mod[name].var_names.is_unique:
+            raise ValueError(
+                f"Feature names of modality {name!r} are not unique. Call mdata[{name!r}].var_names_make_unique()."
+            )
+    for name in modalities[1:]:
+        _check_same_cells(mdata, modalities[0], name)
+    first = mdata.mod[modalities[0]].obs_names
+    if not first.isin(mdata.obs_names).all():
+        raise ValueError("Cells were renamed after they were joined: mdata.obs_names are others. Call mdata.update().")
+    if len(first) < mdata.n_obs:
+        raise ValueError(
+            f"The MuData has {mdata.n_obs - len(first)} cells that none of the modalities {list(modalities)} has. Their "
+            f"{len(first)} cells stay with mdata = mdata[mdata[{modalities[0]!r}].obs_names].copy()."
+        )
+    for name in modalities:
+        if not mdata.mod[name].obs_names.equals(mdata.obs_names):
+            raise ValueError(
+                f"The cells of modality {name!r} are in another order than mdata.obs_names, so rows do not pair up. "
+                "Reorder them with mdata = mdata[mdata.obs_names].copy()."
+            )
+
+
+_ENDINGS = {
+    "endings": r"[-_.]\d+([-_.]\d+)*$",
+    "beginnings": r"^.*[#_:](?=[ACGTN]{8,})",
+    "beginnings and endings": r"^.*[#_:](?=[ACGTN]{8,})|[-_.]\d+([-_.]\d+)*$",
+}
+
+
+def _check_same_cells(mdata: MuData, first: str, other: str) -> None:
+    """Raise unless two modalities have the same cells, in any order."""
+    left, right = mdata.mod[first].obs_names, mdata.mod[other].obs_names
+    shared = int(right.isin(left).sum())
+    if shared == len(left) == len(right):
+        return
+    alone = [
+        str(names[0])
+        for names in (left.difference(right, sort=False), right.difference(left, sort=False))
+        if len(names)
+    ]
+    examples = " and ".join(map(repr, alone))
+    if shared:
+        lacking = other if len(right) <= len(left) else first
+        what = (
+            f"Modality {lacking!r} lacks some cells of the MuData ({mdata.mod[lacking].n_obs} of {mdata.n_obs}): {shared} "
+            f"cells are shared by {first!r} and {other!r}, the others are not, such as {examples}."
+        )
+    else:
+        what = f"Modalities {first!r} and {other!r} have no cells in common: their names are such as {examples}."
+    for part, pattern in _ENDINGS.items():
+        short = [names.astype(str).str.replace(pattern, "", regex=True) for names in (left, right)]
+        matching = int(short[1].isin(short[0]).sum())
+        if matching > shared and all(names.is_unique for names in short):
+            raise ValueError(
+                f"{what} Without {part} {matching} cells match. If these are the same cells, run\n"
+                f"for name in {(first, other)}: mdata[name].obs_names = mdata[name].obs_names.str.replace(r'{pattern}', '', regex=True)\n"
+                f"mdata = mudata.MuData({{name: mdata[name] for name in {(first, other)}}})\n"
+                f"mdata = mdata[mdata[{first!r}].obs_names.intersection(mdata[{other!r}].obs_names)].copy()"
+            )
+    if not shared:
+        raise ValueError(f"{what} Give both the same cell names (barcodes) before joining them in a MuData.")
+    raise ValueError(
+        f"{what} Keep the common cells with "
+        f"mdata = mdata[mdata[{first!r}].obs_names.intersection(mdata[{other!r}].obs_names)].copy()."
+    )

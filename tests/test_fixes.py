@@ -1,0 +1,185 @@
+"""Each fix that a message names is executed on the object that caused it; the same call then succeeds with all cells that can be kept."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from anndata import AnnData
+
+import scmag_muon as smm
+from scmag_muon._mudata import make_mudata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mudata import MuData
+
+N = 60
+BARCODES = ["".join("ACGT"[int(c)] for c in np.base_repr(i + 4**8, 4)) for i in range(N)]
+
+
+@pytest.fixture
+def mdata() -> MuData:
+    return smm.datasets.simulate_citeseq(n_obs=N, n_vars=30, n_prot=10, n_clusters=2, n_batches=2)
+
+
+def named(mdata: MuData, rna: list[str], prot: list[str], order: Any = slice(None)) -> MuData:
+    mods = {name: adata.copy() for name, adata in mdata.mod.items()}
+    mods["rna"].obs_names, mods["prot"].obs_names = rna, prot
+    return make_mudata({"rna": mods["rna"], "prot": mods["prot"][order].copy()})
+
+
+def other_cells_in_a_third(mdata: MuData) -> MuData:
+    cells = [*mdata.obs_names[:20], *(f"other_{i}" for i in range(5))]
+    return make_mudata({**{n: a.copy() for n, a in mdata.mod.items()}, "airr": AnnData(obs=pd.DataFrame(index=cells))})
+
+
+def renamed_after_joining(mdata: MuData) -> MuData:
+    for adata in mdata.mod.values():
+        adata.obs_names = [f"new_{name}" for name in adata.obs_names]
+    return mdata
+
+
+def repeated_names(mdata: MuData) -> MuData:
+    for adata in mdata.mod.values():
+        adata.obs_names = ["cell", "cell", *adata.obs_names[2:]]
+    return mdata
+
+
+def repeated_features(mdata: MuData) -> MuData:
+    mdata["prot"].var_names = ["CD4", "CD4", *mdata["prot"].var_names[2:]]
+    return mdata
+
+
+def with_decimals(mdata: MuData) -> MuData:
+    mdata["rna"].X = sp.csr_matrix(mdata["rna"].X.toarray() * 0.97)
+    mdata["rna"].X.data += np.random.default_rng(0).random(mdata["rna"].X.nnz) * 0.02
+    return mdata
+
+
+def log_normalised(mdata: MuData) -> MuData:
+    mdata["rna"].layers["counts"] = mdata["rna"].X.copy()
+    mdata["rna"].X = np.log1p(mdata["rna"].X.toarray())
+    return mdata
+
+
+def text(mdata: MuData) -> MuData:
+    mdata["prot"].layers["text"] = mdata["prot"].X.toarray().astype(int).astype(str)
+    mdata["rna"].layers["text"] = mdata["rna"].X.copy()
+    return mdata
+
+
+def numbers_that_choose(mdata: MuData) -> MuData:
+    mdata["rna"].var["highly_variable"] = np.linspace(-1, 1, 30)
+    return mdata
+
+
+def missing_batches(mdata: MuData) -> MuData:
+    mdata.obs["batch"] = mdata.obs["batch"].astype(object).where(np.arange(N) > 3)
+    return mdata
+
+
+def two_batches_of_a_name(mdata: MuData) -> MuData:
+    mdata["rna"].obs["batch"] = ["x"] * N
+    return mdata
+
+
+ORDER = np.random.default_rng(0).permutation(N)
+FIXES: list[tuple[Callable[[MuData], MuData], dict[str, Any], str, int]] = [
+    (lambda m: named(m, BARCODES, BARCODES, ORDER), {}, "another order", N),
+    (lambda m: named(m, [f"{b}-1" for b in BARCODES], BARCODES), {}, "no cells in common.*60 cells match", N),
+    (lambda m: named(m, [f"{b}-1" for b in BARCODES], BARCODES, ORDER), {}, "Without endings 60 cells match", N),
+    (
+        lambda m: named(m, [f"lane1#{b}-1" for b in BARCODES], BARCODES),
+        {},
+        "Without beginnings and endings 60 cells",
+        N,
+    ),
+    (lambda m: named(m, [f"s_1#{b}" for b in BARCODES], BARCODES), {}, "Without beginnings 60 cells", N),
+    (
+        lambda m: named(
+            m,
+            [f"{b}-{1 + (i >= 30)}" for i, b in enumerate(BARCODES)],
+            [f"{b}-1" if i < 30 else f"{b}-1_2" for i, b in enumerate(BARCODES)],
+        ),
+        {},
+        "30 cells are shared.*-2' and .*-1_2'.*Without endings 60 cells match",
+        N,
+    ),
+    (lambda m: named(m, BARCODES, BARCODES, slice(0, 50)), {}, "'prot' lacks some cells", 50),
+    (
+        lambda m: named(m, BARCODES, BARCODES, slice(0, 50)),
+        {"modalities": ("prot", "rna")},
+        "'prot' lacks some cells",
+        50,
+    ),
+    (other_cells_in_a_third, {"modalities": ("rna", "prot")}, "5 cells that none of the modalities", N),
+    (renamed_after_joining, {}, "renamed after they were joined", N),
+    (repeated_names, {}, "Cell names of modality 'rna' are not unique, such as 'cell'", N),
+    (repeated_features, {}, "Feature names of modality 'prot' are not unique", N),
+    (with_decimals, {}, "counts with decimals", N),
+    (log_normalised, {}, "normalised already", N),
+    (log_normalised, {"layer": "counts"}, "No layer 'counts' in modality 'prot'", N),
+    (text, {"layer": "text"}, "holds values of type", N),
+    (numbers_that_choose, {}, "must be boolean", N),
+    (missing_batches, {"batch_key": "batch"}, "missing for 4 cells, the first of them 'cell_0'", N - 4),
+    (two_batches_of_a_name, {"batch_key": "batch"}, "with other content", N),
+]
+
+
+def apply(message: str, mdata: MuData, arguments: dict[str, Any]) -> MuData:
+    """Run the code, or add the argument, that a message names."""
+    argument = re.search(r"\b(round_counts=True|layer=\{.*?\})", message)
+    if argument:
+        arguments.update(eval(f"dict({argument[1]})"))
+        return mdata
+    start = re.search(
+        r"(?:run\n|stay with |cells with |Reorder them with |them out with |for example |them with |Call |one of them: )(?=mdata|for |del )",
+        message,
+    )
+    code = message[start.end() :]
+    code = code.removesuffix(".") if "\n" in code else re.split(r"\.(?: |$)|, or ", code)[0]
+    space = {"mdata": mdata, "mudata": mudata}
+    exec(code, space)
+    return space["mdata"]
+
+
+@pytest.mark.parametrize(("spoil", "arguments", "message", "n_obs"), FIXES)
+@pytest.mark.filterwarnings("ignore")
+def test_the_named_fix_works(
+    mdata: MuData, spoil: Callable[[MuData], MuData], arguments: dict[str, Any], message: str, n_obs: int
+) -> None:
+    mdata, arguments = spoil(mdata), dict(arguments)
+    with pytest.raises((ValueError, KeyError, TypeError), match=f"(?s){message}") as caught:
+        smm.pp.manifold_fit(mdata, **arguments)
+    mdata = apply(str(caught.value.args[0]), mdata, arguments)
+    smm.pp.manifold_fit(mdata, **arguments)
+    assert mdata.n_obs == n_obs
+    assert mdata["rna"].layers["manifold"].shape[0] == n_obs
+    assert mdata["rna"].obs_names.equals(mdata["prot"].obs_names)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda chosen: pd.array(list(chosen), dtype=object),
+        lambda chosen: pd.array(chosen, dtype="boolean"),
+        lambda chosen: pd.array([None, *chosen[1:]], dtype="boolean"),
+        lambda chosen: np.array([np.nan, *chosen[1:]], dtype=object),
+        lambda chosen: chosen.astype(np.int32),
+        lambda chosen: chosen.astype(np.float64),
+        lambda chosen: chosen.astype(str),
+        lambda chosen: pd.Categorical(np.where(chosen, "TRUE", "FALSE")),
+    ],
+)
+def test_what_chooses_features_is_read_as_it_is_meant(mdata: MuData, make: Callable[[np.ndarray], Any]) -> None:
+    chosen = np.arange(30) % 2 == 1
+    mdata["rna"].var["highly_variable"] = make(chosen)
+    smm.pp.manifold_fit(mdata)
+    np.testing.assert_array_equal(mdata["rna"].var["manifold"], chosen)
