@@ -73,12 +73,17 @@ def of_other_cells(reasons: list[str]) -> bool:
     return len(reasons) == 1 and reasons[0].startswith("it is of other cells")
 
 
-def dendrogram_is_of(tree: Any, labels: pd.Series, space: np.ndarray) -> bool:
-    """Whether scanpy's dendrogram is of these groups in this space, as far as it can be told."""
+def dendrogram_is_of(tree: Any, labels: pd.Series, space: np.ndarray | None) -> bool:
+    """Whether scanpy's dendrogram is of these groups, and in this space where one is given, as far as it can be told."""
     names = list(map(str, labels.cat.categories))
     if sorted(map(str, tree["categories_ordered"])) != sorted(names):
         return False
-    if str(tree.get("cor_method", "pearson")) != "pearson" or "correlation_matrix" not in tree or len(names) < 2:
+    if (
+        space is None
+        or str(tree.get("cor_method", "pearson")) != "pearson"
+        or "correlation_matrix" not in tree
+        or len(names) < 2
+    ):
         return True
     means = pd.DataFrame(np.asarray(space)).groupby(labels.to_numpy(), observed=True).mean().loc[labels.cat.categories]
     here, before = means.T.corr().to_numpy(), np.asarray(tree["correlation_matrix"], dtype=float)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import scanpy as sc
 from anndata import AnnData
 
 from scmag_muon import _mudata, _values, tl
 from scmag_muon._keys import Keys
+from scmag_muon._made_from import dendrogram_is_of, differences
+from scmag_muon.pl._draw import is_older_map
+from scmag_muon.tl._batch_mixing import umap_of
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -20,27 +22,52 @@ def prepared(mdata: MuData, *, key: str, batch_key: str | None, random_state: in
     """A MuData with everything the report draws, and the names of what had to be computed for it; ``mdata`` is untouched."""
     work = _shared(mdata)
     made = []
-    if "X_umap" not in work.obsm:
-        space = np.asarray(work.obsm[Keys.latent(key)])
-        scratch = AnnData(obs=pd.DataFrame(index=work.obs_names), obsm={"X": space})
-        sc.pp.neighbors(scratch, use_rep="X", transformer="sklearn", random_state=random_state or 0)
-        sc.tl.umap(scratch, random_state=random_state or 0)
-        work.obsm["X_umap"] = scratch.obsm["X_umap"]
+    latent = np.asarray(work.obsm[Keys.latent(key)])
+    if "X_umap" not in work.obsm or is_older_map(work, "X_umap", key):
+        work.obsm["X_umap"] = umap_of(latent, random_state)
         made.append("UMAP of the clustering space")
-    n_clusters = len(_values.cluster_column(work, key).cat.categories)
-    if Keys.markers(key) not in work.uns and n_clusters > 1:
+    clusters = _values.cluster_column(work, key)
+    n_clusters = len(clusters.cat.categories)
+    if n_clusters > 1 and _is_lacking(work, Keys.markers(key)) and (clusters.value_counts() > 1).any():
+        work.uns.pop(Keys.markers(key), None)
         tl.markers(work, key=key)
         made.append("markers")
-    if f"dendrogram_{key}" not in work.uns and n_clusters > 1:
-        scratch = AnnData(obs=work.obs[[key]].copy(), obsm={Keys.latent(key): np.asarray(work.obsm[Keys.latent(key)])})
+    tree = work.uns.get(f"dendrogram_{key}")
+    of_latent = latent if str((tree or {}).get("use_rep")) == Keys.latent(key) else None
+    if n_clusters > 1 and (tree is None or not dendrogram_is_of(tree, clusters, of_latent)):
+        scratch = AnnData(obs=clusters.to_frame(key), obsm={Keys.latent(key): np.asarray(work.obsm[Keys.latent(key)])})
         sc.tl.dendrogram(scratch, groupby=key, use_rep=Keys.latent(key))
         work.uns[f"dendrogram_{key}"] = scratch.uns[f"dendrogram_{key}"]
         made.append("dendrogram")
     batches = _mudata.get_batches(work, batch_key)
-    if batches is not None and len(batches.categories) > 1 and Keys.batch_mixing(key) not in work.uns:
+    mixing = work.uns.get(Keys.batch_mixing(key))
+    told = mixing is not None and str(mixing["params"].get("batch_key")) == batch_key
+    if batches is not None and len(batches.categories) > 1 and (not told or _is_lacking(work, Keys.batch_mixing(key))):
         tl.batch_mixing(work, batch_key=batch_key, key=key, random_state=random_state)
         made.append("mixing of the batches")
     return work, made
+
+
+def left_out(work: MuData, key: str) -> list[str]:
+    """Take results out of a prepared MuData that are of other cells, clusters or counts, and say which, and why."""
+    messages = [f"Since the run, {reason}." for reason in differences(work, work.uns[key], counts=True)]
+    if any(f"obs[{key!r}]" in message for message in messages):
+        work.uns[key] = {part: value for part, value in work.uns[key].items() if part != "gate"}
+    for slot, verb in (
+        (Keys.trajectory(key), "trajectory"),
+        (Keys.enrichment(key), "enrichment"),
+        (Keys.held_out(key), "held_out_markers"),
+        (Keys.stability(key), "stability"),
+    ):
+        reasons = differences(work, work.uns.get(slot), counts=True)
+        if reasons:
+            del work.uns[slot]
+            messages.append(f"{slot} is left out: {'; '.join(reasons)}. Run scmag_muon.tl.{verb} again.")
+    return messages
+
+
+def _is_lacking(work: MuData, slot: str) -> bool:
+    return slot not in work.uns or bool(differences(work, work.uns[slot], counts=True))
 
 
 def _shared(mdata: MuData) -> MuData:

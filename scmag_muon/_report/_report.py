@@ -14,7 +14,7 @@ from scmag_muon._files import written_aside
 from scmag_muon._keys import Keys
 from scmag_muon._report import _html, _sections
 from scmag_muon._report._doubts import doubts
-from scmag_muon._report._prepare import prepared
+from scmag_muon._report._prepare import left_out, prepared
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -88,9 +88,10 @@ def report(
         _mudata.get_obs_column(mdata, labels, argument="labels")
     batch_key = batch_key or mdata.uns[key]["params"].get("batch_key")
     work, made = prepared(mdata, key=key, batch_key=batch_key, random_state=random_state)
+    stale = left_out(work, key)
     with plt.rc_context({"font.family": "DejaVu Sans", "figure.facecolor": "white", "savefig.facecolor": "white"}):
         sections = [("summary", "Summary", _sections.summary(work, key, labels))]
-        messages = doubts(work, key, batch_key)
+        messages = stale + doubts(work, key, batch_key)
         sections.append(
             ("warnings", "What to be careful about", _html.warnings(messages) or _html.paragraph("Nothing was found."))
         )

@@ -57,7 +57,11 @@ def clusters(mdata: MuData, key: str, labels: str | None, batch_key: str | None)
         for modality, rows in ranked.groupby(ranked["modality"].astype(str), sort=False):
             best = rows[rows["log2_fold_change"] > 0].sort_values("auroc", ascending=False)
             found = best.groupby(best["cluster"].astype(str)).head(_N_NAMED)
-            texts = found.groupby(found["cluster"].astype(str))["feature"].agg(lambda each: ", ".join(map(str, each)))
+            texts = (
+                found.groupby(found["cluster"].astype(str))["feature"]
+                .agg(lambda each: ", ".join(map(str, each)))
+                .astype(object)
+            )
             frame[f"markers ({modality})"] = texts.reindex(frame.index).fillna("–").to_numpy()
     parts = [_html.table(frame, caption="The clusters, the largest first, with the features of highest AUROC.")]
     if ranked is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scmag_muon._checks import check_number
 from scmag_muon.manifold.neighbors import nearest_neighbors
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def batch_mixing(embedding: ArrayLike, batches: Any, *, n_neighbors: int = 30) -
     n_batches = len(column.categories)
     if n_batches < 2:
         raise ValueError("There is one batch only: nothing can mix.")
-    n_neighbors = min(n_neighbors, len(x) - 1)
+    n_neighbors = min(check_number("n_neighbors", n_neighbors, integer=True, low=1), len(x) - 1)
     neighbors = column.codes[nearest_neighbors(x, n_neighbors + 1)[:, 1:]]
     shares = np.stack([(neighbors == code).mean(axis=1) for code in range(n_batches)], axis=1)
     sizes = np.bincount(column.codes)

@@ -38,8 +38,8 @@ def dots(
     """Draw a dot for each row; ``size`` is a share, 0 to 1."""
     place = {name: i for i, name in enumerate(columns)}, {name: i for i, name in enumerate(index)}
     x, y = rows[across].map(place[0]).to_numpy(), rows[down].map(place[1]).to_numpy()
-    longest = max(len(_draw.shorten(name, 44)) for name in columns)
-    width = max(2.9 + 0.25 * len(columns) + 0.07 * max(len(_draw.shorten(name, 44)) for name in index), 4.8)
+    longest = max((len(_draw.text(name, 44)) for name in columns), default=0)
+    width = max(2.9 + 0.25 * len(columns) + 0.07 * max((len(_draw.text(name, 44)) for name in index), default=0), 4.8)
     height = max(1.0 + 0.27 * len(index) + 0.075 * longest, 2.8)
     figure, ax = plt.subplots(figsize=(width, height), layout="constrained")
     points = ax.scatter(
@@ -53,8 +53,8 @@ def dots(
         edgecolors=_draw.GREY,
         linewidths=0.3,
     )
-    ax.set_xticks(range(len(columns)), [_draw.shorten(name, 44) for name in columns], rotation=90, fontsize=8)
-    ax.set_yticks(range(len(index)), [_draw.shorten(name, 44) for name in index], fontsize=8)
+    ax.set_xticks(range(len(columns)), [_draw.text(name, 44) for name in columns], rotation=90, fontsize=8)
+    ax.set_yticks(range(len(index)), [_draw.text(name, 44) for name in index], fontsize=8)
     ax.set_xlim(-0.6, len(columns) - 0.4)
     ax.set_ylim(len(index) - 0.4, -0.6)
     ax.set_ylabel(down.replace("_", " "))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from scmag_muon import _fingerprint
 from scmag_muon._keys import Keys
+from scmag_muon._made_from import differences, of_other_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from mudata import MuData
+
+logger = logging.getLogger(__name__)
 
 # Okabe and Ito without black and yellow's glare, then Tol's muted; clusters are named on the map as well, because no
 # eye tells twenty colours apart
@@ -62,13 +67,33 @@ def coordinates(mdata: MuData, basis: str, key: str = Keys.SCMAG) -> np.ndarray:
             f"No map mdata.obsm[{basis!r}]. Make one with scanpy.pp.neighbors(mdata, use_rep={Keys.latent(key)!r}) and "
             "scanpy.tl.umap(mdata), or name another with basis=."
         )
+    if is_older_map(mdata, basis, key):
+        logger.warning(
+            "mdata.obsm[%r] was there before the run %r took the place of an earlier one, and may show that. Draw it anew with "
+            "scanpy.pp.neighbors(mdata, use_rep=%r) and scanpy.tl.umap(mdata).",
+            basis,
+            key,
+            Keys.latent(key),
+        )
     return np.asarray(mdata.obsm[basis])[:, :2]
 
 
+def is_older_map(mdata: MuData, basis: str, key: str) -> bool:
+    """Whether a map was drawn from an earlier run of the same name, as far as can be told."""
+    run = mdata.uns.get(key)
+    older = run.get("older_maps", {}) if hasattr(run, "get") else {}
+    return basis in older and str(older[basis]) == _fingerprint.of_rows(mdata.obsm[basis], mdata.obs_names)
+
+
 def record(mdata: MuData, key: str, verb: str, part: str = "table") -> Any:
-    """What a tool wrote in ``mdata.uns``."""
-    if key not in mdata.uns or part not in mdata.uns[key]:
+    """What a tool wrote in ``mdata.uns``; raises where it is of other clusters or values than those that are there."""
+    if key not in mdata.uns or not hasattr(mdata.uns[key], "get") or part not in mdata.uns[key]:
         raise KeyError(f"No {part} in mdata.uns[{key!r}]. Run {verb}.")
+    reasons = differences(mdata, mdata.uns[key])
+    if of_other_cells(reasons):
+        logger.warning("mdata.uns[%r]: %s. To renew it, run %s.", key, reasons[0], verb)
+    elif reasons:
+        raise ValueError(f"mdata.uns[{key!r}] is out of date: {'; '.join(reasons)}. Run {verb}.")
     return mdata.uns[key]
 
 
@@ -134,10 +159,10 @@ def categories_on_map(
 
     ``numbered`` writes numbers at the middles and in the legend where there are more categories than colours tell apart.
     """
-    text = labels.astype(object).where(labels.notna(), None)
-    names = [str(name) for name in labels.cat.categories] if hasattr(labels, "cat") else sorted(set(text.dropna()))
+    shown_as = labels.astype(object).where(labels.notna(), None)
+    names = [str(name) for name in labels.cat.categories] if hasattr(labels, "cat") else sorted(set(shown_as.dropna()))
     palette = colors_of(names)
-    shown = [palette[str(name)] if name is not None and not pd.isna(name) else MISSING for name in text]
+    shown = [palette[str(name)] if name is not None and not pd.isna(name) else MISSING for name in shown_as]
     # in a mixed order, so that no group lies on top of the others
     order = np.random.default_rng(0).permutation(len(xy))
     ax.scatter(
@@ -147,13 +172,13 @@ def categories_on_map(
     numbered = numbered and len(names) > _TOLD_BY_COLOR
     short = {name: str(i + 1) if numbered else name for i, name in enumerate(names)}
     if on_data or numbered:
-        present = [name for name in names if (text.astype(str) == name).any()]
-        middles = np.array([np.median(xy[(text.astype(str) == name).to_numpy()], axis=0) for name in present])
+        present = [name for name in names if (shown_as.astype(str) == name).any()]
+        middles = np.array([np.median(xy[(shown_as.astype(str) == name).to_numpy()], axis=0) for name in present])
         for name, place in zip(present, apart(middles, np.ptp(xy, axis=0)), strict=True):
             name_at(ax, place, short[name])
     if not on_data and legend:
-        entries = {f"{short[name]}  {shorten(name)}" if numbered else shorten(name): palette[name] for name in names}
-        legend_beside(ax, entries | ({"none": MISSING} if text.isna().any() else {}))
+        entries = [(f"{short[name]}  {text(name)}" if numbered else text(name), palette[name]) for name in names]
+        legend_beside(ax, entries + ([("none", MISSING)] if shown_as.isna().any() else []))
 
 
 def apart(places: np.ndarray, span: np.ndarray) -> np.ndarray:
@@ -173,14 +198,13 @@ def apart(places: np.ndarray, span: np.ndarray) -> np.ndarray:
 
 def name_at(ax: Axes, place: np.ndarray, name: str) -> None:
     label = ax.text(
-        place[0], place[1], name, ha="center", va="center", fontsize=9, fontweight="bold", color="black", zorder=5
+        place[0], place[1], text(name), ha="center", va="center", fontsize=9, fontweight="bold", color="black", zorder=5
     )
     label.set_path_effects([path_effects.withStroke(linewidth=2.5, foreground="white")])
 
 
-def legend_beside(ax: Axes, palette: dict[str, Any]) -> None:
+def legend_beside(ax: Axes, entries: Sequence[tuple[str, Any]]) -> None:
     """A legend to the right of the axes, in columns; the first of very many categories only."""
-    entries = list(palette.items())
     handles = [
         Line2D([], [], marker="o", linestyle="", markersize=5, color=color, label=name)
         for name, color in entries[:_MAX_LEGEND]
@@ -232,6 +256,13 @@ def values_on_map(
 def highest(values: np.ndarray) -> float:
     """Upper end of the colours: the 99th percentile, or the maximum where fewer cells have any."""
     return float(np.quantile(values, 0.99)) or float(values.max()) or 1.0
+
+
+def text(name: Any, length: int = 28) -> str:
+    """A name from the data as matplotlib draws it letter by letter: no formulas, no line breaks, no hidden labels, not too long."""
+    shown = shorten(" ".join(str(name).split()), length) or '""'
+    # a label that begins with an underscore gets no place in a legend
+    return f"{' ' * shown.startswith('_')}{shown}".replace("$", r"\$")
 
 
 def shorten(name: str, length: int = 28) -> str:

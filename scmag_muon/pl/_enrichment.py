@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scmag_muon._checks import check_number
 from scmag_muon._keys import Keys
 from scmag_muon.pl import _draw
 from scmag_muon.pl._dots import dots
@@ -60,6 +61,8 @@ def enrichment(
     >>> table = smm.tl.enrichment(mdata, gene_sets={"made of the best": list(best[:8])}, min_auroc=0.55)
     >>> ax = smm.pl.enrichment(mdata)
     """
+    n_sets = check_number("n_sets", n_sets, integer=True, low=1)
+    check_number("max_p_adjusted", max_p_adjusted, low=0, high=1)
     slot = enrichment_key or Keys.enrichment(key)
     table = _draw.record(mdata, slot, "scmag_muon.tl.enrichment(mdata, gene_sets=...)")["table"]
     table = table[table["p_adjusted"].astype(float) <= max_p_adjusted]

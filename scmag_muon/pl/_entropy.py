@@ -64,7 +64,7 @@ def entropy(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = None) -> 
     for point in boxes["means"]:
         point.set(marker="o", markersize=4, markerfacecolor=_draw.ORANGE, markeredgecolor="white")
     ax.axhline(np.log(2), color=_draw.GREY, linestyle="--", linewidth=0.8)
-    ax.set_xticks(range(1, len(names) + 1), [str(name) for name in names])
+    ax.set_xticks(range(1, len(names) + 1), [_draw.text(name) for name in names])
     ax.set_ylim(bottom=0)
     ax.set_xlabel("cluster")
     ax.set_ylabel("entropy (nats)")

@@ -48,20 +48,20 @@ def gate(mdata: MuData, *, key: str = Keys.SCMAG) -> Axes:
     n_clusters, n_dimensions = values.shape
     _, ax = plt.subplots(figsize=(9, max(1.7 + 0.26 * n_clusters, 2.6)), layout="constrained")
     image = ax.imshow(values, cmap=_draw.CONTINUOUS, aspect="auto", interpolation="nearest")
-    ax.set_yticks(range(n_clusters), [str(name) for name in values.index], fontsize=8)
+    ax.set_yticks(range(n_clusters), [_draw.text(name) for name in values.index], fontsize=8)
     ax.set_xticks(range(n_dimensions), [str(name).rsplit(" ", 1)[-1] for name in values.columns], fontsize=7)
     ax.set_ylabel("cluster")
     ax.set_xlabel("latent dimension of the modality's code")
     ax.tick_params(length=0)
     for name in names:
         inside = np.flatnonzero([each == name for each in modalities])
-        ax.text(inside.mean(), 1.02, name, transform=ax.get_xaxis_transform(), ha="center", fontsize=10)
+        ax.text(inside.mean(), 1.02, _draw.text(name), transform=ax.get_xaxis_transform(), ha="center", fontsize=10)
         if inside[0]:
             ax.axvline(inside[0] - 0.5, color="white", linewidth=3)
     for i in range(n_clusters):
         means = [values.iloc[i].to_numpy()[[each == name for each in modalities]].mean() for name in names]
         ax.text(n_dimensions - 0.2, i, "   ".join(f"{mean:.2f}" for mean in means), va="center", fontsize=8)
-    header = "mean\n" + "  ".join(_draw.shorten(name, 6) for name in names)
+    header = "mean\n" + "  ".join(_draw.text(name, 6) for name in names)
     ax.text(n_dimensions - 0.2, 1.02, header, transform=ax.get_xaxis_transform(), fontsize=8)
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.9, aspect=15, pad=0.02)
     bar.set_label("gate: 0 closed, 1 open", fontsize=8)

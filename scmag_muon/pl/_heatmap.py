@@ -11,6 +11,7 @@ from scipy.cluster.hierarchy import dendrogram
 
 from scmag_muon import _values
 from scmag_muon._keys import Keys
+from scmag_muon._made_from import dendrogram_is_of
 from scmag_muon.pl import _draw
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def heatmap(
     slot = dendrogram_key or f"dendrogram_{column}"
     verb = f"scanpy.tl.dendrogram(mdata, groupby={column!r}, use_rep={Keys.latent(key)!r})"
     tree = _draw.record(mdata, slot, verb, "linkage")
-    if len(tree["categories_ordered"]) != len(labels.cat.categories):
+    of_latent = str(tree.get("use_rep")) == Keys.latent(key) and Keys.latent(key) in mdata.obsm
+    if not dendrogram_is_of(tree, labels, mdata.obsm[Keys.latent(key)] if of_latent else None):
         raise KeyError(f"mdata.uns[{slot!r}] is of other clusters. Run {verb}.")
     chosen = _features(mdata, modality, features, key)
     found = [_values.find_feature(mdata, name, [modality]) for name in chosen]
@@ -115,12 +117,12 @@ def _draw_heatmap(standardised: pd.DataFrame, drawn: dict[str, Any], title: str)
     image = ax.imshow(
         standardised, cmap=_draw.DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
     )
-    ax.set_xticks(range(n_features), [_draw.shorten(name) for name in standardised.columns], rotation=90, fontsize=8)
-    ax.set_yticks(range(n_groups), [_draw.shorten(name) for name in standardised.index], fontsize=8)
+    ax.set_xticks(range(n_features), [_draw.text(name) for name in standardised.columns], rotation=90, fontsize=8)
+    ax.set_yticks(range(n_groups), [_draw.text(name) for name in standardised.index], fontsize=8)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set_ylabel("cluster")
-    ax.set_title(title, loc="left", fontsize=10)
+    ax.set_title(_draw.text(title), loc="left", fontsize=10)
     for heights, places in zip(drawn["dcoord"], drawn["icoord"], strict=True):
         # scipy puts the leaves at 5, 15, 25, ...
         branches.plot(heights, [(place - 5) / 10 for place in places], color=_draw.GREY, linewidth=1)

@@ -54,7 +54,7 @@ def held_out_markers(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = 
         gain = float(np.mean(rows["gain"]))
         ax.scatter(
             rows["raw"], rows["reconstructed"], s=24, color=_draw.COLORS[i], edgecolors="white", linewidths=0.5,
-            label=f"{name}: mean gain {gain:+.3f}", marker="os^D"[i % 4],
+            label=f"{_draw.text(name)}: mean gain {gain:+.3f}", marker="os^D"[i % 4],
         )  # fmt: skip
     ax.set_xlim(lowest, 1.01)
     ax.set_ylim(lowest, 1.01)

@@ -71,6 +71,6 @@ def marker_comparison(
     for row, feature in zip(axes, found, strict=True):
         for ax, values, state in zip(row, (raw[feature], denoised[feature]), ("raw", "reconstructed"), strict=True):
             low, high = (0.0 if state == "raw" else float(values.min())), _draw.highest(values)
-            title = f"{feature.name} ({feature.modality}), {state}"
+            title = f"{_draw.text(feature.name)} ({_draw.text(feature.modality)}), {state}"
             _draw.values_on_map(ax, xy, values, title, limits=(low, max(high, low + 1e-6)), unit="log(1 + x)")
     return axes

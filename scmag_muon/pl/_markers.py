@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scmag_muon._checks import check_number
 from scmag_muon._keys import Keys
 from scmag_muon.pl import _draw
 from scmag_muon.pl._dots import dots
@@ -54,10 +55,9 @@ def markers(
     >>> table = smm.tl.markers(mdata, groupby="cell_type")
     >>> ax = smm.pl.markers(mdata)
     """
-    if n_markers < 1:
-        raise ValueError(f"`n_markers` must be at least 1, got {n_markers}.")
+    n_markers = check_number("n_markers", n_markers, integer=True, low=1)
     slot = markers_key or Keys.markers(key)
-    table = _draw.record(mdata, slot, "scmag_muon.tl.markers(mdata)")["table"]
+    table = _draw.record(mdata, slot, f"scmag_muon.tl.markers(mdata, key={key!r})")["table"]
     modality = modality or str(table["modality"].iloc[0])
     table = table[table["modality"].astype(str) == modality]
     if table.empty:
@@ -79,5 +79,5 @@ def markers(
         size_label="share of cells",
         color_map=_draw.DIVERGING,
         limits=(0, 1),
-        title=f"markers ({modality})",
+        title=f"markers ({_draw.text(modality)})",
     )

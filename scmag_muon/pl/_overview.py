@@ -63,12 +63,12 @@ def overview(
     """
     xy = _draw.coordinates(mdata, basis, key)
     clusters = _values.cluster_column(mdata, key)
-    table = _draw.record(mdata, markers_key or Keys.markers(key), "scmag_muon.tl.markers(mdata)")["table"]
+    table = _draw.record(mdata, markers_key or Keys.markers(key), f"scmag_muon.tl.markers(mdata, key={key!r})")["table"]
     if batch_key is None and key in mdata.uns:
         batch_key = mdata.uns[key]["params"].get("batch_key")
     columns = {"known labels": labels, "batch": batch_key}
     shown = {
-        f"{title} ({column})": _values.cluster_column(mdata, column, argument="labels")
+        f"{title} ({_draw.text(column)})": _values.cluster_column(mdata, column, argument="labels")
         for title, column in columns.items()
         if column is not None
     }
@@ -83,7 +83,7 @@ def overview(
     _draw.values_on_map(top[-1], xy, confidence, "confidence", limits=(0, 1))
     figure.suptitle("best marker of each cluster: log(1 + normalised count)", x=0.005, ha="left", fontsize=11)
     for ax, ((cluster, modality), feature) in zip(bottom, best.items(), strict=True):
-        title = f"{cluster}: {_draw.shorten(feature.name, 26)} ({modality})"
+        title = f"{_draw.text(cluster)}: {_draw.text(feature.name, 26)} ({_draw.text(modality)})"
         _draw.values_on_map(ax, xy, values[feature], title, limits=(0, _draw.highest(values[feature])))
     return np.concatenate([top, bottom])
 

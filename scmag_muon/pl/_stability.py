@@ -59,7 +59,7 @@ def stability(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = None) -
         ax.axhline(height, color=_draw.GREY, linestyle="--", linewidth=0.8)
         side = "bottom" if name == "stable" else "top"
         ax.text(1.01, height, name, transform=ax.get_yaxis_transform(), va=side, fontsize=8, color=_draw.GREY)
-    ax.set_xticks(range(n_clusters), [str(name) for name in table.index])
+    ax.set_xticks(range(n_clusters), [_draw.text(name) for name in table.index])
     ax.set_ylim(0, 1.03)
     ax.set_xlabel("cluster")
     ax.set_ylabel("best Jaccard index")

@@ -63,7 +63,7 @@ def training(mdata: MuData, *, key: str = Keys.SCMAG) -> np.ndarray:
 
 
 def _title(name: str) -> str:
-    return _TITLES.get(name, name.replace("reconstruction_", "reconstruction loss, "))
+    return _TITLES.get(name, _draw.text(name, 60).replace("reconstruction_", "reconstruction loss, "))
 
 
 def _name_stages(ax: Axes, starts: list[tuple[int, int]], n_epochs: int) -> None:

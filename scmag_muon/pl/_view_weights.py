@@ -52,7 +52,11 @@ def view_weights(mdata: MuData, *, manifold_key: str = Keys.MANIFOLD) -> np.ndar
     for i, (name, record) in enumerate(records.items()):
         heights = [float(record["view_weights"][view]) for view in views]
         axes[0].bar(
-            place + (i - (len(records) - 1) / 2) * width, heights, width * 0.92, color=_draw.COLORS[i], label=name
+            place + (i - (len(records) - 1) / 2) * width,
+            heights,
+            width * 0.92,
+            color=_draw.COLORS[i],
+            label=_draw.text(name),
         )
     axes[0].axhline(1 / len(views), color=_draw.GREY, linestyle="--", linewidth=0.8)
     axes[0].set_xticks(place, [view.replace("_", "\n", 1) for view in views])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
+from scmag_muon._checks import check_number
 from scmag_muon._keys import Keys
 from scmag_muon.pl import _draw
 
@@ -70,7 +71,11 @@ def volcano(
     >>> table = smm.tl.markers(mdata, groupby="cell_type", groups=["type_0"], reference="type_1")
     >>> axes = smm.pl.volcano(mdata, group="type_0", reference="type_1")
     """
-    pair = f"{Keys.markers(key)}_{group}_vs_{reference}".replace("/", "-")
+    check_number("max_p_adjusted", max_p_adjusted, above=0, high=1)
+    check_number("min_fold_change", min_fold_change, low=0)
+    check_number("min_share", min_share, low=0, high=1)
+    check_number("n_names", n_names, integer=True, low=0)
+    pair = Keys.pair(key, group, reference)
     slot = markers_key or (Keys.markers(key) if reference == "rest" else pair)
     verb = f"scmag_muon.tl.markers(mdata, groups=[{group!r}], reference={reference!r})"
     found = _draw.record(mdata, slot, verb)
@@ -87,12 +92,14 @@ def volcano(
         rows = ranked[ranked[["share", "share_others"]].max(axis=1) >= min_share]
         _volcano(ax, rows, max_p_adjusted, min_fold_change, n_names)
         ax.set_title(
-            f"{modality}: {len(rows):,} of {len(ranked):,} features, in {min_share:.0%} of cells or more",
+            f"{_draw.text(modality)}: {len(rows):,} of {len(ranked):,} features, in {min_share:.0%} of cells or more",
             loc="left",
             fontsize=10,
         )
     axes[0, 0].set_ylabel("-log10 adjusted p (▲ beyond the axes)")
-    figure.supxlabel(f"log2 fold change: higher in {reference}  ←  →  higher in {group}", fontsize=10)
+    figure.supxlabel(
+        f"log2 fold change: higher in {_draw.text(reference)}  ←  →  higher in {_draw.text(group)}", fontsize=10
+    )
     return axes[0]
 
 
@@ -139,7 +146,7 @@ def _name_points(ax: Axes, x: np.ndarray, y: np.ndarray, names: np.ndarray, side
         floor = heights[i] + step
     for i in order:
         ax.annotate(
-            _draw.shorten(names[i], 20),
+            _draw.text(names[i], 20),
             (x[i], y[i]),
             xytext=(0.97 * side * edge, heights[i]),
             ha="right" if side > 0 else "left",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scmag_muon import _mudata, pp
+from scmag_muon import _fingerprint, _mudata, pp
 from scmag_muon._keys import Keys
+from scmag_muon._made_from import differences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ def recorded_run(mdata: MuData, key: str) -> dict[str, Any]:
     if key not in mdata.uns or "params" not in mdata.uns[key]:
         raise KeyError(f"No run in mdata.uns[{key!r}]. Make it with scmag_muon.tl.scmag(mdata, key_added={key!r}).")
     record = mdata.uns[key]
+    _check_same(mdata, key)
     params: dict[str, Any] = {"batch_key": None}
     params |= {name: _mudata.plain(record["params"][name]) for name in _RUN if name in record["params"]}
     params |= {name: _mudata.from_json(record["params"].get(name) or {}) for name in ("model_kwargs", "plan_kwargs")}
@@ -31,6 +33,23 @@ def recorded_run(mdata: MuData, key: str) -> dict[str, Any]:
     params["ablate"] = [str(idea) for idea in params.get("ablate") or []]
     estimated = bool(record["params"].get("n_clusters_estimated", False))
     return {**params, "n_clusters": None if estimated else int(record["n_clusters"])}
+
+
+def _check_same(mdata: MuData, key: str) -> None:
+    """Raise where the run can't be repeated, for the data or the fit are others."""
+    record = mdata.uns[key]
+    reasons = differences(mdata, record, counts=True)
+    params = record["params"]
+    manifold_key = str(params["manifold_key"])
+    fit = mdata.mod[str(params["modalities"][0])].uns.get(manifold_key)
+    before = record.get("made_from", {}).get("fit")
+    if before is not None and (fit is None or _fingerprint.of_values(_mudata.plain(fit)) != str(before)):
+        reasons.append(f"the fit {manifold_key!r} has been renewed by another run")
+    if reasons:
+        raise ValueError(
+            f"The run {key!r} can't be repeated: {'; '.join(reasons)}. Make it anew with "
+            f"scmag_muon.tl.scmag(mdata, key_added={key!r}, manifold_key={f'{key}_fit'!r})."
+        )
 
 
 def refit(mdata: MuData, work: MuData, key: str, random_state: int | None) -> None:

@@ -12,11 +12,15 @@ from anndata import AnnData
 
 from scmag_muon import _mudata, _values
 from scmag_muon import metrics as scmag_metrics
+from scmag_muon._checks import check_number, check_random_state
 from scmag_muon._keys import Keys
 from scmag_muon._made_from import made_from
 
 if TYPE_CHECKING:
     from mudata import MuData
+
+
+_FEWEST_FOR_UMAP = 5
 
 
 def batch_mixing(
@@ -77,6 +81,9 @@ def batch_mixing(
     >>> list(table.index), list(table.columns)
     (['before', 'after'], ['mixing', 'ilisi'])
     """
+    n_pcs = check_number("n_pcs", n_pcs, integer=True, low=1)
+    n_neighbors = check_number("n_neighbors", n_neighbors, integer=True, low=1)
+    random_state = check_random_state(random_state)
     slot = Keys.latent(key)
     if slot not in mdata.obsm:
         raise KeyError(
@@ -115,7 +122,9 @@ def batch_mixing(
 
 
 def umap_of(space: np.ndarray, random_state: int | None) -> np.ndarray:
-    """UMAP of a space, shape ``(n_obs, 2)``."""
+    """UMAP of a space, shape ``(n_obs, 2)``; of fewer cells than it can take, their first two coordinates."""
+    if len(space) <= _FEWEST_FOR_UMAP:
+        return np.pad(np.asarray(space, dtype=np.float32), ((0, 0), (0, max(0, 2 - space.shape[1]))))[:, :2]
     scratch = AnnData(obs=pd.DataFrame(index=np.arange(len(space)).astype(str)), obsm={"X": np.asarray(space)})
     sc.pp.neighbors(scratch, use_rep="X", transformer="sklearn", random_state=random_state or 0)
     sc.tl.umap(scratch, random_state=random_state or 0)
@@ -129,6 +138,10 @@ def _components(mdata: MuData, name: str, key: str, n_pcs: int, random_state: in
     if mask is not None:
         values = values[:, np.flatnonzero(mask.to_numpy())]
     n_pcs = min(n_pcs, values.shape[1] - 1, values.shape[0] - 1)
-    dense_or_csr = sp.csr_matrix(values) if sp.issparse(values) else values
-    components = sc.pp.pca(dense_or_csr, n_comps=max(n_pcs, 1), random_state=random_state or 0)
-    return components / np.sqrt(components.var(axis=0).sum())
+    if n_pcs < 1:  # one feature is its own component
+        dense = sp.csr_array(values).toarray().astype(np.float32)
+        components = dense - dense.mean(axis=0)
+    else:
+        dense_or_csr = sp.csr_matrix(values) if sp.issparse(values) else values
+        components = sc.pp.pca(dense_or_csr, n_comps=n_pcs, random_state=random_state or 0)
+    return components / max(np.sqrt(components.var(axis=0).sum()), 1e-12)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from scmag_muon import _mudata
+from scmag_muon._checks import check_number
 from scmag_muon._keys import Keys, check_key
 from scmag_muon._made_from import made_from
 
@@ -96,6 +97,10 @@ def enrichment(
     >>> table["gene_set"].iloc[0]
     'made of the best'
     """
+    check_number("max_p_adjusted", max_p_adjusted, low=0, high=1)
+    check_number("min_auroc", min_auroc, low=0, high=1)
+    check_number("n_markers", n_markers, integer=True, low=1)
+    check_number("min_size", min_size, integer=True, low=1)
     gseapy = _gseapy()
     markers_key = markers_key or Keys.markers(key)
     if markers_key not in mdata.uns:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scmag_muon import _mudata, _values
+from scmag_muon._checks import check_number, check_random_state
 from scmag_muon._keys import Keys
 from scmag_muon._made_from import made_from
 from scmag_muon.metrics import marker_auroc
@@ -84,7 +85,9 @@ def held_out_markers(
     >>> list(table.columns)
     ['label', 'modality', 'feature', 'raw', 'reconstructed', 'gain']
     """
-    if not 0 < test_size < 1:
+    n_markers = check_number("n_markers", n_markers, integer=True, low=1)
+    random_state = check_random_state(random_state)
+    if not 0 < check_number("test_size", test_size) < 1:
         raise ValueError(f"`test_size` must lie between 0 and 1, got {test_size}.")
     arguments = recorded_run(mdata, key)
     names = arguments["modalities"]

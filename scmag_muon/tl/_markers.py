@@ -169,7 +169,10 @@ def _groups(labels: pd.Series, groups: Sequence[str] | None, reference: str, col
         raise ValueError(f"Group {small[0]!r} of {column!r} has one cell only: there is nothing to compare.")
     if small:
         logger.warning("Groups %s of %r have one cell only and get no markers.", small, column)
-    return [name for name in wanted if name not in small]
+    kept = [name for name in wanted if name not in small]
+    if not kept:
+        raise ValueError(f"No group of {column!r} to rank features for has two cells or more.")
+    return kept
 
 
 def _rank(

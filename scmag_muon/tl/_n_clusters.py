@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
 from scmag_muon import _mudata
+from scmag_muon._checks import check_number, check_random_state
 from scmag_muon._keys import Keys, check_key
 from scmag_muon._made_from import made_from
 from scmag_muon.metrics._stability import most_typical
@@ -85,8 +86,9 @@ def n_clusters(
         )
     check_key(key_added, argument="key_added")
     _mudata.check_free_record(mdata, key_added, "n_clusters", argument="key_added")
-    if n_replicates < 1:
-        raise ValueError(f"`n_replicates` must be at least 1, got {n_replicates}.")
+    n_replicates = check_number("n_replicates", n_replicates, integer=True, low=1)
+    random_state = check_random_state(random_state)
+    resolutions = [check_number("resolutions", resolution, above=0) for resolution in resolutions]
     joint = np.asarray(mdata.obsm[slot])
     rng = np.random.default_rng(random_state)
     samples = [rng.choice(len(joint), max(round(_SHARE * len(joint)), 1), replace=False) for _ in range(n_replicates)]

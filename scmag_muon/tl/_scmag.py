@@ -260,11 +260,13 @@ def scmag(
         for name in names
     }
     fit = work.mod[names[0]].uns[manifold_key]
+    fingerprint = _fingerprint.of_labels(mdata.obs_names, labels.astype(str))
+    of_batches = fingerprint_of_batches(mdata, batches)
     made_from: dict[str, Any] = {
         "cells": _fingerprint.of_cells(mdata.obs_names),
-        "labels": _fingerprint.of_labels(mdata.obs_names, labels.astype(str)),
+        "obs": {key_added: fingerprint, **({} if batch_key is None else {batch_key: of_batches})},
         "counts": _fingerprints_of_counts(work),
-        "batches": fingerprint_of_batches(mdata, batches),
+        "layers": {name: _mudata.layer_of(layer, name) for name in names},
         "fit": _fingerprint.of_values(_mudata.plain(fit)),
     }
     contents = {
@@ -299,7 +301,7 @@ def scmag(
         model.forget_data()
     if copy:
         mdata = _mudata.copy_of(mdata)
-    if not same_run(mdata, key_added, made_from["labels"], latent):
+    if not same_run(mdata, key_added, fingerprint, latent):
         record |= {"older_maps": forget_derived(mdata, key_added)}
     if refit:
         _mudata.copy_fitted(work, mdata, names, manifold_key)

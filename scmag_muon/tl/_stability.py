@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
 from scmag_muon import _mudata, _values
+from scmag_muon._checks import check_random_state
 from scmag_muon._keys import Keys
 from scmag_muon._made_from import made_from
 from scmag_muon.metrics import cluster_stability
@@ -33,7 +34,8 @@ def stability(
 ) -> pd.DataFrame:
     """Repeat the whole run with other seeds, and see which clusters come back.
 
-    Manifold fitting and training are repeated with the recorded arguments and number of clusters. It takes as long as so
+    Manifold fitting and training are repeated with the recorded arguments. The number of clusters is that of the
+    run, or is estimated again where the run estimated it. It takes as long as so
     many runs of :func:`scmag_muon.tl.scmag`.
 
     Parameters
@@ -58,7 +60,7 @@ def stability(
     KeyError
         Where there is no run to repeat.
     ValueError
-        Where no seed is given.
+        Where no seed is given, one is given twice or is none, or cells, clusters, counts or the fit are not those of the run.
 
     Notes
     -----
@@ -73,14 +75,13 @@ def stability(
     >>> smm.tl.stability(mdata, random_states=(1,), progress_bar=False).shape
     (3, 1)
     """
-    if not len(random_states):
-        raise ValueError("`random_states` is empty: name at least one seed.")
+    seeds = _checked(random_states)
     arguments = recorded_run(mdata, key)
     labels = _values.cluster_column(mdata, key)
     slot = Keys.stability(key)
     _mudata.check_free_record(mdata, slot, "stability", argument="key")
     others = []
-    for random_state in random_states:
+    for random_state in seeds:
         work = working_copy(
             mdata,
             arguments["modalities"],
@@ -94,12 +95,23 @@ def stability(
         del work
         gc.collect()  # an AnnData and its layers hold each other, and the collector counts objects, not gigabytes
     table = cluster_stability(labels, others)
-    table.columns = [str(random_state) for random_state in random_states]
+    table.columns = [str(random_state) for random_state in seeds]
     codes = labels.cat.codes.to_numpy()
     ari = pd.DataFrame({"ari": [adjusted_rand_score(codes, other) for other in others]}, index=table.columns)
-    params = {"key": key, "random_states": np.asarray(random_states)}
+    params = {"key": key, "random_states": np.asarray(seeds)}
     layers = {name: _values.counts_layer(mdata, key, name) for name in arguments["modalities"]}
     sources = made_from(mdata, obs=[key, arguments["batch_key"]], counts=layers)
     contents = {"params": params, "table": table, "ari": ari}
     mdata.uns[slot] = _mudata.make_record("stability", contents, made_from=sources, key=key)
     return table
+
+
+def _checked(random_states: Sequence[int]) -> list[int]:
+    if not len(random_states):
+        raise ValueError("`random_states` is empty: name at least one seed.")
+    if any(seed is None for seed in random_states):
+        raise ValueError("`random_states` holds None, which can't be repeated. Name seeds, for example (1, 2, 3).")
+    seeds = [check_random_state(seed, "random_states") for seed in random_states]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"`random_states` holds a seed twice: {seeds}. The same seed gives the same clusters.")
+    return seeds

@@ -13,19 +13,23 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmag_muon import _mudata, _values
+from scmag_muon._checks import check_number
 from scmag_muon._keys import Keys
-from scmag_muon._made_from import made_from
+from scmag_muon._made_from import made_from, neighbors_are_of
 
 if TYPE_CHECKING:
     from mudata import MuData
 
 logger = logging.getLogger(__name__)
 
+_FEWEST_CELLS = 4
+
 
 def trajectory(
     mdata: MuData,
     *,
-    root: str,
+    root: str | None = None,
+    root_cell: str | None = None,
     key: str = Keys.SCMAG,
     groupby: str | None = None,
     neighbors_key: str | None = None,
@@ -41,7 +45,10 @@ def trajectory(
     mdata
         Clusters, and the neighbour graph of ``scanpy.pp.neighbors(mdata, use_rep="X_scmag")``.
     root
-        Cluster in which the path starts, or name of the cell. Which one it is, is for you to know: the data don't tell.
+        Cluster in which the path starts: at the cell in its middle. Where no cluster has the name, the cell of that name. Which one it
+        is, is for you to know: the data don't tell.
+    root_cell
+        Name of the cell at which it starts, in place of ``root``.
     key
         The ``key_added`` of :func:`scmag_muon.tl.scmag`.
     groupby
@@ -65,7 +72,8 @@ def trajectory(
     KeyError
         Where clusters or neighbours are not there.
     ValueError
-        Where ``root`` is neither a cluster nor a cell.
+        Where ``root`` is neither a cluster nor a cell, both or none of ``root`` and ``root_cell`` are given, there are fewer than
+        four cells, or the neighbours are of other cells than the clustering space.
 
     Examples
     --------
@@ -82,6 +90,9 @@ def trajectory(
     labels = _values.cluster_column(mdata, column, argument="groupby")
     if labels.isna().any():
         raise ValueError(f"{int(labels.isna().sum())} cells have no group in {column!r}.")
+    n_dcs = check_number("n_dcs", n_dcs, integer=True, low=1)
+    if mdata.n_obs < _FEWEST_CELLS:
+        raise ValueError(f"A trajectory needs {_FEWEST_CELLS} cells or more, there are {mdata.n_obs}.")
     slot = neighbors_key or "neighbors"
     if slot not in mdata.uns:
         raise KeyError(
@@ -90,9 +101,8 @@ def trajectory(
         )
     record = mdata.uns[slot]
     used = record.get("params", {}).get("use_rep")
-    if used != Keys.latent(key):
-        logger.warning("The neighbours in mdata.uns[%r] are those of %s, not of %s.", slot, used, Keys.latent(key))
-    root_cell = _root(mdata, root, labels, key)
+    _check_neighbors(mdata, slot, Keys.latent(key))
+    root_cell = _root(mdata, root, root_cell, labels, key)
     scratch = AnnData(
         obs=pd.DataFrame({"group": labels.astype(str).astype("category")}, index=mdata.obs_names),
         obsp={name: mdata.obsp[record[f"{name}_key"]] for name in ("connectivities", "distances")},
@@ -106,7 +116,11 @@ def trajectory(
     )
     scratch.uns["iroot"] = int(np.flatnonzero(mdata.obs_names == root_cell)[0])
     n_components = min(max(n_dcs + 1, 3), mdata.n_obs - 1)
-    sc.tl.paga(scratch, groups="group")
+    groups = list(scratch.obs["group"].cat.categories)
+    strengths = np.zeros((1, 1))
+    if len(groups) > 1:
+        sc.tl.paga(scratch, groups="group")
+        strengths = scratch.uns["paga"]["connectivities"].toarray()
     sc.tl.diffmap(scratch, n_comps=n_components)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         # scanpy warns of infinite distances where the graph is in parts; those cells are marked as missing below
@@ -119,18 +133,46 @@ def trajectory(
     if apart.any():
         logger.warning("%d cells are not connected with the root and get no pseudotime.", int(apart.sum()))
     mdata.obs[Keys.pseudotime(key)] = pseudotime / highest if highest > 0 else pseudotime
-    groups = list(scratch.obs["group"].cat.categories)
-    connectivities = pd.DataFrame(scratch.uns["paga"]["connectivities"].toarray(), index=groups, columns=groups)
-    params = {"groupby": column, "root": root, "neighbors_key": neighbors_key, "n_dcs": n_dcs}
+    connectivities = pd.DataFrame(strengths, index=groups, columns=groups)
+    params = {
+        "groupby": column,
+        "root": root if root is not None else root_cell,
+        "neighbors_key": neighbors_key,
+        "n_dcs": n_dcs,
+    }
     contents = {"params": params, "root_cell": str(root_cell), "connectivities": connectivities}
     sources = made_from(mdata, obs=[column], obsm=[used] if used in mdata.obsm else [])
     mdata.uns[Keys.trajectory(key)] = _mudata.make_record("trajectory", contents, made_from=sources, key=key)
 
 
-def _root(mdata: MuData, root: str, labels: pd.Series, key: str) -> str:
-    if root in mdata.obs_names:
-        return root
+def _check_neighbors(mdata: MuData, slot: str, latent: str) -> None:
+    """Warn of neighbours in another space, raise where the space has changed since."""
+    record = mdata.uns[slot]
+    params = record.get("params", {})
+    used = params.get("use_rep")
+    if used != latent:
+        logger.warning("The neighbours in mdata.uns[%r] are those of %s, not of %s.", slot, used, latent)
+        return
+    euclidean = latent in mdata.obsm and str(params.get("metric", "euclidean")) == "euclidean"
+    if euclidean and not neighbors_are_of(mdata.obsp[record["distances_key"]], mdata.obsm[latent]):
+        raise ValueError(
+            f"The neighbours in mdata.uns[{slot!r}] were made in another mdata.obsm[{latent!r}] than the one there is. Make "
+            f"them anew with scanpy.pp.neighbors(mdata, use_rep={latent!r}, key_added={slot!r})."
+        )
+
+
+def _root(mdata: MuData, root: str | None, root_cell: str | None, labels: pd.Series, key: str) -> str:
+    if (root is None) == (root_cell is None):
+        raise ValueError("Give either `root`, a cluster, or `root_cell`, the name of a cell.")
+    if root_cell is not None:
+        if root_cell not in mdata.obs_names:
+            raise ValueError(f"root_cell={root_cell!r} is no cell, as {mdata.obs_names[0]!r} is one.")
+        return root_cell
+    root = str(root)
     if root not in set(labels.astype(str)):
+        if root in mdata.obs_names:
+            logger.info("The path starts at the cell %r: no cluster has that name.", root)
+            return root
         raise ValueError(
             f"root={root!r} is neither a cell nor one of the groups {list(map(str, labels.cat.categories))}."
         )
@@ -142,7 +184,9 @@ def _root(mdata: MuData, root: str, labels: pd.Series, key: str) -> str:
     inside = (labels.astype(str) == root).to_numpy()
     latent = np.asarray(mdata.obsm[slot])[inside]
     middle = np.argmin(((latent - latent.mean(axis=0)) ** 2).sum(axis=1))
-    return str(mdata.obs_names[inside][middle])
+    found = str(mdata.obs_names[inside][middle])
+    logger.info("The path starts at the cell %r, in the middle of the cluster %r.", found, root)
+    return found
 
 
 def _reached(connectivities: sp.spmatrix, root: int) -> np.ndarray:
