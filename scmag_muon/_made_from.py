@@ -97,7 +97,8 @@ def neighbors_are_of(distances: sp.spmatrix, space: np.ndarray) -> bool:
     rows, columns = edges.coords[0][chosen], edges.coords[1][chosen]
     here = np.linalg.norm(np.asarray(space, dtype=np.float64)[rows] - np.asarray(space)[columns], axis=1)
     scale = max(float(here.max(initial=0.0)), 1e-12)
-    return bool(np.allclose(here, edges.data[chosen], atol=_TOLERANCE * scale))
+    same = np.isclose(here, edges.data[chosen], rtol=_TOLERANCE, atol=_TOLERANCE * scale)
+    return edges.nnz == 0 or bool(same.mean() > 0.5)  # some may have been edited by hand
 
 
 def _of_column(mdata: MuData, column: str) -> str:

@@ -36,5 +36,5 @@ def test_errors(finished: MuData) -> None:
     smm.tl.markers(finished)
     with pytest.raises(KeyError, match="ranks no features of modality 'atac'"):
         smm.pl.markers(finished, modality="atac")
-    with pytest.raises(ValueError, match="`n_markers` must be at least 1"):
+    with pytest.raises(ValueError, match="`n_markers` must be an integer at least 1, got 0"):
         smm.pl.markers(finished, n_markers=0)
