@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,7 +78,7 @@ class ReadyDataSplitter(DataSplitter):
 
     def _fits(self) -> bool:
         shapes = [self.adata_manager.get_from_registry(key).shape for key in self.adata_manager.data_registry]
-        self._bytes = sum(4 * int(np.prod(shape)) for shape in shapes)
+        self._bytes = sum(4 * math.prod(shape) for shape in shapes)
         one_device = self.trainer is None or self.trainer.world_size == 1
         plain = not self.drop_last and not any(
             value for key, value in self.data_loader_kwargs.items() if key != "batch_size"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -137,3 +138,26 @@ def test_jaccard_graph(smallest: float) -> None:
     np.testing.assert_allclose(graph.toarray(), expected, rtol=1e-6)
     assert graph.nnz == np.count_nonzero(expected)
     assert expected.min() < 1 / 15 < expected.max()
+
+
+def test_shared_neighbors_of_cells_far_down_a_large_table() -> None:
+    # the lists of two cells, among the first of a table and a million rows down
+    x = points(8, 3)
+    table = neighbors.indicator(neighbors.nearest_neighbors(x, 4))
+    shared = sp.csr_array(table[:2] @ table.T)
+    expected = neighbors._most_shared(shared, 0, 4, x, "rbf", 1.0)
+    far = 2**31 - 8
+    wide = sp.csr_array((shared.data, shared.indices.astype(np.int64) + far, shared.indptr), shape=(2, 2**31))
+    found = neighbors._most_shared(wide, far, 4, _Shifted(x, far), "rbf", 1.0)
+    np.testing.assert_array_equal(found, expected + far)
+
+
+class _Shifted:
+    """Coordinates of the last cells of a table whose others nobody asks for."""
+
+    def __init__(self, x: np.ndarray, first: int) -> None:
+        self.x, self.first = x, first
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        assert rows.dtype == np.int64
+        return self.x[rows - self.first]

@@ -76,3 +76,12 @@ def test_training_takes_them_and_lets_go(fitted: MuData, monkeypatch: pytest.Mon
     model.train(max_epochs_pretrain=2, max_epochs=1, progress_bar=False, accelerator="cpu")
     assert len(made) == 1
     assert made[0].ready is None
+
+
+def test_a_million_cells_are_not_made_dense(fitted: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = splitter(fitted)
+    assert made._fits()
+    # 2**20 times 2**12 entries of four bytes: a product of 32-bit integers is zero
+    large = np.broadcast_to(np.float32(0), (2**20, 2**12))
+    monkeypatch.setattr(made.adata_manager, "get_from_registry", lambda _: large)
+    assert not made._fits()
