@@ -437,7 +437,7 @@ DATASETS = [
         "simulate_citeseq(n_obs=10, n_clusters=20)",
         "more clusters than cells",
         ValueError,
-        "n_clusters",
+        "n_obs",
         says="names the argument.",
     ),
     _data("simulate_citeseq(dropout=2)", "`dropout=2`", ValueError, "dropout", says="names the argument."),
