@@ -142,6 +142,9 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="layer of the raw counts, for all modalities or for one, as in --layer rna=counts; may be repeated (default: .X)",
     )
     data.add_argument(
+        "--round-counts", action="store_true", help="round counts with decimals (SoupX, CellBender, alevin)"
+    )
+    data.add_argument(
         "--mask-var", metavar="COLUMN", help="column of var that chooses features (default: highly_variable)"
     )
     data.add_argument("--batch-key", metavar="COLUMN", help="column of batches (default: one batch)")

@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         kinds=kinds or None,
         batch_key=arguments.batch_key,
         layer=layer,
+        round_counts=arguments.round_counts,
         mask_var=arguments.mask_var,
         settings=arguments.settings,
         max_epochs_pretrain=arguments.max_epochs_pretrain,

@@ -227,6 +227,12 @@ def test_layer_by_modality(file: Path, calls: Calls, words: list[str], layer: ob
     assert calls[0]["mask_var"] == "chosen"
 
 
+@pytest.mark.parametrize("words", [[], ["--round-counts"]])
+def test_round_counts(file: Path, calls: Calls, words: list[str]) -> None:
+    assert main(["run", str(file), "-o", str(file.with_name("o.h5mu")), *words]) == 0
+    assert calls[0]["round_counts"] == bool(words)
+
+
 def test_kinds(file: Path, calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     out = file.with_name("o.h5mu")
     assert main(["run", str(file), "-o", str(out), "--kinds", "rna=atac", "prot=protein"]) == 0
