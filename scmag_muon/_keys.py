@@ -50,6 +50,26 @@ class Keys:
         return f"{manifold}_{view}"
 
     @staticmethod
+    def fit(manifold: str) -> str:
+        """``mdata.uns``: numbers of the stored fit."""
+        return f"{manifold}_fit"
+
+    @staticmethod
+    def loadings(manifold: str) -> str:
+        """``mod.varm``: loadings of the principal components."""
+        return f"{manifold}_loadings"
+
+    @staticmethod
+    def neighbor_lists(manifold: str, kernel: str) -> str:
+        """``mdata.obsp``: 1 for the nearest neighbours of each cell under a kernel."""
+        return f"{manifold}_{kernel}_neighbors"
+
+    @staticmethod
+    def operator(manifold: str, kernel: str, modality: str | None = None) -> str:
+        """``mdata.obsp``: fitting under a kernel, rows sum to 1; of a modality where some cells lack it, else of all."""
+        return f"{manifold}_{kernel}" if modality is None else f"{manifold}_{kernel}_{modality}"
+
+    @staticmethod
     def latent(scmag: str) -> str:
         """``mdata.obsm``: clustering space Zc."""
         return f"X_{scmag}"
@@ -118,6 +138,8 @@ class Keys:
             ("mod.uns", manifold),
             ("obsm", Keys.joint_embedding(manifold)),
             ("obsm", Keys.fitted_embedding(manifold)),
+            ("varm", Keys.loadings(manifold)),
+            ("uns", Keys.fit(manifold)),
         }
 
     @staticmethod

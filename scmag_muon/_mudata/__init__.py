@@ -15,8 +15,10 @@ from scmag_muon._mudata._cells import (
 )
 from scmag_muon._mudata._counts import check_layer, get_counts, layer_of
 from scmag_muon._mudata._features import expand_features, used_features, with_features
+from scmag_muon._mudata._fit import drop_fit, read_fit, write_fit
 from scmag_muon._mudata._kinds import check_kinds, kinds_of, modality_kind, recognize, recorded_kind
 from scmag_muon._mudata._pairing import check_paired
+from scmag_muon._mudata._presence import check_cells, modality_names
 from scmag_muon._mudata._records import (
     check_apart,
     check_free_fit,
@@ -33,6 +35,7 @@ __all__ = [
     "ASSAYS",
     "Assay",
     "ModalityKind",
+    "check_cells",
     "check_kinds",
     "check_apart",
     "check_free_fit",
@@ -45,6 +48,7 @@ __all__ = [
     "check_writable",
     "copy_fitted",
     "copy_of",
+    "drop_fit",
     "expand_features",
     "from_json",
     "get_batches",
@@ -56,8 +60,10 @@ __all__ = [
     "make_mudata",
     "make_record",
     "modality_kind",
+    "modality_names",
     "modality_pair",
     "no_pull_on_update",
+    "read_fit",
     "recognize",
     "recorded_kind",
     "plain",
@@ -66,5 +72,6 @@ __all__ = [
     "used_features",
     "view_layers",
     "with_features",
+    "write_fit",
     "write_mudata",
 ]

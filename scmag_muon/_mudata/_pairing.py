@@ -10,11 +10,8 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-def check_paired(mdata: MuData, modalities: Sequence[str]) -> None:
-    """Raise unless every modality holds the same cells in the same order.
-
-    scvi-tools pairs rows by position and does not look at the names, so this must be certain before it sees the data.
-    """
+def check_modalities(mdata: MuData, modalities: Sequence[str]) -> None:
+    """Raise unless the MuData shares its cells, and each modality has cells and features of unique names."""
     if getattr(mdata, "axis", 0) != 0:
         raise ValueError(f"The MuData must share its cells (axis=0), but it was made with axis={mdata.axis}.")
     if mdata.n_obs == 0:
@@ -37,8 +34,16 @@ def check_paired(mdata: MuData, modalities: Sequence[str]) -> None:
             raise ValueError(
                 f"Feature names of modality {name!r} are not unique. Call mdata[{name!r}].var_names_make_unique()."
             )
+
+
+def check_paired(mdata: MuData, modalities: Sequence[str]) -> None:
+    """Raise unless every modality holds the same cells in the same order.
+
+    scvi-tools pairs rows by position and does not look at the names, so this must be certain before it sees the data.
+    """
+    check_modalities(mdata, modalities)
     for name in modalities[1:]:
-        _check_same_cells(mdata, modalities[0], name)
+        check_same_cells(mdata, modalities[0], name)
     first = mdata.mod[modalities[0]].obs_names
     if not first.isin(mdata.obs_names).all():
         raise ValueError("Cells were renamed after they were joined: mdata.obs_names are others. Call mdata.update().")
@@ -62,7 +67,7 @@ _ENDINGS = {
 }
 
 
-def _check_same_cells(mdata: MuData, first: str, other: str) -> None:
+def check_same_cells(mdata: MuData, first: str, other: str) -> None:
     """Raise unless two modalities have the same cells, in any order."""
     left, right = mdata.mod[first].obs_names, mdata.mod[other].obs_names
     shared = int(right.isin(left).sum())

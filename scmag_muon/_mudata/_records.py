@@ -77,7 +77,7 @@ def check_free_fit(
     unknown = [name for name in names if not is_record(mdata.mod[name].uns.get(manifold_key), "manifold_fit")]
     slots = Keys.fit_slots(manifold_key) | {("layers", Keys.view_layer(manifold_key, view)) for view in views}
     if any(is_record(adata.uns.get(manifold_key), "manifold_fit") for adata in mdata.mod.values()):
-        slots = {(where, name) for where, name in slots if where != "obsm"}
+        slots = {(where, name) for where, name in slots if where not in ("obsm", "uns")}
     _check_free(mdata, unknown, slots, "manifold_fit", argument)
 
 

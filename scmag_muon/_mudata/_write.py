@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scmag_muon._keys import Keys
+from scmag_muon._mudata._fit import copy_fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,7 @@ def copy_fitted(source: MuData, target: MuData, modalities: Sequence[str], key: 
         target.mod[name].uns[key] = source.mod[name].uns[key]
     for slot in (Keys.joint_embedding(key), Keys.fitted_embedding(key)):
         target.obsm[slot] = source.obsm[slot]
+    copy_fit(source, target, key)
 
 
 def view_layers(adata: AnnData, key: str) -> list[str]:

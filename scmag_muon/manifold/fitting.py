@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import scipy.sparse as sp
 
 from scmag_muon.manifold.neighbors import indicator
 
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
-def fitting_operator(shared: np.ndarray, *, step: float = 1.0) -> sp.csr_array:
+
+def fitting_operator(shared: np.ndarray, *, step: float = 1.0, n_columns: int | None = None) -> sp.csr_array:
     """The operator C with which fitting is :math:`Y = C y`, sparse, rows sum to 1, shape ``(n_obs, n_obs)``.
 
     Parameters
     ----------
     shared
-        R(i), the p cells of each cell's shared neighbourhood, shape ``(n_obs, p)``.
+        R(i), the p cells of each cell's shared neighbourhood, shape ``(n_obs, p)``, first the cell itself or who stands for it.
     step
         How far each point moves towards the mean F of its neighbourhood, in (0, 1].
+    n_columns
+        Number of cells from which the neighbourhoods are, where these are not the cells of the rows.
 
     Notes
     -----
@@ -25,8 +31,9 @@ def fitting_operator(shared: np.ndarray, *, step: float = 1.0) -> sp.csr_array:
     """
     if not 0 < step <= 1:
         raise ValueError(f"`step` must lie in (0, 1], got {step}.")
-    mean = indicator(shared)
-    mean.data /= shared.shape[1]
-    if step == 1:
-        return mean
-    return sp.csr_array(step * mean + (1 - step) * sp.eye_array(len(shared), dtype=np.float32, format="csr"))
+    operator = indicator(shared, n_columns)
+    operator.data *= np.float32(step)
+    operator.data /= shared.shape[1]
+    if step < 1:
+        operator.data.reshape(shared.shape)[:, 0] += np.float32(1 - step)
+    return operator

@@ -1,7 +1,8 @@
-"""How much a modality knows about the cells: do its neighbourhoods replicate, and has the other modality any of them?"""
+"""How much a modality knows about the cells: do its neighbourhoods replicate, and has any other modality some of them?"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CONCORDANT = 0.05
-"""Concordance from which on a second modality has its full weight."""
+"""Concordance from which on a modality has its full weight."""
 
 _SPEAKS = 0.02
 _MOST_CELLS = 3_000
@@ -50,7 +51,23 @@ def neighborhood_overlap(first: np.ndarray, second: np.ndarray) -> float:
     return float((both - chance) / (1 - chance))
 
 
-def half_neighborhoods(
+@dataclass(frozen=True)
+class Halves:
+    """What two random halves of a modality's counts say of the cells (:func:`split_halves`).
+
+    Parameters
+    ----------
+    scores
+        Components of each half, ``(n_obs, n_components)``; none where there are too few cells or counts.
+    tables
+        Neighbours in each half, ``(n_obs, n_neighbors + 1)``, the cell itself first.
+    """
+
+    scores: list[np.ndarray] = field(default_factory=list)
+    tables: list[np.ndarray] = field(default_factory=list)
+
+
+def split_halves(
     counts: sp.csr_array,
     kind: Transform,
     *,
@@ -58,8 +75,8 @@ def half_neighborhoods(
     n_neighbors: int = 30,
     n_pcs: int = 30,
     random_state: int | None = 0,
-) -> list[np.ndarray]:
-    """Neighbour tables of the cells in two random halves of a modality's counts.
+) -> Halves:
+    """Components and neighbours of the cells in two random halves of a modality's counts.
 
     Parameters
     ----------
@@ -72,7 +89,7 @@ def half_neighborhoods(
 
     Returns
     -------
-    Two tables, ``(n_obs, n_neighbors + 1)``, the cell itself first; none where there are too few cells or counts.
+    Scores and neighbour tables; none where there are too few cells or counts.
 
     Notes
     -----
@@ -88,22 +105,37 @@ def half_neighborhoods(
     n_obs = counts.shape[0]
     n_neighbors = min(n_neighbors, (n_obs - 1) // 2)
     if n_neighbors < 1:
-        return []
+        return Halves()
     halves = split_counts(counts, random_state=random_state)
     if not all(half.data.any() for half in halves):
-        return []
+        return Halves()
+
+    def components(half: sp.csr_array) -> np.ndarray:
+        half_counts = scale_to_median(half) if scale else half
+        return principal_components(transform(half_counts, kind), n_pcs, random_state=random_state)
+
+    scores = in_threads(components, halves)
+    return Halves(scores, _tables(scores, n_neighbors, random_state))
+
+
+def _tables(scores: Sequence[np.ndarray], n_neighbors: int, random_state: int | None) -> list[np.ndarray]:
     rng = np.random.default_rng(random_state)
     # cells that are alike in one half tie for the places: in an order of its own, so that ties do not replicate
-    orders = [rng.permutation(n_obs) for _ in halves]
+    orders = [rng.permutation(len(scores[0])) for _ in scores]
 
     def neighbors(which: int) -> np.ndarray:
-        half, order = halves[which], orders[which]
-        half_counts = scale_to_median(half) if scale else half
-        scores = principal_components(transform(half_counts, kind), n_pcs, random_state=random_state)
-        table = nearest_neighbors(scores[order], n_neighbors + 1, random_state=random_state)
+        order = orders[which]
+        table = nearest_neighbors(scores[which][order], n_neighbors + 1, random_state=random_state)
         return order[table][np.argsort(order)]
 
-    return in_threads(neighbors, range(2))
+    return in_threads(neighbors, range(len(scores)))
+
+
+def half_neighborhoods(
+    counts: sp.csr_array, kind: Transform, *, scale: bool, random_state: int | None = 0
+) -> list[np.ndarray]:
+    """Neighbour tables of the two halves alone (:func:`split_halves`)."""
+    return split_halves(counts, kind, scale=scale, random_state=random_state).tables
 
 
 def replication(halves: Sequence[np.ndarray]) -> float:
@@ -135,17 +167,71 @@ def concordance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> fl
     return min(max(across, 0.0) / np.sqrt(replicated), 1.0)
 
 
-def modality_weights(replications: np.ndarray, concordance: float = 1.0) -> np.ndarray:
-    r"""Weights of the modalities in a joint space, :math:`w_m = \sqrt{r_m / \sum r}`; equal where nothing replicates.
+def concordances(halves: Sequence[Halves], *, random_state: int | None = 0) -> np.ndarray:
+    """Concordance of each modality with the others, not a number where it has none, shape ``(n_modalities,)``.
 
-    The replication of the second modality counts in proportion to its concordance with the first, where that is below 0.05:
-    RNA and proteins of the same cells have .2 to .4 on public sets, cells paired at random less than .01. A first modality
-    that itself replicates less than 0.02, which noise does, vouches for that much less.
+    The best of: with all others together, in components side by side that weigh by the square root of their replication; and
+    with each single one that replicates. So a modality of other cells among the others does not hide that two agree.
+
+    Parameters
+    ----------
+    halves
+        Of each modality, on the same cells.
+    random_state
+        Seed that :func:`split_halves` had.
+    """
+    shares = [replication(of.tables) for of in halves]
+    found = np.full(len(halves), np.nan)
+    for i, own in enumerate(halves):
+        others = [j for j in range(len(halves)) if j != i]
+        speak = [j for j in others if shares[j] >= _SPEAKS]
+        candidates = [concordance(own.tables, halves[j].tables) for j in (speak or others)]
+        if len(speak) > 1:
+            together = _together([halves[j] for j in speak], [shares[j] for j in speak], random_state)
+            candidates.append(concordance(own.tables, together))
+        known = [value for value in candidates if not np.isnan(value)]
+        found[i] = max(known, default=np.nan)
+    return found
+
+
+def _together(halves: Sequence[Halves], shares: Sequence[float], random_state: int | None) -> list[np.ndarray]:
+    scores = [
+        np.hstack(
+            [
+                np.sqrt(share) * of.scores[which] / max(np.sqrt(of.scores[which].var(axis=0).sum()), 1e-12)
+                for of, share in zip(halves, shares, strict=True)
+            ]
+        ).astype(np.float32)
+        for which in range(2)
+    ]
+    return _tables(scores, halves[0].tables[0].shape[1] - 1, random_state)
+
+
+def modality_weights(replications: np.ndarray, concordance: float | np.ndarray = 1.0) -> np.ndarray:
+    r"""Weights of the modalities in a joint space, :math:`w_m = \sqrt{r_m d_m / \sum r d}`; equal where nothing replicates.
+
+    r is the replication. d is 1, and less for a modality whose concordance c with the others is below C = 0.05: RNA and
+    proteins of the same cells have .2 to .4 on public sets, cells paired at random less than .01. Then
+
+    .. math:: d_m = 1 - (1 - c_m / C) \min(\max_{o \neq m} r_o / 0.02, 1),
+
+    since others that themselves replicate less than 0.02, which noise does, vouch for that much less. The first, the main one,
+    is not outvoted by a single other. Among three or more it is, in as far as others agree with each other,
+    :math:`\max_{o \neq 1} c_o / C`, and not with it.
+
+    Parameters
+    ----------
+    replications
+        Shape ``(n_modalities,)``.
+    concordance
+        Of each modality with the others (:func:`concordances`), or one number for all. Not a number raises no doubt.
     """
     r = np.maximum(np.asarray(replications, dtype=np.float64), 0)
     if r.sum() <= 0:
         return np.full(len(r), np.sqrt(1 / len(r)))
-    if not np.isnan(concordance):
-        doubt = 1 - min(concordance / CONCORDANT, 1)
-        r[1:] *= 1 - doubt * min(r[0] / _SPEAKS, 1)
-    return np.sqrt(r / r.sum())
+    agrees = np.minimum(np.nan_to_num(np.broadcast_to(concordance, r.shape), nan=CONCORDANT) / CONCORDANT, 1)
+    doubt = 1 - agrees
+    doubt[0] *= agrees[1:].max() if len(r) > 2 else 0
+    vouch = [np.delete(r, i).max(initial=0) for i in range(len(r))]
+    r = r * (1 - doubt * np.minimum(np.divide(vouch, _SPEAKS), 1))
+    return np.sqrt(r / r.sum()) if r.sum() > 0 else np.full(len(r), np.sqrt(1 / len(r)))

@@ -105,11 +105,31 @@ def _nearest_of(candidates: np.ndarray, x: np.ndarray, n_neighbors: int, kernel:
     return np.take_along_axis(candidates, _smallest(distance, n_neighbors), axis=1).astype(np.int32)
 
 
-def indicator(neighbors: np.ndarray) -> sp.csr_array:
-    """Sparse 0/1 matrix of a neighbour table, shape ``(n_obs, n_obs)``."""
+def nearest_in(
+    x: np.ndarray, reference: np.ndarray, n_neighbors: int, *, kernel: Kernel = "rbf", gamma: float = 1.0
+) -> np.ndarray:
+    """The ``n_neighbors`` reference cells that are nearest to each row of ``x``, ties by index, int32.
+
+    Exact, by blocks of rows. ``gamma`` is :func:`~scmag_muon.manifold.kernels.poly_gamma` of the reference.
+    """
+    transposed = np.ascontiguousarray(reference.T)
+    own = np.einsum("ij,ij->i", reference, reference)
+    step = max(1, _BLOCK_ENTRIES // len(reference))
+
+    def work(start: int) -> np.ndarray:
+        rank = _rank(x[start : start + step] @ transposed, own, kernel, gamma)
+        return _smallest(rank, min(n_neighbors, len(reference)))[:, :n_neighbors].astype(np.int32)
+
+    parts = in_threads(work, range(0, len(x), step))
+    return np.concatenate(parts) if parts else np.empty((0, min(n_neighbors, len(reference))), np.int32)
+
+
+def indicator(neighbors: np.ndarray, n_columns: int | None = None) -> sp.csr_array:
+    """Sparse 0/1 matrix of a neighbour table, shape ``(n_obs, n_obs)`` or ``(n_obs, n_columns)``."""
     n_obs, k = neighbors.shape
     data = np.ones(neighbors.size, dtype=np.float32)
-    return sp.csr_array((data, neighbors.ravel(), np.arange(0, neighbors.size + 1, k)), shape=(n_obs, n_obs))
+    indptr = np.arange(0, neighbors.size + 1, k, dtype=np.int64)
+    return sp.csr_array((data, neighbors.ravel(), indptr), shape=(n_obs, n_columns or n_obs))
 
 
 def jaccard_graph(neighbors: np.ndarray, *, smallest: float = 1 / 15) -> sp.csr_array:
@@ -129,31 +149,94 @@ def shared_neighbors(neighbors: np.ndarray, x: np.ndarray, *, kernel: Kernel = "
     SNN(i, j) is the number of cells that stand in both neighbour lists (eq. 7). The cell itself always shares all p and
     comes first. Ties are broken by kernel distance, then by index.
     """
-    n_obs, p = neighbors.shape
-    table = indicator(neighbors)
-    transposed = table.T.tocsr()
     gamma = poly_gamma(x) if kernel == "poly" else 1.0
+    own = np.arange(len(x))
+    return shared_neighbors_in(neighbors, x, neighbors, x, kernel=kernel, gamma=gamma, own=own)
+
+
+def shared_neighbors_in(
+    neighbors: np.ndarray,
+    x: np.ndarray,
+    of_reference: np.ndarray,
+    reference: np.ndarray,
+    *,
+    kernel: Kernel = "rbf",
+    gamma: float = 1.0,
+    among: np.ndarray | None = None,
+    own: np.ndarray | None = None,
+) -> np.ndarray:
+    """For each row of ``x`` the p reference cells whose neighbour lists have most in common with its own.
+
+    Parameters
+    ----------
+    neighbors, of_reference
+        p nearest reference cells of each row, and of each reference cell.
+    x, reference
+        Where rows and reference cells are.
+    among
+        Reference cells that may be chosen, in rising order; all by default. Where fewer than p of them share a neighbour with
+        a row, the nearest of the others follow.
+    own
+        For each row the reference cell that it is, to come first; -1 for none.
+
+    Returns
+    -------
+    Numbers of reference cells, shape ``(n_rows, p)``, fewer columns where ``among`` has fewer.
+    """
+    n_reference = len(reference)
+    chosen = np.arange(n_reference) if among is None else among
+    p = min(neighbors.shape[1], len(chosen))
+    table = indicator(neighbors, n_reference)
+    of_chosen = of_reference if among is None else of_reference[chosen]
+    transposed = indicator(of_chosen, n_reference).T.tocsr()
+    places = reference if among is None else reference[chosen]
+    rows_own = np.full(len(x), -1) if own is None else own
+    if among is not None:
+        number = np.full(n_reference + 1, -1)
+        number[chosen] = np.arange(len(chosen))
+        rows_own = number[rows_own]
 
     def work(start: int) -> np.ndarray:
-        return _most_shared(table[start : start + _BLOCK_ROWS] @ transposed, start, p, x, kernel, gamma)
+        rows = slice(start, start + _BLOCK_ROWS)
+        shared = table[rows] @ transposed
+        short = np.flatnonzero(np.diff(shared.indptr) < p)
+        if len(short):
+            shared = _with_nearest(shared, short, x[rows], places, p, kernel, gamma)
+        return _most_shared(shared, p, x[rows], places, kernel, gamma, rows_own[rows])
 
-    return np.concatenate(in_threads(work, range(0, n_obs, _BLOCK_ROWS)))
+    parts = in_threads(work, range(0, len(x), _BLOCK_ROWS))
+    found = np.concatenate(parts) if parts else np.empty((0, p), np.int32)
+    return found if among is None else chosen[found].astype(np.int32)
 
 
-def _most_shared(shared: sp.csr_array, start: int, p: int, x: np.ndarray, kernel: Kernel, gamma: float) -> np.ndarray:
+def _with_nearest(
+    shared: sp.csr_array, short: np.ndarray, x: np.ndarray, places: np.ndarray, p: int, kernel: Kernel, gamma: float
+) -> sp.csr_array:
+    """Entries of a quarter, which is no neighbour, for the nearest cells of rows that have fewer than p entries."""
+    nearest = nearest_in(x[short], places, p, kernel=kernel, gamma=gamma).ravel()
+    rows = np.repeat(short, p)
+    return sp.csr_array(
+        shared + sp.csr_array((np.full(len(rows), 0.25, np.float32), (rows, nearest)), shape=shared.shape)
+    )
+
+
+def _most_shared(
+    shared: sp.csr_array, p: int, x: np.ndarray, places: np.ndarray, kernel: Kernel, gamma: float, own: np.ndarray
+) -> np.ndarray:
     n_rows = shared.shape[0]
     row = np.repeat(np.arange(n_rows), np.diff(shared.indptr))
-    column, missing = shared.indices, p - shared.data.astype(np.int64)
+    most = int(shared.data.max(initial=p))
+    column, missing = shared.indices, most - shared.data.astype(np.int64)
     # only pairs that reach the p-th largest count of their row can be chosen: rank those alone by distance
-    with_count = np.bincount(row * (p + 1) + missing, minlength=n_rows * (p + 1)).reshape(n_rows, p + 1)
+    with_count = np.bincount(row * (most + 1) + missing, minlength=n_rows * (most + 1)).reshape(n_rows, most + 1)
     threshold = (np.cumsum(with_count, axis=1) >= p).argmax(axis=1)
     keep = np.flatnonzero(missing <= threshold[row])
     row, column, missing = row[keep], column[keep], missing[keep]
     distance = np.empty(len(row), dtype=np.float32)
     for begin in range(0, len(row), _BLOCK_PAIRS):
         part = slice(begin, begin + _BLOCK_PAIRS)
-        distance[part] = squared_distance_pairs(x[start + row[part]], x[column[part]], kernel, gamma=gamma)
-    distance[column == start + row] = -1
-    order = np.lexsort((column, distance, row * (p + 1) + missing))
+        distance[part] = squared_distance_pairs(x[row[part]], places[column[part]], kernel, gamma=gamma)
+    distance[column == own[row]] = -1
+    order = np.lexsort((column, distance, row * (most + 1) + missing))
     first = np.searchsorted(row[order], np.arange(n_rows))
     return column[order][first[:, None] + np.arange(p)].astype(np.int32)

@@ -6,21 +6,17 @@ import logging
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import scipy.sparse as sp
 
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_choice, check_number, check_random_state
 from scmag_muon._keys import Keys, check_key
-from scmag_muon.manifold.fusion import fitted_view, fused
+from scmag_muon.manifold.fusion import fitted_view
 from scmag_muon.manifold.information import CONCORDANT
+from scmag_muon.manifold.joint import Joint, joint_space
+from scmag_muon.manifold.modality import VIEWS, Modality, make_modality
 from scmag_muon.pp._features import select_features
-from scmag_muon.pp._neighborhoods import (
-    VIEWS,
-    Modality,
-    joint_embedding,
-    make_modality,
-    own_operators,
-    shared_operators,
-)
+from scmag_muon.pp._neighborhoods import by_own, by_shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,9 +61,9 @@ def manifold_fit(
     Parameters
     ----------
     mdata
-        Raw counts of two modalities of the same cells, in the same order.
+        Raw counts of one or more modalities. Cells may lack modalities (``mdata.obsmap``).
     modalities
-        Names of the two modalities; by default the only two, RNA first.
+        Names of the modalities, the main one first; by default all that are RNA, proteins or ATAC, in this order.
     kinds
         What modalities measure, ``"rna"``, ``"protein"`` or ``"atac"`` by modality, for example ``{"mod2": "atac"}``. The
         others are recognised by ``var["feature_types"]``, names of features and modalities, and the number of features; a line
@@ -153,8 +149,8 @@ def manifold_fit(
     step = check_number("step", step, above=0, high=1)
     random_state = check_random_state(random_state)
     check_choice("neighborhoods", neighborhoods, ("shared", "own"))
-    names = _mudata.modality_pair(mdata, modalities, kinds)
-    _mudata.check_paired(mdata, names)
+    names = _mudata.modality_names(mdata, modalities, kinds)
+    cells = _mudata.check_cells(mdata, names)
     check_key(key_added, argument="key_added")
     _mudata.check_free_fit(mdata, names, key_added, argument="key_added", views=VIEWS if keep_views else ())
     n_neighbors = min(n_neighbors, mdata.n_obs)
@@ -170,15 +166,28 @@ def manifold_fit(
         )
         for name in names
     }
-    prepared = []
+    masks, prepared = {}, []
     for name in names:
-        mask = select_features(mdata.mod[name], counts[name], modality=name, kind=of_kind[name], mask_var=mask_var)
-        prepared.append(make_modality(name, of_kind[name], counts[name], mask))
+        kind = of_kind[name]
+        masks[name] = select_features(mdata.mod[name], counts[name], modality=name, kind=kind, mask_var=mask_var)
+        modality = make_modality(
+            name,
+            kind,
+            sp.csr_array(counts[name][:, masks[name]]),
+            features=mdata.mod[name].var_names[masks[name]].to_numpy(),
+            main=_mudata.ASSAYS[kind].main,
+            scales=_mudata.ASSAYS[kind].scales,
+            cells=cells[name],
+        )
+        prepared.append(modality)
     del counts
 
-    joint, agreement = joint_embedding(prepared, n_pcs=n_pcs, batches=batches, random_state=random_state)
-    _warn_of_little_information(prepared, agreement)
-    shared = shared_operators(joint, n_neighbors=n_neighbors, step=step)
+    codes = None if batches is None else np.asarray(batches.codes, dtype=np.int64)
+    categories = [] if batches is None else list(batches.categories)
+    joint = joint_space(
+        prepared, mdata.n_obs, n_pcs=n_pcs, batches=codes, n_batches=len(categories), random_state=random_state
+    )
+    _warn_of_little_information(prepared, joint)
     params = {
         "modalities": list(names),
         "kinds": [of_kind[name] for name in names],
@@ -193,53 +202,63 @@ def manifold_fit(
         "step": step,
         "random_state": random_state,
     }
-    results = []
-    for modality in prepared:
-        operators = shared
-        if neighborhoods == "own":
-            operators = own_operators(
-                modality,
-                n_neighbors=n_neighbors,
-                n_pcs=n_pcs,
-                step=step,
-                batches=batches,
-                random_state=random_state,
-            )
-        views = [modality.views[VIEWS[view][0]] for view in VIEWS]
-        applied = [operators[view] for view in VIEWS]
-        codes = None if batches is None else batches.codes
-        values, view_weights, _ = fused(views, applied, penalty=fusion_penalty, batches=codes)
-        layers = {key_added: values}
-        if keep_views:
-            for view, data, operator in zip(VIEWS, views, applied, strict=True):
-                layers[Keys.view_layer(key_added, view)] = fitted_view(data, operator)
-        adata = mdata.mod[modality.name]
+    if neighborhoods == "shared":
+        results = by_shared(
+            prepared,
+            joint,
+            batches=categories,
+            codes=codes,
+            n_neighbors=n_neighbors,
+            step=step,
+            fusion_penalty=fusion_penalty,
+        )
+    else:
+        results = by_own(
+            prepared,
+            joint,
+            codes=codes,
+            n_neighbors=n_neighbors,
+            n_pcs=n_pcs,
+            step=step,
+            fusion_penalty=fusion_penalty,
+            random_state=random_state,
+        )
+    layers = {name: {key_added: values} for name, values in results.layers.items()}
+    if keep_views:
+        for modality in prepared:
+            for view, (transform, _), operator in zip(
+                VIEWS, VIEWS.values(), results.operators[modality.name], strict=True
+            ):
+                layers[modality.name][Keys.view_layer(key_added, view)] = fitted_view(
+                    modality.views[transform], operator
+                )
+
+    if copy:
+        mdata = _mudata.copy_of(mdata)
+    for i, modality in enumerate(prepared):
+        adata, mask = mdata.mod[modality.name], masks[modality.name]
+        for layer_name, values in layers[modality.name].items():
+            adata.layers[layer_name] = _mudata.expand_features(values, mask)
+        adata.var[key_added] = mask
         made_from = {
             "cells": _fingerprint.of_cells(adata.obs_names),
-            "counts": _fingerprint.of_counts(modality.counts, adata.obs_names, adata.var_names[modality.mask]),
+            "counts": _fingerprint.of_counts(modality.counts, adata.obs_names, adata.var_names[mask]),
             "batches": None if batches is None else _fingerprint.of_labels(mdata.obs_names, batches),
         }
         contents = {
             "params": params,
             "kind": modality.kind,
-            "view_weights": dict(zip(VIEWS, view_weights.tolist(), strict=True)),
-            "replication": modality.replication,
-            "concordance": agreement,
-            "modality_weight": modality.weight,
+            "view_weights": dict(zip(VIEWS, results.view_weights[modality.name].tolist(), strict=True)),
+            "replication": float(joint.replications[i]),
+            "concordance": float(joint.concordances[i]),
+            "modality_weight": float(joint.weights[i]),
         }
-        record = _mudata.make_record("manifold_fit", contents, made_from=made_from)
-        results.append((modality, layers, record))
-
-    if copy:
-        mdata = _mudata.copy_of(mdata)
-    for modality, layers, record in results:
-        adata = mdata.mod[modality.name]
-        for name, values in layers.items():
-            adata.layers[name] = _mudata.expand_features(values, modality.mask)
-        adata.var[key_added] = modality.mask
-        adata.uns[key_added] = record
-    mdata.obsm[Keys.joint_embedding(key_added)] = joint
-    mdata.obsm[Keys.fitted_embedding(key_added)] = np.asarray(shared["log_rbf"] @ joint)
+        adata.uns[key_added] = _mudata.make_record("manifold_fit", contents, made_from=made_from)
+    mdata.obsm[Keys.joint_embedding(key_added)] = joint.values
+    mdata.obsm[Keys.fitted_embedding(key_added)] = results.joint
+    _mudata.drop_fit(mdata, key_added)
+    if results.fit is not None:
+        _mudata.write_fit(mdata, results.fit, key_added)
     return mdata if copy else None
 
 
@@ -254,24 +273,25 @@ def _warn_of_single_cells(batches: pd.Categorical | None, batch_key: str | None)
         )
 
 
-def _warn_of_little_information(modalities: list[Modality], agreement: float) -> None:
-    for modality in modalities:
-        if modality.replication < _LOW_REPLICATION:
+def _warn_of_little_information(modalities: list[Modality], joint: Joint) -> None:
+    for modality, replicated, weight in zip(modalities, joint.replications, joint.weights, strict=True):
+        if replicated < _LOW_REPLICATION and len(modalities) > 1:
             logger.warning(
                 "Modality %r holds little information on which cells belong together: only %.1f %% of neighbours replicate "
                 "between two halves of its counts. It gets a weight of %.2f in the joint neighbourhoods.",
                 modality.name,
-                100 * modality.replication,
-                modality.weight,
+                100 * replicated,
+                weight,
             )
-    first, second = modalities
-    if agreement < CONCORDANT and second.replication >= _LOW_REPLICATION:
-        logger.warning(
-            "Modalities %r and %r know next to nothing of the same cells: of the neighbours that each finds for itself they "
-            "share %.1f %%. Make sure that the cells are paired. %r gets a weight of %.2f in the joint neighbourhoods.",
-            first.name,
-            second.name,
-            100 * agreement,
-            second.name,
-            second.weight,
-        )
+    main = 1 if len(modalities) == 2 else 0
+    for i in range(main, len(modalities)):
+        if joint.concordances[i] < CONCORDANT and joint.replications[i] >= _LOW_REPLICATION:
+            logger.warning(
+                "Modalities %r and %r know next to nothing of the same cells: of the neighbours that each finds for itself they "
+                "share %.1f %%. Make sure that the cells are paired. %r gets a weight of %.2f in the joint neighbourhoods.",
+                modalities[0].name if main else modalities[i].name,
+                modalities[i].name if main else "the others",
+                100 * joint.concordances[i],
+                modalities[i].name,
+                joint.weights[i],
+            )

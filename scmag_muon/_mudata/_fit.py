@@ -1,0 +1,143 @@
+"""A fit in a MuData: operators and lists in ``obsp``, loadings in ``varm``, numbers in ``uns``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from scmag_muon._keys import Keys
+from scmag_muon.manifold.fit import ManifoldFit
+from scmag_muon.manifold.fitting import fitting_operator
+from scmag_muon.manifold.neighborhoods import KERNELS, Tables
+from scmag_muon.manifold.neighbors import indicator
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+FORMAT = 1
+_ELSEWHERE = ("name", "kind", "features", "cells", "loadings", "replication", "concordance", "weight", "view_weights")
+
+
+def write_fit(mdata: MuData, fit: ManifoldFit, key: str) -> None:
+    """Write what is needed to read the fit again (:func:`read_fit`); :func:`scmag_muon.pp.manifold_fit` writes the rest."""
+    for kernel in KERNELS:
+        mdata.obsp[Keys.neighbor_lists(key, kernel)] = sp.csr_matrix(indicator(fit.lists[kernel]))
+    for modality in fit.modalities:
+        adata = mdata.mod[modality.name]
+        stored = {name: value for name, value in modality.to_dict().items() if name not in _ELSEWHERE}
+        adata.uns[key]["fit"] = stored
+        loadings = np.zeros((adata.n_vars, modality.components.loadings.shape[1]), dtype=np.float32)
+        loadings[adata.var[key].to_numpy()] = modality.components.loadings
+        adata.varm[Keys.loadings(key)] = loadings
+        everywhere = len(modality.cells) == fit.n_obs
+        for kernel, table in fit.neighborhoods[modality.name].items():
+            slot = Keys.operator(key, kernel, None if everywhere else modality.name)
+            mdata.obsp[slot] = sp.csr_matrix(fitting_operator(table, step=fit.step))
+    mdata.uns[Keys.fit(key)] = {
+        "format": FORMAT,
+        "modalities": list(fit.names),
+        "batches": list(fit.batches),
+        "batch_codes": fit.codes,
+        "step": fit.step,
+    }
+
+
+def drop_fit(mdata: MuData, key: str) -> None:
+    """Take away a stored fit, so that none of another run is left beside new results."""
+    mdata.uns.pop(Keys.fit(key), None)
+    for slot in _obsp_slots(list(mdata.mod), key):
+        if slot in mdata.obsp:
+            del mdata.obsp[slot]
+    for adata in mdata.mod.values():
+        if Keys.loadings(key) in adata.varm:
+            del adata.varm[Keys.loadings(key)]
+
+
+def copy_fit(source: MuData, target: MuData, key: str) -> None:
+    """Carry a stored fit, but for what modalities record, to a MuData of the same cells and features."""
+    drop_fit(target, key)
+    for slot in _obsp_slots(list(source.mod), key):
+        if slot in source.obsp:
+            target.obsp[slot] = source.obsp[slot]
+    for name, adata in source.mod.items():
+        if Keys.loadings(key) in adata.varm and name in target.mod:
+            target.mod[name].varm[Keys.loadings(key)] = adata.varm[Keys.loadings(key)]
+    if Keys.fit(key) in source.uns:
+        target.uns[Keys.fit(key)] = source.uns[Keys.fit(key)]
+
+
+def _obsp_slots(names: list[str], key: str) -> list[str]:
+    operators = [Keys.operator(key, kernel, name) for kernel in KERNELS for name in (None, *names)]
+    return [*operators, *(Keys.neighbor_lists(key, kernel) for kernel in KERNELS)]
+
+
+def read_fit(mdata: MuData, key: str = Keys.MANIFOLD) -> ManifoldFit:
+    """The fit that :func:`scmag_muon.pp.manifold_fit` left under ``key``, the same to the bit.
+
+    Raises
+    ------
+    KeyError
+        Where there is none, or one by each view's own neighbourhoods, which fits no other cells.
+    ValueError
+        Where it is of a later version of the package.
+    """
+    if Keys.fit(key) not in mdata.uns:
+        raise KeyError(
+            f"No fit mdata.uns[{Keys.fit(key)!r}]. Make it with scmag_muon.pp.manifold_fit(mdata, key_added={key!r}), whose default "
+            "neighbourhoods are shared."
+        )
+    of_all = mdata.uns[Keys.fit(key)]
+    if int(of_all["format"]) > FORMAT:
+        raise ValueError(
+            f"The fit mdata.uns[{Keys.fit(key)!r}] has format {of_all['format']}, this version of scmag_muon reads up to {FORMAT}. "
+            f"Update scmag_muon, or fit anew with scmag_muon.pp.manifold_fit(mdata, key_added={key!r})."
+        )
+    names = [str(name) for name in of_all["modalities"]]
+    shared: Tables = {}
+    neighborhoods: dict[str, Tables] = {}
+    for name in names:
+        slots = {kernel: Keys.operator(key, kernel, name) for kernel in KERNELS}
+        if all(slot in mdata.obsp for slot in slots.values()):
+            neighborhoods[name] = {kernel: _table(mdata.obsp[slot]) for kernel, slot in slots.items()}
+        else:
+            shared = shared or {kernel: _table(mdata.obsp[Keys.operator(key, kernel)]) for kernel in KERNELS}
+            neighborhoods[name] = shared
+    return ManifoldFit.from_dict(
+        {
+            "modalities": {name: _modality(mdata, name, key) for name in names},
+            "names": names,
+            "joint": mdata.obsm[Keys.joint_embedding(key)],
+            "lists": {kernel: _table(mdata.obsp[Keys.neighbor_lists(key, kernel)]) for kernel in KERNELS},
+            "neighborhoods": neighborhoods,
+            "batches": of_all["batches"],
+            "codes": of_all["batch_codes"],
+            "step": of_all["step"],
+        }
+    )
+
+
+def _modality(mdata: MuData, name: str, key: str) -> dict[str, Any]:
+    adata = mdata.mod[name]
+    record, mask = adata.uns[key], adata.var[key].to_numpy()
+    return {
+        **record["fit"],
+        "name": name,
+        "kind": record["kind"],
+        "features": adata.var_names[mask].to_numpy(),
+        "cells": np.flatnonzero(np.asarray(mdata.obsmap[name]).ravel() > 0),
+        "loadings": np.ascontiguousarray(adata.varm[Keys.loadings(key)][mask]),
+        "replication": record["replication"],
+        "concordance": record["concordance"],
+        "weight": record["modality_weight"],
+        "view_weights": np.array(list(record["view_weights"].values())),
+    }
+
+
+def _table(operator: sp.csr_matrix) -> np.ndarray:
+    """Neighbours by row, in their order; whoever stands for the cell has the largest entry."""
+    width = operator.indptr[1]
+    indices, data = operator.indices.reshape(-1, width), operator.data.reshape(-1, width)
+    order = np.argsort(-data, axis=1, kind="stable")
+    return np.take_along_axis(indices, order, axis=1).astype(np.int32)

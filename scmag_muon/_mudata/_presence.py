@@ -1,0 +1,98 @@
+"""Which modalities take part, and which cells have them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import mudata
+import numpy as np
+
+from scmag_muon._assays import ASSAYS
+from scmag_muon._mudata._kinds import check_kinds, recognize
+from scmag_muon._mudata._pairing import check_modalities, check_paired, check_same_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+
+    from scmag_muon._assays import ModalityKind
+
+logger = logging.getLogger(__name__)
+
+FEWEST_CELLS = 20
+
+
+def modality_names(
+    mdata: MuData, modalities: Sequence[str] | None = None, kinds: Mapping[str, ModalityKind] | None = None
+) -> list[str]:
+    """Names of the modalities to use, in the order given; by default all whose kind is known, RNA first."""
+    if not isinstance(mdata, mudata.MuData):
+        raise TypeError(
+            f"scMAG needs a MuData, got {type(mdata).__name__}. "
+            'Make one with mudata.MuData({"rna": adata}), or join several AnnData: {"rna": adata, "prot": adata_of_proteins}.'
+        )
+    told = check_kinds(mdata, kinds)
+    available = list(mdata.mod)
+    if modalities is None:
+        found = {name: told.get(name) or recognize(name, adata).kind for name, adata in mdata.mod.items()}
+        known = {name: ASSAYS[kind].rank for name, kind in found.items() if kind is not None}
+        if not known:
+            raise ValueError(
+                f"No modality of the MuData is known to be RNA, proteins or ATAC: {available}. Tell with kinds=."
+            )
+        if len(known) < len(found):
+            left_out = [name for name in available if name not in known]
+            logger.info("Modalities %s are left out: what they measure does not tell types of cells.", left_out)
+        return sorted(known, key=known.__getitem__)
+    names = [modalities] if isinstance(modalities, str) else list(modalities)
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"`modalities` must name one or more different modalities, got {names}.")
+    for name in names:
+        if name not in mdata.mod:
+            raise KeyError(f"No modality {name!r} in the MuData, which has {available}.")
+    return names
+
+
+def check_cells(mdata: MuData, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Number among ``mdata.obs_names`` of each cell of each modality, in rising order, or an error.
+
+    Cells may lack modalities (``mdata.obsmap``); then each needs one of ``names``, each modality at least 20 cells.
+    """
+    check_modalities(mdata, names)
+    if all(mdata.mod[name].n_obs == mdata.n_obs for name in names):
+        check_paired(mdata, names)
+        return {name: np.arange(mdata.n_obs) for name in names}
+    cells = {name: _cells_of(mdata, name) for name in names}
+    lacking = ~np.isin(np.arange(mdata.n_obs), np.concatenate(list(cells.values())))
+    if lacking.any():
+        raise ValueError(
+            f"{int(lacking.sum())} of {mdata.n_obs} cells have none of the modalities {list(names)}, the first is "
+            f"{mdata.obs_names[lacking][0]!r}. Leave them out: mdata = mdata[{_any_of(names)}].copy()."
+        )
+    for name, of_modality in cells.items():
+        others = [other for other in names if other != name]
+        if others and not any(np.isin(of_modality, cells[other]).any() for other in others):
+            check_same_cells(mdata, *sorted((name, others[0]), key=list(names).index))
+    return cells
+
+
+def _any_of(names: Sequence[str]) -> str:
+    return " | ".join(f"(mdata.obsmap[{name!r}] > 0)" for name in names)
+
+
+def _cells_of(mdata: MuData, name: str) -> np.ndarray:
+    adata = mdata.mod[name]
+    cells = np.flatnonzero(mdata.obs_names.isin(adata.obs_names))
+    if len(cells) < FEWEST_CELLS:
+        raise ValueError(
+            f"Modality {name!r} holds {len(cells)} of {mdata.n_obs} cells, too few to learn from. Choose the others with "
+            f"modalities={[other for other in mdata.mod if other != name]}."
+        )
+    if not adata.obs_names.equals(mdata.obs_names[cells]):
+        raise ValueError(
+            f"The cells of modality {name!r} are in another order than mdata.obs_names, so rows do not pair up. "
+            "Reorder them with mdata = mdata[mdata.obs_names].copy()."
+        )
+    return cells

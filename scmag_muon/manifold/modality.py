@@ -1,0 +1,216 @@
+"""One modality: the counts that fitting starts from, and what it learns of them to treat further cells alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scmag_muon.manifold.components import Components
+from scmag_muon.manifold.fusion import Moments
+from scmag_muon.manifold.transforms import (
+    Standards,
+    Transform,
+    View,
+    feature_standards,
+    log2p1,
+    median_total,
+    scale_features,
+    scale_to_median,
+    transform,
+    transforms,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import scipy.sparse as sp
+
+    from scmag_muon.manifold.kernels import Kernel
+
+VIEWS: dict[str, tuple[Transform, Kernel]] = {
+    "log_rbf": ("log", "rbf"),
+    "log_poly": ("log", "poly"),
+    "zscore_poly": ("zscore", "poly"),
+    "clr_rbf": ("clr", "rbf"),
+}
+"""The four pairs of transform and kernel of section 2.2.1."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How counts of a modality become views, the same for every cell that is ever added.
+
+    Parameters
+    ----------
+    main
+        Transform in which neighbours across modalities are sought.
+    median
+        Library size to which cells are scaled first; 0 where they are not.
+    standards
+        Mean and deviation of each feature by which the z-score scores.
+    main_standards
+        The same for the logarithms, where ``main`` is ``"scaled"``.
+    """
+
+    main: Transform
+    median: float
+    standards: Standards
+    main_standards: Standards | None = None
+
+    def sized(self, counts: sp.csr_array) -> sp.csr_array:
+        """Counts as the transforms take them, shape ``(n_obs, n_vars)``."""
+        return scale_to_median(counts, self.median) if self.median else counts
+
+    def views(self, counts: sp.csr_array) -> dict[Transform, View]:
+        """The paper's three transforms of counts."""
+        return transforms(self.sized(counts), standards=self.standards)
+
+    def main_view(self, counts: sp.csr_array) -> View:
+        """Counts in the transform in which neighbours are sought."""
+        sized = self.sized(counts)
+        if self.main_standards is not None:
+            return scale_features(log2p1(sized), standards=self.main_standards)
+        return transform(sized, self.main)
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What fitting starts from.
+
+    Parameters
+    ----------
+    name, kind
+        Name, and what is measured, both for messages and records.
+    features
+        Names of the features that take part, ``(n_vars,)``.
+    cells
+        Numbers of the cells that have the modality among all cells, in rising order, ``(n_own,)``.
+    counts
+        Raw counts of these, CSR, ``(n_own, n_vars)``.
+    recipe
+        How counts become views.
+    views
+        The views, the main one among them.
+    """
+
+    name: str
+    kind: str
+    features: np.ndarray
+    cells: np.ndarray
+    counts: sp.csr_array
+    recipe: Recipe
+    views: dict[Transform, View]
+
+
+def make_modality(
+    name: str,
+    kind: str,
+    counts: sp.csr_array,
+    *,
+    features: np.ndarray,
+    main: Transform,
+    scales: bool,
+    cells: np.ndarray | None = None,
+) -> Modality:
+    """Transform the counts of the chosen features; ``scales`` brings cells to the median library size first.
+
+    ``cells`` are by default all, in the order of the rows.
+    """
+    median = median_total(counts) if scales else 0.0
+    sized = scale_to_median(counts, median) if scales else counts
+    standards = feature_standards(sized)
+    views = transforms(sized, standards=standards)
+    main_standards = None
+    if main == "scaled":
+        main_standards = feature_standards(views["log"].values)
+        views["scaled"] = scale_features(views["log"], standards=main_standards)
+    cells = np.arange(counts.shape[0]) if cells is None else cells
+    return Modality(name, kind, features, cells, counts, Recipe(main, median, standards, main_standards), views)
+
+
+@dataclass(frozen=True)
+class FittedModality:
+    """What fitting learnt of one modality.
+
+    Parameters
+    ----------
+    name, kind, features, cells, recipe
+        As for :class:`Modality`.
+    components
+        Loadings by which cells are placed among the reference cells.
+    centers
+        Mean score of the cells of each batch, float32, ``(n_batches, n_components)``; 0 for batches that lack the modality.
+    spread
+        Root of the scores' total variance: in the joint space scores are divided by it and multiplied by the weight.
+    replication, concordance, weight
+        See :mod:`~scmag_muon.manifold.information`.
+    view_weights
+        α of eq. 11, ``(n_views,)``.
+    moments
+        What makes fused rows of fitted views.
+    """
+
+    name: str
+    kind: str
+    features: np.ndarray
+    cells: np.ndarray
+    recipe: Recipe
+    components: Components
+    centers: np.ndarray
+    spread: float
+    replication: float
+    concordance: float
+    weight: float
+    view_weights: np.ndarray
+    moments: Moments
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain arrays, numbers and strings that hold all of it (:meth:`from_dict`)."""
+        recipe = self.recipe
+        main = recipe.main_standards or Standards(np.empty(0), np.empty(0))
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "features": self.features,
+            "cells": self.cells,
+            "main": recipe.main,
+            "median": recipe.median,
+            "mean": recipe.standards.mean,
+            "deviation": recipe.standards.deviation,
+            "main_mean": main.mean,
+            "main_deviation": main.deviation,
+            "loadings": self.components.loadings,
+            "center": self.components.center,
+            "batch_centers": self.centers,
+            "spread": self.spread,
+            "replication": self.replication,
+            "concordance": self.concordance,
+            "weight": self.weight,
+            "view_weights": self.view_weights,
+            "slopes": self.moments.slopes,
+            "intercepts": self.moments.intercepts,
+        }
+
+    @classmethod
+    def from_dict(cls, of: Mapping[str, Any]) -> FittedModality:
+        """What :meth:`to_dict` held, to the bit."""
+        scaled = of["main"] == "scaled"
+        main = Standards(np.asarray(of["main_mean"]), np.asarray(of["main_deviation"])) if scaled else None
+        standards = Standards(np.asarray(of["mean"]), np.asarray(of["deviation"]))
+        return cls(
+            name=str(of["name"]),
+            kind=str(of["kind"]),
+            features=np.asarray(of["features"]),
+            cells=np.asarray(of["cells"]),
+            recipe=Recipe(of["main"], float(of["median"]), standards, main),
+            components=Components(np.asarray(of["loadings"]), np.asarray(of["center"])),
+            centers=np.asarray(of["batch_centers"]),
+            spread=float(of["spread"]),
+            replication=float(of["replication"]),
+            concordance=float(of["concordance"]),
+            weight=float(of["weight"]),
+            view_weights=np.asarray(of["view_weights"]),
+            moments=Moments(np.asarray(of["slopes"]), np.asarray(of["intercepts"])),
+        )

@@ -1,0 +1,140 @@
+"""A fit is read again from the MuData that holds it, also from a file and in another process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import mudata
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import scmag_muon as smm
+from scmag_muon._mudata import copy_fitted, make_mudata, read_fit
+from scmag_muon.datasets import simulate_citeseq, simulate_trimodal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mudata import MuData
+
+N = 100
+
+
+def mosaic() -> MuData:
+    """RNA of 80 cells and proteins of 70, of which 50 have both; two batches."""
+    mdata = simulate_citeseq(n_obs=N, n_vars=50, n_prot=12, n_clusters=3, n_batches=2)
+    return make_mudata({"rna": mdata["rna"][:80].copy(), "prot": mdata["prot"][30:].copy()}, mdata.obs)
+
+
+def complete() -> MuData:
+    return simulate_citeseq(n_obs=N, n_vars=50, n_prot=12, n_clusters=3, n_batches=2)
+
+
+def chosen_counts(mdata: MuData, name: str, key: str = "manifold") -> sp.csr_array:
+    return sp.csr_array(mdata[name].X)[:, mdata[name].var[key].to_numpy()]
+
+
+def of_all(mdata: MuData) -> dict[str, np.ndarray]:
+    """Coordinates and fitted rows that the stored fit gives for its own cells."""
+    learnt = read_fit(mdata)
+    counts = {name: chosen_counts(mdata, name) for name in mdata.mod}
+    present = {name: learnt.present[:, i] for i, name in enumerate(learnt.names)}
+    found = {name: learnt.rows(name, np.arange(mdata.n_obs), counts=counts[name]) for name in counts}
+    return {**found, "joint": learnt.embed(counts, present=present, batches=mdata.obs["batch"].astype(str).to_numpy())}
+
+
+@pytest.fixture(params=[complete, mosaic])
+def fitted(request: pytest.FixtureRequest) -> MuData:
+    mdata = request.param()
+    mdata["rna"].var["highly_variable"] = np.arange(50) % 5 != 0
+    smm.pp.manifold_fit(mdata, batch_key="batch", step=0.8)
+    return mdata
+
+
+def test_rows_and_places_of_a_stored_fit(fitted: MuData) -> None:
+    found = of_all(fitted)
+    np.testing.assert_allclose(found["joint"], fitted.obsm["X_manifold_unfitted"], atol=1e-4)
+    for name, adata in fitted.mod.items():
+        layer = adata.layers["manifold"]
+        layer = layer.toarray() if sp.issparse(layer) else layer
+        own = fitted.obs_names.isin(adata.obs_names)
+        np.testing.assert_allclose(found[name][own], layer[:, adata.var["manifold"].to_numpy()], atol=3e-4)
+
+
+@pytest.mark.parametrize("suffix", ["h5mu", "zarr"])
+def test_another_process_reads_the_same_bits(fitted: MuData, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"fitted.{suffix}"
+    fitted.write_h5mu(path) if suffix == "h5mu" else fitted.write_zarr(path)
+    np.savez(tmp_path / "here.npz", **of_all(fitted))
+    script = (
+        "import sys, mudata, numpy as np; sys.path.insert(0, sys.argv[1]); from tests.pp.test_stored_fit import of_all\n"
+        f"mdata = mudata.read_{suffix}(sys.argv[2]); np.savez(sys.argv[3], **of_all(mdata))"
+    )
+    folder = str(__import__("pathlib").Path(__file__).parents[2])
+    there = tmp_path / "there.npz"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script, folder, str(path), str(there)], check=True)
+    with np.load(tmp_path / "here.npz") as here, np.load(there) as found:
+        for name in here:
+            np.testing.assert_array_equal(found[name], here[name])
+
+
+def test_a_mosaic_has_layers_of_its_own_cells_and_a_place_for_all() -> None:
+    mdata = mosaic()
+    smm.pp.manifold_fit(mdata)
+    assert mdata["rna"].layers["manifold"].shape == (80, 50)
+    assert mdata["prot"].layers["manifold"].shape == (70, 12)
+    for slot in ("X_manifold", "X_manifold_unfitted"):
+        assert mdata.obsm[slot].shape == (N, 42)
+        assert np.isfinite(mdata.obsm[slot]).all()
+    for adata in mdata.mod.values():
+        np.testing.assert_allclose(adata.layers["manifold"].mean(axis=0), 0, atol=1e-5)
+    operator = mdata.obsp["manifold_rbf_prot"]
+    assert operator.shape == (N, N)
+    assert not operator[:, :30].nnz
+    np.testing.assert_allclose(np.asarray(operator.sum(axis=1)).ravel(), 1, rtol=1e-5)
+
+
+def test_three_modalities_and_one() -> None:
+    mdata = simulate_trimodal(n_obs=90, n_vars=60, n_prot=15, n_peaks=80)
+    smm.pp.manifold_fit(mdata)
+    assert read_fit(mdata).names == ("rna", "prot", "atac")
+    weights = [mdata[name].uns["manifold"]["modality_weight"] for name in mdata.mod]
+    assert np.square(weights).sum() == pytest.approx(1)
+    smm.pp.manifold_fit(mdata, modalities=["prot"], key_added="alone")
+    assert mdata["prot"].uns["alone"]["modality_weight"] == 1
+    assert "alone" not in mdata["rna"].layers
+    assert read_fit(mdata, "alone").names == ("prot",)
+
+
+def test_a_fit_is_carried_to_another_mudata() -> None:
+    mdata = complete()
+    smm.pp.manifold_fit(mdata, batch_key="batch")
+    other = complete()
+    copy_fitted(mdata, other, ["rna", "prot"], "manifold")
+    for name, values in of_all(mdata).items():
+        np.testing.assert_array_equal(of_all(other)[name], values)
+
+
+def test_no_fit_and_one_that_is_too_new_are_told() -> None:
+    mdata = complete()
+    smm.pp.manifold_fit(mdata, neighborhoods="own")
+    with pytest.raises(KeyError, match="No fit mdata.uns"):
+        read_fit(mdata)
+    smm.pp.manifold_fit(mdata)
+    mdata.uns["manifold_fit"]["format"] = 99
+    with pytest.raises(ValueError, match="has format 99"):
+        read_fit(mdata)
+
+
+def test_an_own_fit_leaves_no_shared_one_behind() -> None:
+    mdata = complete()
+    smm.pp.manifold_fit(mdata)
+    smm.pp.manifold_fit(mdata, neighborhoods="own")
+    with pytest.raises(KeyError, match="No fit"):
+        read_fit(mdata)
+    assert not list(mdata.obsp)
+    assert "fit" not in mdata["rna"].uns["manifold"]
+    assert mudata.MuData is type(mdata)
