@@ -107,12 +107,14 @@ def _groups(path: Path) -> set[str]:
 
 
 def _read_10x(path: Path) -> MuData:
-    import muon  # slow to import
+    import scanpy as sc  # slow to import
 
-    mdata = muon.read_10x_h5(path, extended=False)
-    if len(mdata.mod) < 2:
-        raise _Unsuitable(f"{path} holds one kind of feature only ({', '.join(mdata.mod)}), but two are needed.")
-    return _unique(mdata.mod)
+    # what muon.read_10x_h5 does, without its search for fragment files and its print
+    adata = sc.read_10x_h5(path, gex_only=False)
+    kinds = [str(kind) for kind in adata.var["feature_types"].unique()]
+    if len(kinds) < 2:
+        raise _Unsuitable(f"{path} holds one kind of feature only ({', '.join(kinds)}), but two are needed.")
+    return _split(adata, path)
 
 
 def _split(adata: AnnData, path: Path) -> MuData:

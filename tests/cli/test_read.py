@@ -62,7 +62,7 @@ def test_10x(tmp_path: Path, kind: str, name: str, capsys: pytest.CaptureFixture
 
 def test_10x_of_rna_alone(tmp_path: Path) -> None:
     write_10x(tmp_path / "matrix.h5", ["Gene Expression"] * 5)
-    with pytest.raises(ValueError, match=r"holds one kind of feature only \(rna\)"):
+    with pytest.raises(ValueError, match=r"holds one kind of feature only \(Gene Expression\)"):
         read(tmp_path / "matrix.h5")
 
 
