@@ -49,7 +49,8 @@ def read(path: Path) -> MuData:
         raise FileNotFoundError(f"There is no file {path}.")
     with no_pull_on_update(), warnings.catch_warnings():
         # a name may belong to a gene and a protein; within a modality names are made unique below
-        warnings.filterwarnings("ignore", message=".*names are not unique")
+        for message in (".*names are not unique", "Duplicated var_names should not"):
+            warnings.filterwarnings("ignore", message=message)
         try:
             return _read_folder(path) if path.is_dir() else _read_file(path)
         except (FileNotFoundError, PermissionError, ImportError, MemoryError, _Unsuitable):
