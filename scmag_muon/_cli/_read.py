@@ -134,7 +134,7 @@ def _split(adata: AnnData, path: Path) -> MuData:
         )
     values = adata.obsm[slots[0]]
     proteins = AnnData(
-        sp.csr_matrix(np.asarray(values), dtype="float32"),
+        sp.csr_matrix(values if sp.issparse(values) else np.asarray(values), dtype="float32"),
         obs=pd.DataFrame(index=adata.obs_names),
         var=pd.DataFrame(index=_protein_names(adata, slots[0])),
     )
