@@ -100,7 +100,7 @@ def _groups(path: Path) -> set[str]:
     except PermissionError:
         raise
     except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES) or "lock" in str(error):
+        if error.errno in (errno.EAGAIN, errno.EACCES) or "unable to lock" in str(error):
             raise _Unsuitable(f"{path} is being written by another program. Wait until that has ended.") from error
         if "truncated" in str(error):
             raise _Unsuitable(f"{path} is cut short. Copy or download it again.") from error
