@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from sklearn.decomposition import PCA
 
 from scmag_muon.manifold.components import fit_components, principal_components
-from scmag_muon.manifold.transforms import transform
+from scmag_muon.manifold.transforms import View, transform
 from tests.reference import manifold as reference
 
 
@@ -67,3 +67,11 @@ def test_what_is_no_component_gives_no_score() -> None:
     other = transform(sp.csr_array(np.arange(60.0).reshape(10, 6)), "log")
     assert not scores.any()
     assert not components.scores(other).any()
+
+
+@pytest.mark.parametrize("n_pcs", [3, 30], ids=["leading vectors", "all vectors"])
+def test_what_is_below_rounding_is_no_component(n_pcs: int) -> None:
+    noise = np.random.default_rng(0).uniform(0, 1e-6, (40, 12)).astype(np.float32)
+    view = View(sp.csr_array(noise), np.zeros(40, np.float32), np.zeros(12, np.float32))
+    scores = principal_components(view, n_pcs)
+    assert not scores.any()
