@@ -56,7 +56,7 @@ def modality_names(
 
 
 def check_cells(mdata: MuData, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Number among ``mdata.obs_names`` of each cell of each modality, in rising order, or an error.
+    """Number among ``mdata.obs_names`` of each row of each modality, or an error.
 
     Cells may lack modalities (``mdata.obsmap``); then each needs one of ``names``, each modality at least 20 cells.
     """
@@ -90,9 +90,4 @@ def _cells_of(mdata: MuData, name: str) -> np.ndarray:
             f"Modality {name!r} holds {len(cells)} of {mdata.n_obs} cells, too few to learn from. Choose the others with "
             f"modalities={[other for other in mdata.mod if other != name]}."
         )
-    if not adata.obs_names.equals(mdata.obs_names[cells]):
-        raise ValueError(
-            f"The cells of modality {name!r} are in another order than mdata.obs_names, so rows do not pair up. "
-            "Reorder them with mdata = mdata[mdata.obs_names].copy()."
-        )
-    return cells
+    return mdata.obs_names.get_indexer(adata.obs_names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -173,11 +173,11 @@ def manifold_fit(
         modality = make_modality(
             name,
             kind,
-            sp.csr_array(counts[name][:, masks[name]]),
+            _ordered(sp.csr_array(counts[name][:, masks[name]]), np.argsort(cells[name])),
             features=mdata.mod[name].var_names[masks[name]].to_numpy(),
             main=_mudata.ASSAYS[kind].main,
             scales=_mudata.ASSAYS[kind].scales,
-            cells=cells[name],
+            cells=np.sort(cells[name]),
         )
         prepared.append(modality)
     del counts
@@ -237,12 +237,13 @@ def manifold_fit(
         mdata = _mudata.copy_of(mdata)
     for i, modality in enumerate(prepared):
         adata, mask = mdata.mod[modality.name], masks[modality.name]
+        rows = np.argsort(np.argsort(cells[modality.name]))
         for layer_name, values in layers[modality.name].items():
-            adata.layers[layer_name] = _mudata.expand_features(values, mask)
+            adata.layers[layer_name] = _mudata.expand_features(_ordered(values, rows), mask)
         adata.var[key_added] = mask
         made_from = {
             "cells": _fingerprint.of_cells(adata.obs_names),
-            "counts": _fingerprint.of_counts(modality.counts, adata.obs_names, adata.var_names[mask]),
+            "counts": _fingerprint.of_counts(_ordered(modality.counts, rows), adata.obs_names, adata.var_names[mask]),
             "batches": None if batches is None else _fingerprint.of_labels(mdata.obs_names, batches),
         }
         contents = {
@@ -260,6 +261,11 @@ def manifold_fit(
     if results.fit is not None:
         _mudata.write_fit(mdata, results.fit, key_added)
     return mdata if copy else None
+
+
+def _ordered(x: Any, rows: np.ndarray) -> Any:
+    """The rows of ``x`` in an order; itself where that is its own."""
+    return x if np.array_equal(rows, np.arange(len(rows))) else x[rows]
 
 
 def _warn_of_single_cells(batches: pd.Categorical | None, batch_key: str | None) -> None:

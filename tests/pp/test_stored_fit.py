@@ -97,6 +97,16 @@ def test_a_mosaic_has_layers_of_its_own_cells_and_a_place_for_all() -> None:
     np.testing.assert_allclose(np.asarray(operator.sum(axis=1)).ravel(), 1, rtol=1e-5)
 
 
+def test_rows_of_a_mosaic_may_have_any_order() -> None:
+    mdata = mosaic()
+    other = make_mudata({"rna": mdata["rna"], "prot": mdata["prot"][::-1].copy()}, mdata.obs)
+    for each in (mdata, other):
+        smm.pp.manifold_fit(each)
+    assert list(other.obs_names) == list(mdata.obs_names)
+    np.testing.assert_array_equal(other.obsm["X_manifold"], mdata.obsm["X_manifold"])
+    np.testing.assert_array_equal(other["prot"].layers["manifold"][::-1], mdata["prot"].layers["manifold"])
+
+
 def test_three_modalities_and_one() -> None:
     mdata = simulate_trimodal(n_obs=90, n_vars=60, n_prot=15, n_peaks=80)
     smm.pp.manifold_fit(mdata)
