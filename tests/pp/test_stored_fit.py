@@ -98,11 +98,11 @@ def test_a_mosaic_has_layers_of_its_own_cells_and_a_place_for_all() -> None:
 
 
 def test_rows_of_a_mosaic_may_have_any_order() -> None:
-    mdata = mosaic()
-    other = make_mudata({"rna": mdata["rna"], "prot": mdata["prot"][::-1].copy()}, mdata.obs)
+    whole = complete()
+    prot = whole["prot"][30:].copy()
+    mdata, other = (make_mudata({"rna": whole["rna"].copy(), "prot": x}, whole.obs) for x in (prot, prot[::-1].copy()))
     for each in (mdata, other):
         smm.pp.manifold_fit(each)
-    assert list(other.obs_names) == list(mdata.obs_names)
     np.testing.assert_array_equal(other.obsm["X_manifold"], mdata.obsm["X_manifold"])
     np.testing.assert_array_equal(other["prot"].layers["manifold"][::-1], mdata["prot"].layers["manifold"])
 
