@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data.fields import MuDataCategoricalObsField, MuDataLayerField, MuDataObsmField
-from scvi.model.base import UnsupervisedTrainingMixin
 
 from scmag_muon import _mudata
 from scmag_muon._checks import check_random_state
 from scmag_muon._keys import Keys
 from scmag_muon.model._components import PANEL, WIDE
-from scmag_muon.model._context import quiet, seeded, split_cells
+from scmag_muon.model._context import seeded
 from scmag_muon.model._counts import CountsManager
-from scmag_muon.model._data import ReadyDataSplitter
 from scmag_muon.model._module import PRESENT, SCMAGModule, counts_key, input_key
 from scmag_muon.model._new_cells import cells_signature, check_present, fit_signature
 from scmag_muon.model._outputs import OutputsMixin
 from scmag_muon.model._saving import SavingMixin
 from scmag_muon.model._settings import Settings, network_settings, of_each_modality
-from scmag_muon.model._training import SCMAGTrainingPlan, StageProgress
+from scmag_muon.model._train import TrainMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from scmag_muon._assays import ModalityKind
 
 logger = logging.getLogger(__name__)
 
 
-class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
+class SCMAG(TrainMixin, SavingMixin, OutputsMixin):
     """Gated variational autoencoder of one modality or more with cluster-guided training (scMAG, sections 2.3-2.5).
 
     Parameters
@@ -81,8 +79,6 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
     """
 
     _module_cls = SCMAGModule
-    _training_plan_cls = SCMAGTrainingPlan
-    _data_splitter_cls = ReadyDataSplitter
 
     def __init__(
         self,
@@ -260,102 +256,19 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
         """Not offered: use :meth:`setup_mudata`."""
         raise NotImplementedError("scMAG joins modalities: use SCMAG.setup_mudata with a MuData.")
 
-    def train(
-        self,
-        *,
-        max_epochs_pretrain: int = 400,
-        max_epochs: int = 100,
-        initial_labels: np.ndarray | None = None,
-        initial_profiles: Sequence[np.ndarray] | None = None,
-        train_size: float = 0.9,
-        batch_size: int = 256,
-        accelerator: str = "auto",
-        devices: int | list[int] | str = "auto",
-        precision: Literal["32-true", "bf16-mixed"] = "32-true",
-        random_state: int | None = 0,
-        progress_bar: bool = True,
-        plan_kwargs: Mapping[str, Any] | None = None,
-        **trainer_kwargs: Any,
-    ) -> None:
-        """Train in three stages; a second call goes on where the first stopped.
-
-        Parameters
-        ----------
-        max_epochs_pretrain
-            Most epochs of stages 1 (reconstruction) and 2 (+ KL), half each.
-        max_epochs
-            Most epochs of stage 3 (+ clustering) in this call.
-        initial_labels
-            Integer cluster of every cell from which the centres start, shape ``(n_obs,)``; or communities, more than
-            ``n_clusters``, that are joined by centroid linkage in Z1; or several divisions into communities,
-            ``(n_obs, n_partitions)``, each joined by itself, and what comes out by how often cells are together. ``None`` is
-            k-means on Z1.
-        initial_profiles
-            For each division the mean expression of its communities, ``(n_communities, n_dimensions)``, in units in which that of
-            a single cell scatters within its community with a variance of 1: communities are then joined by their distances in
-            Z1 and in expression. With ``plan_kwargs={"profile_weight": 2}`` the latter counts twice.
-        train_size
-            Share of the cells to train on. The others tell when stages 1 and 2 have converged; with 1, or fewer than five cells,
-            these run all their epochs. All cells are embedded and clustered, and centres are taken from all.
-        batch_size
-            Cells in a minibatch.
-        accelerator, devices, precision
-            As in Lightning's trainer.
-        random_state
-            Seed of minibatches, noise and k-means. The global random state is put back afterwards.
-        progress_bar
-            Show stage, epoch and loss.
-        plan_kwargs
-            Arguments of the training plan, as ``lr``, ``patience``, ``label_tolerance``.
-        **trainer_kwargs
-            Arguments of :class:`scvi.train.Trainer`.
-        """
-        random_state = check_random_state(random_state)
-        if min(max_epochs_pretrain, max_epochs) < 0 or max_epochs_pretrain + max_epochs == 0:
-            raise ValueError(
-                f"Nothing to train: `max_epochs_pretrain`={max_epochs_pretrain} and `max_epochs`={max_epochs}."
-            )
-        if self.module.clustering_started and max_epochs == 0:
-            raise ValueError("Stage 3 has begun, so nothing is left to train with `max_epochs`=0.")
-        if initial_labels is not None:
-            initial_labels = _checked_labels(initial_labels, self.adata.n_obs)
-            _check_profiles(initial_profiles, initial_labels)
-        elif initial_profiles is not None:
-            raise ValueError("`initial_profiles` are of communities: give these as `initial_labels`.")
-        plan = {
-            "n_epochs_pretrain": max_epochs_pretrain,
-            "n_epochs_cluster": max_epochs,
-            "kl_weight": self.kl_weight_,
-            "cluster_weight": self.cluster_weight_,
-            "initial_labels": initial_labels,
-            "initial_profiles": initial_profiles,
-            "optimizer_state": self.optimizer_state_,
-            "random_state": random_state,
-            **(plan_kwargs or {}),
-        }
-        callbacks = list(trainer_kwargs.pop("callbacks", []))
-        if progress_bar:
-            callbacks.append(StageProgress((max_epochs_pretrain, max_epochs)))
-        split = split_cells(self.adata.n_obs, train_size, random_state)
-        self.module.train()  # scvi-tools leaves it in evaluation mode after a first call, which would switch the noise off
-        with seeded(random_state), quiet():
-            super().train(
-                max_epochs=max_epochs_pretrain + max_epochs,
-                accelerator=accelerator,
-                devices=devices,
-                precision=precision,
-                # scvi-tools would draw its split without a seed
-                datasplitter_kwargs={"external_indexing": split},
-                limit_val_batches=1.0 if len(split[1]) else 0,
-                check_val_every_n_epoch=1,
-                batch_size=batch_size,
-                plan_kwargs=plan,
-                callbacks=callbacks,
-                enable_progress_bar=False,
-                **{"log_every_n_steps": 1, **trainer_kwargs},
-            )
-        self.optimizer_state_ = self.trainer.optimizers[0].state_dict()
-        self.converged_ = self.trainer.lightning_module.converged
+    @classmethod
+    @contextlib.contextmanager
+    def lent(cls, mdata: MuData) -> Iterator[None]:
+        """Let go of ``mdata`` where what is done with it fails; scvi-tools would hold it for as long as the process lives."""
+        try:
+            yield
+        except BaseException:
+            uuid = mdata.uns.get("_scvi_uuid")
+            cls._setup_adata_manager_store.pop(uuid, None)
+            stores = cls._per_instance_manager_store
+            for instance in [instance for instance, managers in list(stores.items()) if uuid in managers]:
+                stores.pop(instance, None)
+            raise
 
     def forget_data(self) -> None:
         """Let go of the MuData, which scvi-tools would hold for as long as the process lives. Nothing can be asked afterwards."""
@@ -364,20 +277,6 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
         self._setup_adata_manager_store.pop(self.adata_manager.adata_uuid, None)
         self._per_instance_manager_store.pop(self.id, None)
         self.trainer: Any = None  # it holds the data too, in a circle with the network
-
-    @property
-    def training_history(self) -> pd.DataFrame:
-        """A row per epoch, with ``stage``, each term of eq. 33, ``loss``, ``validation_loss`` and ``label_change``, missing before stage 3."""
-        names = {f"reconstruction_{i}_train": f"reconstruction_{name}" for i, name in enumerate(self.modalities_)}
-        names |= {
-            "kl_train": "kl",
-            "cluster_train": "cluster",
-            "train_loss": "loss",
-            "validation_loss": "validation_loss",
-        }
-        names |= {"stage": "stage", "label_change": "label_change"}
-        columns = {new: self.history_[old].iloc[:, 0] for old, new in names.items() if old in self.history_}
-        return pd.DataFrame(columns).astype(float).rename_axis("epoch")
 
     def __repr__(self) -> str:
         return f"{self._model_summary_string}\nTraining status: {'trained' if self.is_trained_ else 'not trained'}"
@@ -409,22 +308,3 @@ class SCMAG(UnsupervisedTrainingMixin, SavingMixin, OutputsMixin):
     def transfer_fields(self, adata: MuData, **kwargs: Any) -> None:
         """Not offered: getters take cells as they are."""
         raise NotImplementedError("Cells need no setup to be asked about: give them to the getters as `mdata`.")
-
-
-def _checked_labels(labels: np.ndarray, n_obs: int) -> np.ndarray:
-    """Labels numbered without gaps, column by column where there are several divisions."""
-    labels = np.asarray(labels)
-    integers = np.issubdtype(labels.dtype, np.integer)
-    if labels.ndim not in (1, 2) or len(labels) != n_obs or not labels.size or not integers or labels.min() < 0:
-        raise ValueError(f"`initial_labels` must hold an integer of at least 0 for each of {n_obs} cells.")
-    return np.apply_along_axis(lambda column: np.unique(column, return_inverse=True)[1], 0, labels)
-
-
-def _check_profiles(profiles: Sequence[np.ndarray] | None, labels: np.ndarray) -> None:
-    if profiles is None:
-        return
-    wanted = [int(column.max()) + 1 for column in labels.reshape(len(labels), -1).T]
-    if [len(profile) for profile in profiles] != wanted:
-        raise ValueError(
-            f"`initial_profiles` must hold an array for each division of `initial_labels`, with a row for each community: {wanted}."
-        )

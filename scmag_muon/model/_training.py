@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,14 +14,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from scmag_muon.model._clustering import join_communities, join_overlapping
+from scmag_muon.model._health import STAGE_NAMES, check_network, check_space, check_terms
 from scmag_muon.model._module import PRESENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from scmag_muon.model._module import SCMAGModule
-
-STAGE_NAMES = {1: "reconstruction", 2: "+ KL", 3: "+ clustering"}
 
 
 class SCMAGTrainingPlan(TrainingPlan):
@@ -61,6 +61,10 @@ class SCMAGTrainingPlan(TrainingPlan):
         Seed of the k-means.
     lr, cluster_lr
         Learning rate of Adam in stages 1 and 2, and in stage 3.
+    eps, weight_decay
+        Of Adam.
+    modalities
+        Names of the modalities, for messages.
     """
 
     def __init__(
@@ -84,7 +88,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         cluster_lr: float = 3e-4,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        **kwargs: Any,
+        modalities: Sequence[str] = (),
     ) -> None:
         self._kl_weight_reached = kl_weight
         self._cluster_weight_reached = cluster_weight
@@ -94,8 +98,8 @@ class SCMAGTrainingPlan(TrainingPlan):
             optimizer_creator=lambda params: torch.optim.Adam(
                 params, lr=lr, eps=eps, weight_decay=weight_decay, fused=True
             ),
-            **kwargs,
         )
+        self.modalities = modalities
         self.limits = (n_epochs_pretrain - n_epochs_pretrain // 2, n_epochs_pretrain // 2)
         self.n_epochs_cluster = n_epochs_cluster
         self.initial_labels = initial_labels
@@ -135,7 +139,9 @@ class SCMAGTrainingPlan(TrainingPlan):
         config = super().configure_optimizers()
         if self.optimizer_state is not None:
             rate = config["optimizer"].param_groups[0]["lr"]
-            config["optimizer"].load_state_dict(self.optimizer_state)
+            config["optimizer"].load_state_dict(
+                copy.deepcopy(self.optimizer_state)
+            )  # Adam writes into what it is given
             for group in config["optimizer"].param_groups:
                 group["lr"] = rate  # this call's, not that of the earlier one
         return config
@@ -158,7 +164,7 @@ class SCMAGTrainingPlan(TrainingPlan):
 
     def on_train_epoch_end(self) -> None:
         """Count the epoch; end the training when stage 3 is over."""
-        self._log_means("train")
+        check_terms(self._log_means("train"), modalities=self.modalities, **self._now())
         self.module.stage_epochs[self.stage - 1] += 1
         self.log("stage", float(self.stage), on_step=False, on_epoch=True)
         if self.stage == 2 and not self._can_advance() and self._stage_is_over():
@@ -175,10 +181,13 @@ class SCMAGTrainingPlan(TrainingPlan):
     def on_validation_epoch_end(self) -> None:
         """Keep the loss of the held-out cells."""
         if not self.trainer.sanity_checking:
-            self._validation_losses.append(self._log_means("validation")["validation_loss"])
+            means = self._log_means("validation")
+            check_terms(means, modalities=self.modalities, **self._now())
+            self._validation_losses.append(means["validation_loss"])
 
     def on_train_end(self) -> None:
         """Leave centres that fit the final network, the largest cluster first."""
+        check_network(self.module, **self._now())
         if self.stage == 3:
             self._update_clusters()
             with torch.no_grad():
@@ -216,6 +225,11 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.log_dict(means, on_step=False, on_epoch=True, sync_dist=self.use_sync_dist)
         return {name: float(mean) for name, mean in means.items()}
 
+    def _now(self) -> dict[str, Any]:
+        """Where the training is, for messages."""
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        return {"stage": self.stage, "epoch": int(self.module.stage_epochs.sum()) + 1, "lr": float(rate)}
+
     def _can_advance(self) -> bool:
         return self.stage == 1 or (self.stage == 2 and self.n_epochs_cluster > 0)
 
@@ -234,6 +248,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.module.eval()
         z1 = torch.cat(list(self._ungated_batches()))
         self.module.train()
+        check_space(z1, **self._now())
         return z1
 
     @torch.no_grad()

@@ -126,7 +126,10 @@ def held_out_markers(
     ranked = markers(train, groupby=_LABELS, modalities=names)
     known = set(test.obs[_LABELS].dropna().astype(str))
     chosen = {label: found for label, found in best_markers(ranked, n_markers, used).items() if label in known}
-    table = _compare(cast("SCMAG", model), test, used, chosen)
+    try:
+        table = _compare(cast("SCMAG", model), test, used, chosen)
+    finally:
+        cast("SCMAG", model).forget_data()
     params = {
         "labels": labels,
         "test_size": test_size,

@@ -211,54 +211,55 @@ def scmag(
     join = n_clusters is None and batch_key is not None and settings == "default"
     n_clusters, start = _initial_clusters(work, n_clusters, manifold_key, batch_key, settings, random_state)
     lean = only_used_features(work, names, manifold_key, batch_key, layer)
-    SCMAG.setup_mudata(
-        lean,
-        modalities=names,
-        kinds=of_kind,
-        layer=layer,
-        round_counts=round_counts,
-        input_layer=manifold_key,
-        batch_key=batch_key,
-    )
-    network = {key: value for idea in ablate for key, value in _ABLATIONS.get(idea, {}).items()} | dict(
-        model_kwargs or {}
-    )
-    model = SCMAG(lean, n_clusters=n_clusters, settings=settings, random_state=random_state, **network)
-    model.train(
-        max_epochs_pretrain=max_epochs_pretrain,
-        max_epochs=max_epochs,
-        initial_labels=start.labels,
-        initial_profiles=start.profiles,
-        batch_size=batch_size,
-        accelerator=accelerator,
-        precision=precision,
-        random_state=random_state,
-        progress_bar=progress_bar,
-        train_size=1.0 if settings == "paper" else 0.9,
-        plan_kwargs={
-            "join_overlapping": join,
-            "profile_weight": start.profile_weight,
-            **(_PAPER_PLAN if settings == "paper" else {}),
-            **(plan_kwargs or {}),
-        },
-    )
-    q = model.get_cluster_assignments(soft=True)
-    latent = model.get_latent_representation()
-    labels = q.argmax(axis=1)
-    present = np.unique(labels)
-    if len(present) < n_clusters:
-        if join:
-            logger.info("n_clusters=%d: of %d communities some are one in Z1.", len(present), n_clusters)
-        else:
-            logger.warning("Only %d of n_clusters=%d clusters hold any cell.", len(present), n_clusters)
-    reconstruction_latent = model.get_latent_representation(kind="reconstruction")
-    denoised = {
-        name: _mudata.expand_features(
-            model.get_normalized_expression(modality=name, return_numpy=True),
-            work.mod[name].var[manifold_key].to_numpy(),
+    with SCMAG.lent(lean):
+        SCMAG.setup_mudata(
+            lean,
+            modalities=names,
+            kinds=of_kind,
+            layer=layer,
+            round_counts=round_counts,
+            input_layer=manifold_key,
+            batch_key=batch_key,
         )
-        for name in names
-    }
+        network = {key: value for idea in ablate for key, value in _ABLATIONS.get(idea, {}).items()} | dict(
+            model_kwargs or {}
+        )
+        model = SCMAG(lean, n_clusters=n_clusters, settings=settings, random_state=random_state, **network)
+        model.train(
+            max_epochs_pretrain=max_epochs_pretrain,
+            max_epochs=max_epochs,
+            initial_labels=start.labels,
+            initial_profiles=start.profiles,
+            batch_size=batch_size,
+            accelerator=accelerator,
+            precision=precision,
+            random_state=random_state,
+            progress_bar=progress_bar,
+            train_size=1.0 if settings == "paper" else 0.9,
+            plan_kwargs={
+                "join_overlapping": join,
+                "profile_weight": start.profile_weight,
+                **(_PAPER_PLAN if settings == "paper" else {}),
+                **(plan_kwargs or {}),
+            },
+        )
+        q = model.get_cluster_assignments(soft=True)
+        latent = model.get_latent_representation()
+        labels = q.argmax(axis=1)
+        present = np.unique(labels)
+        if len(present) < n_clusters:
+            if join:
+                logger.info("n_clusters=%d: of %d communities some are one in Z1.", len(present), n_clusters)
+            else:
+                logger.warning("Only %d of n_clusters=%d clusters hold any cell.", len(present), n_clusters)
+        reconstruction_latent = model.get_latent_representation(kind="reconstruction")
+        denoised = {
+            name: _mudata.expand_features(
+                model.get_normalized_expression(modality=name, return_numpy=True),
+                work.mod[name].var[manifold_key].to_numpy(),
+            )
+            for name in names
+        }
     fit = work.mod[names[0]].uns[manifold_key]
     fingerprint = _fingerprint.of_labels(mdata.obs_names, labels.astype(str))
     of_batches = fingerprint_of_batches(mdata, batches)

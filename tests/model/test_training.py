@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-LONG = {"loss_tolerance": -1e9, "label_tolerance": 0.0}  # no stage ends early
+LONG = {"label_tolerance": 0.0}  # no stage ends early
 
 
 class Recorder(Callback):
