@@ -122,7 +122,7 @@ def test_convergence_of_the_loss(make_module: Callable[..., SCMAGModule], losses
     assert made._stage_is_over() is over
 
 
-@pytest.mark.parametrize(("tolerance", "most"), [(2.0, 2), (0.0, 6)])
+@pytest.mark.parametrize(("tolerance", "most"), [(1.0, 2), (0.0, 6)])
 def test_clustering_ends_when_labels_settle(mdata: MuData, tolerance: float, most: int) -> None:
     recorder = train(SCMAG(mdata, 3), 2, 6, plan_kwargs={"label_tolerance": tolerance})
     assert recorder.stages[:3] == [1, 2, 3]
