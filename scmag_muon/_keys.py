@@ -85,6 +85,21 @@ class Keys:
         return f"{scmag}_confidence"
 
     @staticmethod
+    def measured(scmag: str) -> str:
+        """``mdata.obs``: modalities that were measured in the cell, where some cells lack some."""
+        return f"{scmag}_measured"
+
+    @staticmethod
+    def imputed(scmag: str, modality: str) -> str:
+        """``mdata.obsm``: denoised counts of all cells, also where the modality was not measured."""
+        return f"{scmag}_imputed_{modality}"
+
+    @staticmethod
+    def imputation(scmag: str, score: str) -> str:
+        """``mod.var``: how well counts are imputed that were held out."""
+        return f"{scmag}_imputation_{score}"
+
+    @staticmethod
     def entropy(scmag: str) -> str:
         """``mdata.obs``: entropy of the soft assignment."""
         return f"{scmag}_entropy"

@@ -52,7 +52,7 @@ def used_modalities(mdata: MuData, key: str, modalities: Sequence[str] | None = 
         return list(modalities)
     if key in mdata.uns and "params" in mdata.uns[key]:
         return [str(name) for name in mdata.uns[key]["params"]["modalities"]]
-    return list(_mudata.modality_pair(mdata))
+    return _mudata.modality_names(mdata)
 
 
 def counts_layer(mdata: MuData, key: str, modality: str) -> str | None:

@@ -13,6 +13,7 @@ from scmag_muon._mudata._cells import (
     modality_pair,
     no_pull_on_update,
 )
+from scmag_muon._mudata._complete import borrowed, fitted_everywhere, is_complete, measured, padded
 from scmag_muon._mudata._counts import check_layer, get_counts, layer_of
 from scmag_muon._mudata._features import expand_features, used_features, with_features
 from scmag_muon._mudata._fit import drop_fit, read_fit, write_fit
@@ -32,6 +33,11 @@ from scmag_muon._mudata._store import check_format, check_writable, write_mudata
 from scmag_muon._mudata._write import copy_fitted, from_json, to_json, to_uns, view_layers
 
 __all__ = [
+    "borrowed",
+    "fitted_everywhere",
+    "is_complete",
+    "measured",
+    "padded",
     "ASSAYS",
     "Assay",
     "ModalityKind",

@@ -203,7 +203,7 @@ class SCMAG(TrainMixin, SavingMixin, OutputsMixin):
         KeyError
             Where a modality, layer or column is not there.
         """
-        modalities = list(_mudata.modality_pair(mdata, modalities, kinds))
+        modalities = _mudata.modality_names(mdata, modalities, kinds)
         _mudata.check_paired(mdata, modalities)
         _mudata.check_layer(mdata, layer, modalities)
         for name in modalities:

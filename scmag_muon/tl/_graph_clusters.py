@@ -18,7 +18,7 @@ from scmag_muon.manifold.transforms import scale_to_median, transform
 from scmag_muon.metrics._stability import most_typical
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
     from mudata import MuData
@@ -81,20 +81,27 @@ def _fine_communities(graph: sp.csr_array, n_clusters: int, random_state: int) -
 
 
 def community_profiles(
-    mdata: MuData, divisions: np.ndarray, *, manifold_key: str, batches: pd.Categorical | None
+    mdata: MuData,
+    divisions: np.ndarray,
+    *,
+    counts: Mapping[str, sp.csr_array],
+    manifold_key: str,
+    batches: pd.Categorical | None,
 ) -> tuple[list[np.ndarray], float]:
     """Mean expression of the communities of each division, for :meth:`scmag_muon.model.SCMAG.train`, and how much it counts.
 
-    Half of Z1 is each modality's. Where one of them has all the weight in the joint space, only half of Z1 is worth anything, so
-    that expression counts twice; as much as Z1 where both weigh alike.
+    Of k modalities each fills one part in k of Z1. If one of them has all the weight in the joint space, only that part of Z1
+    is worth anything, and expression counts k times; if all weigh alike, it counts once.
 
     Parameters
     ----------
     mdata
-        Counts of fitted modalities, with what :func:`~scmag_muon.pp.manifold_fit` wrote under ``manifold_key``: modalities
-        weigh as they do in the joint space.
+        Fitted modalities, with what :func:`~scmag_muon.pp.manifold_fit` wrote under ``manifold_key``: they weigh as they do in
+        the joint space.
     divisions
         Integers from 0, shape ``(n_obs, n_partitions)``.
+    counts
+        Of each modality, counts of its fitted features in all cells, ``(n_obs, n_vars)``.
     manifold_key
         Name of the fit.
     batches
@@ -102,13 +109,12 @@ def community_profiles(
     """
     views, weights = [], []
     for name, adata in mdata.mod.items():
-        counts = sp.csr_array(adata.X[:, adata.var[manifold_key].to_numpy()])
         assay = ASSAYS[recorded_kind(adata, manifold_key) or modality_kind(name, adata)]
-        views.append(transform(scale_to_median(counts) if assay.scales else counts, assay.profile))
+        views.append(transform(scale_to_median(counts[name]) if assay.scales else counts[name], assay.profile))
         weights.append(float(adata.uns[manifold_key]["modality_weight"]))
     codes = None if batches is None else batches.codes
     squared = np.square(weights) / np.square(weights).sum()
-    return group_profiles(views, weights, divisions, codes), 2 * float(squared.max())
+    return group_profiles(views, weights, divisions, codes), len(weights) * float(squared.max())
 
 
 def communities(

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
-import pandas as pd
-from scipy.stats import entropy
 
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_random_state
@@ -17,8 +12,9 @@ from scmag_muon._keys import Keys, check_key
 from scmag_muon.model import SCMAG
 from scmag_muon.tl._derived import forget_derived, same_run
 from scmag_muon.tl._fit import Asked, fingerprint_of_batches, fit_or_reuse, is_fitted
-from scmag_muon.tl._graph_clusters import community_profiles, fine_communities, typical_communities
-from scmag_muon.tl._lean import only_used_features, working_copy
+from scmag_muon.tl._lean import PRESENT, network_input, working_copy
+from scmag_muon.tl._results import collect, write
+from scmag_muon.tl._start import initial_clusters
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -182,8 +178,11 @@ def scmag(
     if max_epochs < 1:
         raise ValueError(f"`max_epochs` must be at least 1 to get clusters, got {max_epochs}.")
     random_state = check_random_state(random_state)
-    names = _mudata.modality_pair(mdata, modalities, kinds)
-    _mudata.check_paired(mdata, names)
+    names = _mudata.modality_names(mdata, modalities, kinds)
+    _mudata.check_cells(mdata, names)
+    complete = _mudata.is_complete(mdata, names)
+    if settings == "paper":
+        _check_paper(names, complete=complete)
     if n_clusters is not None:
         _mudata.check_n_clusters(n_clusters, mdata.n_obs)
     batches = _mudata.get_batches(mdata, batch_key)
@@ -209,8 +208,9 @@ def scmag(
 
     estimated = n_clusters is None
     join = n_clusters is None and batch_key is not None and settings == "default"
-    n_clusters, start = _initial_clusters(work, n_clusters, manifold_key, batch_key, settings, random_state)
-    lean = only_used_features(work, names, manifold_key, batch_key, layer)
+    fit = None if complete else _mudata.read_fit(work, manifold_key)
+    n_clusters, start = initial_clusters(work, n_clusters, manifold_key, batch_key, settings, random_state, fit)
+    lean = network_input(work, names, manifold_key, batch_key, layer, fit)
     with SCMAG.lent(lean):
         SCMAG.setup_mudata(
             lean,
@@ -220,6 +220,7 @@ def scmag(
             round_counts=round_counts,
             input_layer=manifold_key,
             batch_key=batch_key,
+            present_key=None if complete else PRESENT,
         )
         network = {key: value for idea in ablate for key, value in _ABLATIONS.get(idea, {}).items()} | dict(
             model_kwargs or {}
@@ -243,32 +244,21 @@ def scmag(
                 **(plan_kwargs or {}),
             },
         )
-        q = model.get_cluster_assignments(soft=True)
-        latent = model.get_latent_representation()
-        labels = q.argmax(axis=1)
-        present = np.unique(labels)
-        if len(present) < n_clusters:
-            if join:
-                logger.info("n_clusters=%d: of %d communities some are one in Z1.", len(present), n_clusters)
-            else:
-                logger.warning("Only %d of n_clusters=%d clusters hold any cell.", len(present), n_clusters)
-        reconstruction_latent = model.get_latent_representation(kind="reconstruction")
-        denoised = {
-            name: _mudata.expand_features(
-                model.get_normalized_expression(modality=name, return_numpy=True),
-                work.mod[name].var[manifold_key].to_numpy(),
-            )
-            for name in names
-        }
-    fit = work.mod[names[0]].uns[manifold_key]
-    fingerprint = _fingerprint.of_labels(mdata.obs_names, labels.astype(str))
+        results = collect(model, lean, work, names, fit)
+    present = results.clusters
+    if len(present) < n_clusters:
+        if join:
+            logger.info("n_clusters=%d: of %d communities some are one in Z1.", len(present), n_clusters)
+        else:
+            logger.warning("Only %d of n_clusters=%d clusters hold any cell.", len(present), n_clusters)
+    fingerprint = _fingerprint.of_labels(mdata.obs_names, results.labels.astype(str))
     of_batches = fingerprint_of_batches(mdata, batches)
     made_from: dict[str, Any] = {
         "cells": _fingerprint.of_cells(mdata.obs_names),
         "obs": {key_added: fingerprint, **({} if batch_key is None else {batch_key: of_batches})},
         "counts": _fingerprints_of_counts(work),
         "layers": {name: _mudata.layer_of(layer, name) for name in names},
-        "fit": _fingerprint.of_values(_mudata.plain(fit)),
+        "fit": _fingerprint.of_values(_mudata.plain(work.mod[names[0]].uns[manifold_key])),
     }
     contents = {
         "params": {
@@ -293,7 +283,7 @@ def scmag(
         "n_clusters": len(present) if join else n_clusters,
         "history": model.training_history,
         "converged": model.converged_,
-        "gate": _gate_by_cluster(model.get_gate(), labels, names),
+        "gate": results.gate,
         "versions": {package: version(package) for package in _VERSIONS_OF},
     }
     record = _mudata.make_record("scmag", contents, made_from=made_from, key=key_added)
@@ -302,19 +292,11 @@ def scmag(
         model.forget_data()
     if copy:
         mdata = _mudata.copy_of(mdata)
-    if not same_run(mdata, key_added, fingerprint, latent):
+    if not same_run(mdata, key_added, fingerprint, results.latent):
         record |= {"older_maps": forget_derived(mdata, key_added)}
     if refit:
         _mudata.copy_fitted(work, mdata, names, manifold_key)
-    mdata.obs[key_added] = pd.Categorical(labels.astype(str), categories=[str(label) for label in present])
-    mdata.obs[Keys.confidence(key_added)] = q.max(axis=1)
-    mdata.obs[Keys.entropy(key_added)] = entropy(q, axis=1)
-    mdata.obsm[Keys.latent(key_added)] = latent
-    mdata.obsm[Keys.reconstruction_latent(key_added)] = reconstruction_latent
-    for name, values in denoised.items():
-        mdata.mod[name].layers[key_added] = values
-        mdata.mod[name].uns[key_added] = _mudata.make_record("scmag", {}, made_from={}, key=key_added)
-    mdata.uns[key_added] = record
+    write(mdata, results, names, key=key_added, manifold_key=manifold_key, record=record)
     returned = tuple(x for x, wanted in ((mdata, copy), (model, return_model)) if wanted)
     return returned[0] if len(returned) == 1 else returned or None
 
@@ -333,42 +315,14 @@ def _fingerprints_of_counts(work: MuData) -> dict[str, str]:
     return {name: _fingerprint.of_counts(adata.X, adata.obs_names, adata.var_names) for name, adata in work.mod.items()}
 
 
-def _gate_by_cluster(gate: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
-    """Mean gate of each cluster; columns are named after the modality whose code the dimension is (eq. 15)."""
-    width = gate.shape[1] // len(names)
-    columns = [f"{name} {i + 1}" for name in names for i in range(width)]
-    means = pd.DataFrame(gate, columns=columns).groupby(labels).mean()
-    return means.set_axis(means.index.astype(str), axis=0).rename_axis("cluster")
-
-
-@dataclass(frozen=True)
-class _Start:
-    """From what the centres start, as :meth:`SCMAG.train` takes it; without labels, from k-means in the network."""
-
-    labels: np.ndarray | None = None
-    profiles: list[np.ndarray] | None = None
-    profile_weight: float = 1.0
-
-
-def _initial_clusters(
-    work: MuData,
-    n_clusters: int | None,
-    manifold_key: str,
-    batch_key: str | None,
-    settings: str,
-    random_state: int | None,
-) -> tuple[int, _Start]:
-    """K, where it is not given that of the joint space, and the start that the settings take."""
-    start = _Start()
-    if n_clusters is None:
-        labels = typical_communities(work.obsm[Keys.joint_embedding(manifold_key)], random_state=random_state)
-        n_clusters = int(labels.max() + 1)
-        logger.info("n_clusters is taken as %d, the communities of the joint space.", n_clusters)
-        if settings == "default":
-            start = _Start(labels)
-    elif settings == "default":
-        fitted = work.obsm[Keys.fitted_embedding(manifold_key)]
-        labels = fine_communities(fitted, n_clusters, random_state=random_state)
-        batches = _mudata.get_batches(work, batch_key)
-        start = _Start(labels, *community_profiles(work, labels, manifold_key=manifold_key, batches=batches))
-    return n_clusters, start
+def _check_paper(names: Sequence[str], *, complete: bool) -> None:
+    if len(names) != 2:
+        raise ValueError(
+            f'settings="paper" is for two modalities, got {list(names)}. Name two of them with modalities=, or take '
+            'settings="default".'
+        )
+    if not complete:
+        raise ValueError(
+            'settings="paper" is for cells that have both modalities. Take settings="default", or keep the cells that have '
+            f"both: mdata = mdata[{' & '.join(f'(mdata.obsmap[{name!r}] > 0)' for name in names)}].copy()."
+        )

@@ -146,11 +146,11 @@ def _of_import() -> dict[str, Any]:
 
 def _fitted_model(mdata: MuData) -> Any:
     from scmag_muon._mudata import modality_pair
-    from scmag_muon.tl._lean import only_used_features
+    from scmag_muon.tl._lean import network_input
 
     smm.pp.manifold_fit(mdata)
     names = modality_pair(mdata, None)
-    lean = only_used_features(mdata, names, "manifold", None)
+    lean = network_input(mdata, names, "manifold", None)
     smm.model.SCMAG.setup_mudata(lean, modalities=names)
     return smm.model.SCMAG(lean, n_clusters=8)
 

@@ -308,13 +308,13 @@ def test_working_copies_do_not_stay_in_memory(citeseq: MuData, monkeypatch: pyte
     from scmag_muon.tl import _scmag
 
     copies = []
-    make = _scmag.only_used_features
+    make = _scmag.network_input
 
     def remembered(*args: object) -> MuData:
         copies.append(weakref.ref(made := make(*args)))
         return made
 
-    monkeypatch.setattr(_scmag, "only_used_features", remembered)
+    monkeypatch.setattr(_scmag, "network_input", remembered)
     smm.tl.scmag(citeseq, n_clusters=3, **SHORT)
     gc.collect()
     model = smm.tl.scmag(citeseq, n_clusters=3, return_model=True, **SHORT)

@@ -1,0 +1,104 @@
+"""What a trained network says of the cells of a run, and where it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import entropy
+
+from scmag_muon import _mudata
+from scmag_muon._keys import Keys
+from scmag_muon.tl._imputation import imputation_scores
+from scmag_muon.tl._lean import rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+
+    from scmag_muon.manifold.fit import ManifoldFit
+    from scmag_muon.model import SCMAG
+
+
+@dataclass(frozen=True)
+class Results:
+    """Arrays with a row for each cell; features are those that took part."""
+
+    q: np.ndarray
+    latent: np.ndarray
+    reconstruction_latent: np.ndarray
+    gate: pd.DataFrame
+    denoised: dict[str, np.ndarray]
+    imputation: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Cluster of each cell."""
+        return self.q.argmax(axis=1)
+
+    @property
+    def clusters(self) -> np.ndarray:
+        """Clusters that hold any cell."""
+        return np.unique(self.labels)
+
+
+def collect(model: SCMAG, lean: MuData, work: MuData, names: Sequence[str], fit: ManifoldFit | None) -> Results:
+    """Ask the model for all that a run writes; with ``fit``, where cells lack modalities, also how well it imputes."""
+    q = model.get_cluster_assignments(soft=True)
+    return Results(
+        q=q,
+        latent=model.get_latent_representation(),
+        reconstruction_latent=model.get_latent_representation(kind="reconstruction"),
+        gate=_gate_by_cluster(model.get_gate(), q.argmax(axis=1), names),
+        denoised={name: model.get_normalized_expression(modality=name, return_numpy=True) for name in names},
+        imputation={} if fit is None else imputation_scores(model, lean, work, fit),
+    )
+
+
+def write(mdata: MuData, results: Results, names: Sequence[str], *, key: str, manifold_key: str, record: Any) -> None:
+    """Write the results of a run into the MuData that has its fit."""
+    mdata.obs[key] = pd.Categorical(
+        results.labels.astype(str), categories=[str(cluster) for cluster in results.clusters]
+    )
+    mdata.obs[Keys.confidence(key)] = results.q.max(axis=1)
+    mdata.obs[Keys.entropy(key)] = entropy(results.q, axis=1)
+    mdata.obsm[Keys.latent(key)] = results.latent
+    mdata.obsm[Keys.reconstruction_latent(key)] = results.reconstruction_latent
+    complete = _mudata.is_complete(mdata, names)
+    if not complete:
+        mdata.obs[Keys.measured(key)] = _mudata.measured(mdata, names)
+    for name, values in results.denoised.items():
+        adata = mdata.mod[name]
+        mask = adata.var[manifold_key].to_numpy()
+        adata.layers[key] = _mudata.expand_features(rows_of(values, mdata, name), mask)
+        adata.uns[key] = _mudata.make_record("scmag", {}, made_from={}, key=key)
+        _forget_imputation(mdata, name, key)
+        if adata.n_obs < mdata.n_obs:
+            mdata.obsm[Keys.imputed(key, name)] = pd.DataFrame(
+                values, index=mdata.obs_names, columns=adata.var_names[mask].astype(str)
+            )
+        if name in results.imputation:
+            for score, of_features in results.imputation[name].items():
+                adata.var[Keys.imputation(key, str(score))] = of_features.reindex(adata.var_names).to_numpy()
+    if complete and Keys.measured(key) in mdata.obs:
+        del mdata.obs[Keys.measured(key)]
+    mdata.uns[key] = record
+
+
+def _forget_imputation(mdata: MuData, name: str, key: str) -> None:
+    if Keys.imputed(key, name) in mdata.obsm:
+        del mdata.obsm[Keys.imputed(key, name)]
+    for column in (Keys.imputation(key, score) for score in ("r", "rmse")):
+        if column in mdata.mod[name].var:
+            del mdata.mod[name].var[column]
+
+
+def _gate_by_cluster(gate: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+    """Mean gate of each cluster; columns are named after the modality whose code the dimension is (eq. 15)."""
+    width = gate.shape[1] // len(names)
+    columns = [f"{name} {i + 1}" for name in names for i in range(width)]
+    means = pd.DataFrame(gate, columns=columns).groupby(labels).mean()
+    return means.set_axis(means.index.astype(str), axis=0).rename_axis("cluster")

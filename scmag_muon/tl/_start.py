@@ -1,0 +1,56 @@
+"""From where the centres start: K where nobody gave it, communities, and their expression."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scmag_muon import _mudata
+from scmag_muon._keys import Keys
+from scmag_muon.tl._graph_clusters import community_profiles, fine_communities, typical_communities
+from scmag_muon.tl._lean import expression
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mudata import MuData
+
+    from scmag_muon.manifold.fit import ManifoldFit
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """From what the centres start, as :meth:`SCMAG.train` takes it; without labels, from k-means in the network."""
+
+    labels: np.ndarray | None = None
+    profiles: list[np.ndarray] | None = None
+    profile_weight: float = 1.0
+
+
+def initial_clusters(
+    work: MuData,
+    n_clusters: int | None,
+    manifold_key: str,
+    batch_key: str | None,
+    settings: str,
+    random_state: int | None,
+    fit: ManifoldFit | None,
+) -> tuple[int, Start]:
+    """K, where it is not given that of the joint space, and the start that the settings take."""
+    start = Start()
+    if n_clusters is None:
+        labels = typical_communities(work.obsm[Keys.joint_embedding(manifold_key)], random_state=random_state)
+        n_clusters = int(labels.max() + 1)
+        logger.info("n_clusters is taken as %d, the communities of the joint space.", n_clusters)
+        if settings == "default":
+            start = Start(labels)
+    elif settings == "default":
+        fitted = work.obsm[Keys.fitted_embedding(manifold_key)]
+        labels = fine_communities(fitted, n_clusters, random_state=random_state)
+        batches = _mudata.get_batches(work, batch_key)
+        counts = expression(work, manifold_key, fit, random_state or 0)
+        profiles, weight = community_profiles(work, labels, counts=counts, manifold_key=manifold_key, batches=batches)
+        start = Start(labels, profiles, weight)
+    return n_clusters, start
