@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 def copy_fitted(source: MuData, target: MuData, modalities: Sequence[str], key: str) -> None:
     """Carry what manifold fitting wrote under ``key`` from one MuData to another with the same cells and features."""
     for name in modalities:
+        rows = source.mod[name].obs_names.get_indexer(target.mod[name].obs_names)
+        moved = (rows != np.arange(len(rows))).any()
         for layer in {key, *view_layers(source.mod[name], key)}:
-            target.mod[name].layers[layer] = source.mod[name].layers[layer]
+            values = source.mod[name].layers[layer]
+            target.mod[name].layers[layer] = values[rows] if moved else values
         target.mod[name].var[key] = source.mod[name].var[key].to_numpy()
         target.mod[name].uns[key] = source.mod[name].uns[key]
     for slot in (Keys.joint_embedding(key), Keys.fitted_embedding(key)):

@@ -69,9 +69,6 @@ def check_present(mdata: MuData, key: str, modalities: Sequence[str]) -> None:
             f"{len(cells)} cells have no modality, among them {cells[0]!r}. Leave them out: "
             f"mdata = mdata[mdata.obsm[{key!r}].any(axis=1)].copy()."
         )
-    for name, column in zip(modalities, present.T, strict=True):
-        if not column.any():
-            raise ValueError(f"No cell has modality {name!r}. Leave it out of `modalities`.")
 
 
 def cells_of_model(mdata: MuData, registry: Mapping[str, Any]) -> MuData:

@@ -218,6 +218,9 @@ class SCMAG(TrainMixin, SavingMixin, OutputsMixin):
         _mudata.get_batches(mdata, batch_key)
         if present_key is not None:
             check_present(mdata, present_key, modalities)
+            for name, measured in zip(modalities, mdata.obsm[present_key].T, strict=True):
+                if not measured.any():
+                    raise ValueError(f"No cell has modality {name!r}. Leave it out of `modalities`.")
         found = _mudata.kinds_of(mdata, modalities, kinds, recorded_under=input_layer)
         arguments = cls._get_setup_method_args(
             cls=cls,
@@ -248,7 +251,8 @@ class SCMAG(TrainMixin, SavingMixin, OutputsMixin):
         if present_key is not None:
             fields.append(MuDataObsmField(PRESENT, present_key, mod_key=None, is_count_data=False))
         manager = CountsManager(fields=fields, setup_method_args=arguments)
-        manager.register_fields(mdata, **kwargs)
+        with quiet():
+            manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
 
     @classmethod

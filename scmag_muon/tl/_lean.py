@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
@@ -13,7 +14,6 @@ from scmag_muon import _mudata
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
     from mudata import MuData
 
     from scmag_muon.manifold.fit import ManifoldFit
@@ -29,7 +29,7 @@ def working_copy(
     *,
     round_counts: bool = False,
 ) -> MuData:
-    """A MuData of the counts alone, so that the user's stays as it is until all has worked.
+    """A MuData of the counts alone, in the order of ``mdata.obs_names``, so that the user's stays as it is until all has worked.
 
     Counts that need no change are not copied: nobody may write to them.
     """
@@ -40,7 +40,12 @@ def working_copy(
         counts = _mudata.get_counts(
             adata, modality=name, layer=_mudata.layer_of(layer, name), round_counts=round_counts
         )
-        mods[name] = AnnData(counts, obs=adata.obs[[]], var=adata.var.copy())
+        # rows of a modality that lacks cells may have any order
+        order = np.argsort(mdata.obs_names.get_indexer(adata.obs_names))
+        if (order[1:] < order[:-1]).any():
+            mods[name] = AnnData(counts[order], obs=adata.obs[[]].iloc[order], var=adata.var.copy())
+        else:
+            mods[name] = AnnData(counts, obs=adata.obs[[]], var=adata.var.copy())
     obs = pd.DataFrame(index=mdata.obs_names)
     if batch_key is not None:
         obs[batch_key] = _mudata.get_batches(mdata, batch_key)
