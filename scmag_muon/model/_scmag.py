@@ -15,7 +15,7 @@ from scmag_muon import _mudata
 from scmag_muon._checks import check_random_state
 from scmag_muon._keys import Keys
 from scmag_muon.model._components import PANEL, WIDE
-from scmag_muon.model._context import seeded
+from scmag_muon.model._context import quiet, seeded
 from scmag_muon.model._counts import CountsManager
 from scmag_muon.model._module import PRESENT, SCMAGModule, counts_key, input_key
 from scmag_muon.model._new_cells import cells_signature, check_present, fit_signature

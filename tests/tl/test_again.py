@@ -93,6 +93,7 @@ def test_features_without_a_count_among_the_held_out(run: MuData) -> None:
     counts = run["rna"].X.tolil()
     counts[held_out, 3] = 0
     run["rna"].X = counts.tocsr()
+    smm.tl.scmag(run, n_clusters=3, batch_key="batch", mask_var="chosen", **SHORT)
     table = smm.tl.held_out_markers(run, labels="cell_type", n_markers=60, accelerator="cpu", progress_bar=False)
     rows = table[(table["modality"] == "rna") & (table["feature"] == run["rna"].var_names[3])]
     assert len(rows) == 3

@@ -21,6 +21,7 @@ from scmag_muon.tl._graph_clusters import (
     order_by_size,
     typical_communities,
 )
+from scmag_muon.tl._lean import expression
 
 
 @pytest.fixture
@@ -116,7 +117,8 @@ def test_profiles_are_of_the_features_that_were_fitted_weighted_as_the_modalitie
         mdata[name].uns["manifold"]["modality_weight"] = weight
     divisions = np.random.default_rng(0).integers(0, 4, (150, 2))
     batches = pd.Categorical(np.where(np.arange(150) % 3 == 0, "a", "b")) if batched else None
-    found, weight = community_profiles(mdata, divisions, manifold_key="manifold", batches=batches)
+    counts = expression(mdata, "manifold", None, 0)
+    found, weight = community_profiles(mdata, divisions, counts=counts, manifold_key="manifold", batches=batches)
     assert weight == pytest.approx(2 * 0.9**2 / (0.9**2 + 0.5**2))
     rna, proteins = sp.csr_array(mdata["rna"].X[:, ::2]), sp.csr_array(mdata["prot"].X)
     views = [transform(scale_to_median(rna), "log"), transform(proteins, "clr")]
