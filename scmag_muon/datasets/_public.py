@@ -208,14 +208,12 @@ def hallmark_gene_sets(*, folder: str | os.PathLike[str] | None = None, known_ha
 
     Examples
     --------
-    Without ``folder`` the file is fetched. Here a small file stands in for it.
-
     >>> import pathlib, tempfile
     >>> import scmag_muon as smm
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> genes = "\t".join(f"gene_{i}" for i in range(30))
     >>> _ = (folder / "h.all.v2023.2.Hs.symbols.gmt").write_text(f"HALLMARK_X\tabout\t{genes}\n")
-    >>> gene_sets = smm.datasets.hallmark_gene_sets(folder=folder)
+    >>> gene_sets = smm.datasets.hallmark_gene_sets(folder=folder)  # without a folder it is fetched
     >>> mdata = smm.datasets.simulate_citeseq(n_obs=200, n_vars=80, n_prot=12, n_clusters=3)
     >>> table = smm.tl.markers(mdata, groupby="cell_type")
     >>> table = smm.tl.enrichment(mdata, gene_sets=gene_sets, min_auroc=0.55)

@@ -145,10 +145,10 @@ def test_shared_neighbors_of_cells_far_down_a_large_table() -> None:
     x = points(8, 3)
     table = neighbors.indicator(neighbors.nearest_neighbors(x, 4))
     shared = sp.csr_array(table[:2] @ table.T)
-    expected = neighbors._most_shared(shared, 0, 4, x, "rbf", 1.0)
+    expected = neighbors._most_shared(shared, 4, x[:2], x, "rbf", 1.0, np.arange(2))
     far = 2**31 - 8
     wide = sp.csr_array((shared.data, shared.indices.astype(np.int64) + far, shared.indptr), shape=(2, 2**31))
-    found = neighbors._most_shared(wide, far, 4, _Shifted(x, far), "rbf", 1.0)
+    found = neighbors._most_shared(wide, 4, x[:2], _Shifted(x, far), "rbf", 1.0, far + np.arange(2))
     np.testing.assert_array_equal(found, expected + far)
 
 
