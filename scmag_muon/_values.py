@@ -45,6 +45,7 @@ def cluster_column(mdata: MuData, column: str, *, argument: str = "key") -> pd.S
 
 def used_modalities(mdata: MuData, key: str, modalities: Sequence[str] | None = None) -> list[str]:
     """The modalities asked for, else those that ``tl.scmag`` joined, else the MuData's only two."""
+    _mudata.check_mudata(mdata)
     if modalities is not None:
         for name in modalities:
             if name not in mdata.mod:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from scmag_muon import _namespace  # noqa: F401 - `mdata.scmag` is there with the first function that takes a MuData
 from scmag_muon._assays import ASSAYS, Assay, ModalityKind
 from scmag_muon._mudata._cells import (
+    check_mudata,
     check_n_clusters,
     copy_of,
     get_batches,
@@ -49,6 +50,7 @@ __all__ = [
     "check_free_run",
     "check_format",
     "check_layer",
+    "check_mudata",
     "check_n_clusters",
     "check_paired",
     "check_writable",

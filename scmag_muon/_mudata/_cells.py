@@ -77,15 +77,20 @@ def copy_of(mdata: MuData) -> MuData:
     return copied
 
 
+def check_mudata(mdata: object) -> None:
+    """Raise unless it is a MuData."""
+    if not isinstance(mdata, mudata.MuData):
+        raise TypeError(
+            f"scMAG needs a MuData, got {type(mdata).__name__}. "
+            'Make one with mudata.MuData({"rna": adata}), or join several AnnData: {"rna": adata, "prot": adata_of_proteins}.'
+        )
+
+
 def modality_pair(
     mdata: MuData, modalities: Sequence[str] | None = None, kinds: Mapping[str, ModalityKind] | None = None
 ) -> tuple[str, str]:
     """Names of the two modalities to use, the main one (RNA where there is one) first; hashtags only where they are named."""
-    if not isinstance(mdata, mudata.MuData):
-        raise TypeError(
-            f"scMAG needs a MuData of two modalities, got {type(mdata).__name__}. "
-            'Join two AnnData of the same cells with mudata.MuData({"rna": adata, "prot": adata_of_proteins}).'
-        )
+    check_mudata(mdata)
     available = list(mdata.mod)
     told = check_kinds(mdata, kinds)
     if modalities is None:
@@ -130,10 +135,13 @@ def check_n_clusters(n_clusters: object, n_obs: int) -> None:
 
 
 def get_obs_column(mdata: MuData, column: str, *, argument: str) -> pd.Series:
-    """A column of ``mdata.obs``, or of a modality's ``obs`` where only that has it."""
+    """A column of ``mdata.obs``, or of a modality's ``obs`` where only that has it; ``"rna:donor"`` may name it there."""
+    check_mudata(mdata)
     candidates = [(mdata.obs, column)]
     for name, adata in mdata.mod.items():
         candidates += [(adata.obs, column), (mdata.obs, f"{name}:{column}")]
+        if str(column).startswith(f"{name}:"):
+            candidates.append((adata.obs, column.removeprefix(f"{name}:")))
     for frame, key in candidates:
         if key in frame:
             return frame[key].reindex(mdata.obs_names)

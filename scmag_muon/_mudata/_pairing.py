@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from mudata import MuData
 
 
@@ -87,19 +88,37 @@ def check_same_cells(mdata: MuData, first: str, other: str) -> None:
         )
     else:
         what = f"Modalities {first!r} and {other!r} have no cells in common: their names are such as {examples}."
-    for part, pattern in _ENDINGS.items():
-        short = [names.astype(str).str.replace(pattern, "", regex=True) for names in (left, right)]
-        matching = int(short[1].isin(short[0]).sum())
-        if matching > shared and all(names.is_unique for names in short):
-            raise ValueError(
-                f"{what} Without {part} {matching} cells match. If these are the same cells, run\n"
-                f"for name in {(first, other)}: mdata[name].obs_names = mdata[name].obs_names.str.replace(r'{pattern}', '', regex=True)\n"
-                f"mdata = mudata.MuData({{name: mdata[name] for name in {(first, other)}}})\n"
-                f"mdata = mdata[mdata[{first!r}].obs_names.intersection(mdata[{other!r}].obs_names)].copy()"
-            )
+    _tell_endings(left, right, shared, (first, other), what)
     if not shared:
         raise ValueError(f"{what} Give both the same cell names (barcodes) before joining them in a MuData.")
     raise ValueError(
         f"{what} Keep the common cells with "
         f"mdata = mdata[mdata[{first!r}].obs_names.intersection(mdata[{other!r}].obs_names)].copy()."
     )
+
+
+def check_not_renamed(mdata: MuData, first: str, other: str) -> None:
+    """Raise where most cells that one of two modalities lacks are in both, but for endings or beginnings of their names."""
+    left, right = mdata.mod[first].obs_names, mdata.mod[other].obs_names
+    alone = left.difference(right, sort=False), right.difference(left, sort=False)
+    if not min(map(len, alone)):
+        return
+    examples = " and ".join(repr(str(names[0])) for names in alone)
+    shared = len(left) - len(alone[0])
+    what = f"{shared} cells are shared by {first!r} and {other!r}, {len(alone[0])} and {len(alone[1])} are not, such as {examples}."
+    _tell_endings(left, right, shared + min(map(len, alone)) // 2, (first, other), what)
+
+
+def _tell_endings(left: pd.Index, right: pd.Index, fewest: int, names: tuple[str, str], what: str) -> None:
+    """Raise where more than ``fewest`` cells have the same names in both modalities without endings or beginnings."""
+    first, other = names
+    for part, pattern in _ENDINGS.items():
+        short = [cells.astype(str).str.replace(pattern, "", regex=True) for cells in (left, right)]
+        matching = int(short[1].isin(short[0]).sum())
+        if matching > fewest and all(cells.is_unique for cells in short):
+            raise ValueError(
+                f"{what} Without {part} {matching} cells match. If these are the same cells, run\n"
+                f"for name in {(first, other)}: mdata[name].obs_names = mdata[name].obs_names.str.replace(r'{pattern}', '', regex=True)\n"
+                f"mdata = mudata.MuData({{name: mdata[name] for name in {(first, other)}}})\n"
+                f"mdata = mdata[mdata[{first!r}].obs_names.intersection(mdata[{other!r}].obs_names)].copy()"
+            )

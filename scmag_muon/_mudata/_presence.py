@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import TYPE_CHECKING
 
-import mudata
 import numpy as np
 
 from scmag_muon._assays import ASSAYS
+from scmag_muon._mudata._cells import check_mudata
 from scmag_muon._mudata._kinds import check_kinds, recognize
-from scmag_muon._mudata._pairing import check_modalities, check_paired, check_same_cells
+from scmag_muon._mudata._pairing import check_modalities, check_not_renamed, check_paired, check_same_cells
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,11 +29,7 @@ def modality_names(
     mdata: MuData, modalities: Sequence[str] | None = None, kinds: Mapping[str, ModalityKind] | None = None
 ) -> list[str]:
     """Names of the modalities to use, in the order given; by default all whose kind is known, RNA first."""
-    if not isinstance(mdata, mudata.MuData):
-        raise TypeError(
-            f"scMAG needs a MuData, got {type(mdata).__name__}. "
-            'Make one with mudata.MuData({"rna": adata}), or join several AnnData: {"rna": adata, "prot": adata_of_proteins}.'
-        )
+    check_mudata(mdata)
     told = check_kinds(mdata, kinds)
     available = list(mdata.mod)
     if modalities is None:
@@ -75,6 +72,8 @@ def check_cells(mdata: MuData, names: Sequence[str]) -> dict[str, np.ndarray]:
         others = [other for other in names if other != name]
         if others and not any(np.isin(of_modality, cells[other]).any() for other in others):
             check_same_cells(mdata, *sorted((name, others[0]), key=list(names).index))
+    for first, other in itertools.combinations(names, 2):
+        check_not_renamed(mdata, first, other)
     return cells
 
 

@@ -74,6 +74,7 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             # scvi-tools thinks of batch normalisation, which we do without
             warnings.filterwarnings("ignore", message=".*Last batch will have a small size.*")
+            warnings.filterwarnings("ignore", message=".*has fewer than 3 cells.*")
             yield
     finally:
         for log, level in zip(loggers, levels, strict=True):

@@ -1,10 +1,12 @@
-"""Counts for the network as :func:`scmag_muon._mudata.get_counts` reads them, whatever their storage."""
+"""Counts and batches for the network as the rest of the package reads them, whatever their storage and type."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from scvi.data import AnnDataManager
+from scvi.data.fields import CategoricalObsField, MuDataWrapper
 
 from scmag_muon import _mudata
 from scmag_muon.model._module import counts_key
@@ -26,3 +28,42 @@ class CountsManager(AnnDataManager):
             round_counts=bool(setup.get("round_counts")),
             may_be_empty=True,
         )
+
+
+class _TextField(CategoricalObsField):
+    """scvi-tools' categories, which would take mixed types for an error, and numbers in another order than text."""
+
+    def register_field(self, adata: Any) -> dict[str, Any]:
+        """Number the batches of a MuData's cells."""
+        if self.is_default:
+            return dict(super().register_field(adata))
+        return self._numbered(adata, _batches(adata, self._original_attr_key).categories.to_numpy(dtype=object))
+
+    def transfer_field(self, state_registry: dict[str, Any], adata_target: Any, **kwargs: Any) -> dict[str, Any]:
+        """Number them as another MuData's were."""
+        if self.is_default:
+            return dict(super().transfer_field(state_registry, adata_target, **kwargs))
+        known = np.array([str(batch) for batch in state_registry[self.CATEGORICAL_MAPPING_KEY]], dtype=object)
+        return self._numbered(adata_target, known)
+
+    def validate_field(self, adata: Any) -> None:
+        """Raise where there is no such column."""
+        if not self.is_default:
+            _batches(adata, self._original_attr_key)
+
+    def _numbered(self, mdata: Any, known: np.ndarray) -> dict[str, Any]:
+        batches = _batches(mdata, self._original_attr_key)
+        unseen = batches.categories.difference(known)
+        if len(unseen):
+            raise ValueError(
+                f"batch_key={self._original_attr_key!r}: {list(unseen)} are not among the batches {list(known)}."
+            )
+        mdata.obs[self.attr_key] = batches.set_categories(list(known)).codes
+        return {self.CATEGORICAL_MAPPING_KEY: known, self.ORIGINAL_ATTR_KEY: self._original_attr_key}
+
+
+def _batches(mdata: Any, batch_key: str) -> Any:
+    return _mudata.get_batches(mdata, batch_key)
+
+
+BatchField = MuDataWrapper(_TextField)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mudata import MuData
 from scvi import REGISTRY_KEYS
-from scvi.data.fields import MuDataCategoricalObsField, MuDataLayerField, MuDataObsmField
+from scvi.data.fields import MuDataLayerField, MuDataObsmField
 
 from scmag_muon import _mudata
 from scmag_muon._checks import check_random_state
 from scmag_muon._keys import Keys
 from scmag_muon.model._components import PANEL, WIDE
 from scmag_muon.model._context import quiet, seeded
-from scmag_muon.model._counts import CountsManager
+from scmag_muon.model._counts import BatchField, CountsManager
 from scmag_muon.model._module import PRESENT, SCMAGModule, counts_key, input_key
 from scmag_muon.model._new_cells import cells_signature, check_present, fit_signature
 from scmag_muon.model._outputs import OutputsMixin
@@ -233,15 +233,7 @@ class SCMAG(TrainMixin, SavingMixin, OutputsMixin):
             present_key=present_key,
             kinds=found,
         )
-        batch_modality = None
-        if batch_key is not None and batch_key not in mdata.obs:
-            batch_modality = next((name for name in mdata.mod if batch_key in mdata.mod[name].obs), None)
-            if batch_modality is None:
-                raise KeyError(
-                    f"batch_key={batch_key!r} is in mdata.obs under another name only. Give batch_key="
-                    f"{next(str(name) for name in mdata.obs if str(name).endswith(f':{batch_key}'))!r}."
-                )
-        fields = [MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=batch_modality)]
+        fields = [BatchField(REGISTRY_KEYS.BATCH_KEY, batch_key)]
         for i, name in enumerate(modalities):
             for key, of_key in ((counts_key(i), _mudata.layer_of(layer, name)), (input_key(i), input_layer)):
                 field = MuDataLayerField(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from scmag_muon import _fingerprint
+from scmag_muon import _fingerprint, _mudata
 from scmag_muon._keys import Keys
 from scmag_muon._made_from import differences, of_other_cells
 
@@ -62,6 +62,7 @@ _ROWS_OF_LEGEND = 13
 
 def coordinates(mdata: MuData, basis: str, key: str = Keys.SCMAG) -> np.ndarray:
     """A map of the cells, shape ``(n_obs, 2)``."""
+    _mudata.check_mudata(mdata)
     if basis not in mdata.obsm:
         raise KeyError(
             f"No map mdata.obsm[{basis!r}]. Make one with scanpy.pp.neighbors(mdata, use_rep={Keys.latent(key)!r}) and "
@@ -87,6 +88,7 @@ def is_older_map(mdata: MuData, basis: str, key: str) -> bool:
 
 def record(mdata: MuData, key: str, verb: str, part: str = "table") -> Any:
     """What a tool wrote in ``mdata.uns``; raises where it is of other clusters or values than those that are there."""
+    _mudata.check_mudata(mdata)
     if key not in mdata.uns or not hasattr(mdata.uns[key], "get") or part not in mdata.uns[key]:
         raise KeyError(f"No {part} in mdata.uns[{key!r}]. Run {verb}.")
     reasons = differences(mdata, mdata.uns[key])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
+from scmag_muon import _mudata
 from scmag_muon._keys import Keys
 from scmag_muon.pl import _draw
 
@@ -41,6 +42,7 @@ def view_weights(mdata: MuData, *, manifold_key: str = Keys.MANIFOLD) -> np.ndar
     >>> smm.pp.manifold_fit(mdata)
     >>> axes = smm.pl.view_weights(mdata)
     """
+    _mudata.check_mudata(mdata)
     records = {name: adata.uns[manifold_key] for name, adata in mdata.mod.items() if manifold_key in adata.uns}
     if not records:
         raise KeyError(

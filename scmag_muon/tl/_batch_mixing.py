@@ -84,6 +84,7 @@ def batch_mixing(
     n_pcs = check_number("n_pcs", n_pcs, integer=True, low=1)
     n_neighbors = check_number("n_neighbors", n_neighbors, integer=True, low=1)
     random_state = check_random_state(random_state)
+    _mudata.check_mudata(mdata)
     slot = Keys.latent(key)
     if slot not in mdata.obsm:
         raise KeyError(

@@ -10,6 +10,7 @@ import numpy as np
 
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._keys import Keys
+from scmag_muon.tl._markers import markers
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -33,19 +34,65 @@ def same_run(mdata: MuData, key: str, labels: str, latent: np.ndarray) -> bool:
     return before == labels and space.shape == latent.shape and np.allclose(space, latent, rtol=_DIGITS, atol=_DIGITS)
 
 
-def forget_derived(mdata: MuData, key: str) -> dict[str, str]:
-    """Delete what was made from the run under ``key``; returns fingerprints of maps that may show it, which stay.
+def older_maps(mdata: MuData, key: str) -> dict[str, str]:
+    """Fingerprints of maps that may show the run under ``key``; scanpy notes neither groups nor space of a map."""
+    record = mdata.uns.get(key)
+    known = dict(record.get("older_maps", {})) if isinstance(record, Mapping) else {}
+    drawn = _space_of_neighbors(mdata.uns.get("neighbors")) == Keys.latent(key)
+    found = {}
+    for name in mdata.obsm:
+        if str(name).startswith(_MAPS):
+            shown = _fingerprint.of_rows(mdata.obsm[name], mdata.obs_names)
+            if drawn or known.get(name) == shown:
+                found[str(name)] = shown
+    return found
 
-    Scanpy notes neither groups nor space of a map, so it stays the user's.
-    """
-    maps = _older_maps(mdata, key)
+
+def forget_derived(mdata: MuData, key: str) -> dict[str, dict[str, Any]]:
+    """Delete what was made from the run under ``key``, but maps; returns arguments that make its tables of markers anew."""
     found = _slots(mdata, key)
+    tables = {
+        name: again for where, name in found if where == "uns" and (again := _arguments_of_markers(mdata, name, key))
+    }
     for where, name in found:
         del getattr(mdata, where)[name]
     if found:
         listed = ", ".join(f"{where}[{name!r}]" for where, name in found)
         logger.info("Deleted, as made from the earlier run %r: %s. Make them anew.", key, listed)
-    return maps
+    return tables
+
+
+def renew_markers(mdata: MuData, tables: Mapping[str, dict[str, Any]]) -> None:
+    """Make tables of markers of the run that is there; one that can't be made, as of a cluster that is gone, stays away."""
+    for slot, arguments in tables.items():
+        try:
+            markers(mdata, key_added=slot, **arguments)
+        except (KeyError, TypeError, ValueError) as error:
+            logger.info("uns[%r] can't be made anew: %s", slot, error.args[0])
+        else:
+            logger.info("uns[%r] is made anew, of the clusters that there are.", slot)
+
+
+def _arguments_of_markers(mdata: MuData, slot: str, key: str) -> dict[str, Any] | None:
+    """What ``tl.markers`` was given for a table; all clusters then are all clusters again."""
+    record = mdata.uns[slot]
+    if not isinstance(record, Mapping) or str(record.get("verb", "")) != "markers":
+        return None
+    params = _mudata.plain(record["params"])
+    groups, reference = params.get("groups"), params.get("reference", "rest")
+    if reference == "rest" and (groups is None or key not in mdata.obs or len(groups) == _n_ranked(mdata, key)):
+        groups = None
+    return {
+        "key": key,
+        "groups": groups,
+        "reference": reference,
+        "modalities": params.get("modalities"),
+        "layer": params.get("layer"),
+    }
+
+
+def _n_ranked(mdata: MuData, key: str) -> int:
+    return int((mdata.obs[key].value_counts() > 1).sum())
 
 
 def _slots(mdata: MuData, key: str) -> list[tuple[str, str]]:
@@ -85,16 +132,3 @@ def _space_of_neighbors(value: Any) -> str | None:
     if not isinstance(value, Mapping) or "connectivities_key" not in value:
         return None
     return str(value.get("params", {}).get("use_rep"))
-
-
-def _older_maps(mdata: MuData, key: str) -> dict[str, str]:
-    record = mdata.uns.get(key)
-    known = dict(record.get("older_maps", {})) if isinstance(record, Mapping) else {}
-    drawn = _space_of_neighbors(mdata.uns.get("neighbors")) == Keys.latent(key)
-    found = {}
-    for name in mdata.obsm:
-        if str(name).startswith(_MAPS):
-            shown = _fingerprint.of_rows(mdata.obsm[name], mdata.obs_names)
-            if drawn or known.get(name) == shown:
-                found[str(name)] = shown
-    return found

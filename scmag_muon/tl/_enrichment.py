@@ -101,6 +101,7 @@ def enrichment(
     check_number("min_auroc", min_auroc, low=0, high=1)
     check_number("n_markers", n_markers, integer=True, low=1)
     check_number("min_size", min_size, integer=True, low=1)
+    _mudata.check_mudata(mdata)
     gseapy = _gseapy()
     markers_key = markers_key or Keys.markers(key)
     if markers_key not in mdata.uns:

@@ -68,6 +68,7 @@ def fit_or_reuse(mdata: MuData, work: MuData, asked: Asked) -> bool:
     mask_var = asked.mask_var if asked.mask_var is not None else _mudata.plain(record["params"].get("mask_var"))
     reasons = _differences(mdata, work, asked, kept, mask_var)
     if not reasons:
+        _tell_layer(record["params"], asked)
         _mudata.copy_fitted(mdata, work, asked.names, asked.key)
         return False
     logger.warning("The fit %r is renewed: %s.%s", asked.key, "; ".join(reasons), _others(mdata, asked))
@@ -82,6 +83,21 @@ def fit_or_reuse(mdata: MuData, work: MuData, asked: Asked) -> bool:
         made_by=_RUN if own else _USER,
     )
     return True
+
+
+def _tell_layer(params: Mapping[str, Any], asked: Asked) -> None:
+    """Say where the fit is of another layer that holds the same counts."""
+    before, now = (
+        {name: _mudata.layer_of(layer, name) for name in asked.names}
+        for layer in (_mudata.plain(params.get("layer")), asked.layer)
+    )
+    if before != now:
+        logger.warning(
+            "The fit %r was made with layer=%s. It is used again, for layer=%s holds the same counts.",
+            asked.key,
+            before,
+            now,
+        )
 
 
 def is_fitted(mdata: MuData, names: Sequence[str], key: str) -> bool:

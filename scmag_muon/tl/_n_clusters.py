@@ -79,6 +79,7 @@ def n_clusters(
     >>> list(table.columns)
     ['resolution', 'n_clusters', 'fewest', 'most', 'stability']
     """
+    _mudata.check_mudata(mdata)
     slot = Keys.joint_embedding(manifold_key)
     if slot not in mdata.obsm:
         raise KeyError(

@@ -10,7 +10,7 @@ from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_random_state
 from scmag_muon._keys import Keys, check_key
 from scmag_muon.model import SCMAG
-from scmag_muon.tl._derived import forget_derived, same_run
+from scmag_muon.tl._derived import forget_derived, older_maps, renew_markers, same_run
 from scmag_muon.tl._fit import Asked, fingerprint_of_batches, fit_or_reuse, is_fitted
 from scmag_muon.tl._lean import PRESENT, network_input, working_copy
 from scmag_muon.tl._results import collect, write
@@ -292,11 +292,14 @@ def scmag(
         model.forget_data()
     if copy:
         mdata = _mudata.copy_of(mdata)
+    tables: dict[str, dict[str, Any]] = {}
     if not same_run(mdata, key_added, fingerprint, results.latent):
-        record |= {"older_maps": forget_derived(mdata, key_added)}
+        record |= {"older_maps": older_maps(mdata, key_added)}
+        tables = forget_derived(mdata, key_added)
     if refit:
         _mudata.copy_fitted(work, mdata, names, manifold_key)
     write(mdata, results, names, key=key_added, manifold_key=manifold_key, record=record)
+    renew_markers(mdata, tables)
     returned = tuple(x for x, wanted in ((mdata, copy), (model, return_model)) if wanted)
     return returned[0] if len(returned) == 1 else returned or None
 

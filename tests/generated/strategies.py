@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 DTYPES = ("float32", "float64", "int32", "int64", "uint8", "uint16", "bool")
-STORAGES = ("dense", "fortran", "csr", "csc", "csr_array", "long indices", "stored zeros")
+STORAGES = ("dense", "fortran", "csr", "csc", "csr_array", "long indices", "stored zeros", "unsorted", "in parts")
 FLAWS = ("none",) * 12 + ("nan", "infinite", "negative", "decimals", "all zero", "huge", "normalised", "missing")
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12)
 MODALITIES = ("rna", "prot", "atac", "gex", "ADT", "peaks", "mod 1", "β", "chromatin")

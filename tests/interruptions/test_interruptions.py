@@ -170,11 +170,7 @@ def readable(path: Path) -> bool:
 @pytest.mark.parametrize(
     "how",
     [
-        pytest.param(
-            signal.SIGINT,
-            id="interrupted",
-            marks=pytest.mark.xfail(strict=False, reason="in training, Lightning makes SystemExit of Ctrl-C"),
-        ),
+        pytest.param(signal.SIGINT, id="interrupted"),
         pytest.param(signal.SIGKILL, id="killed"),
     ],
 )

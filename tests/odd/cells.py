@@ -23,6 +23,7 @@ from tests.odd.table import (
 )
 
 FIT = "smm.pp.manifold_fit(mdata)"
+BARCODES = ["".join("ACGT"[i // 4**k % 4] for k in range(12)) for i in range(40)]
 ODD_NAMES = ("αβ/γ δ", "a$b_c", "x\\y", "N" * 300)
 RUN = "smm.tl.scmag(mdata, n_clusters=2, **short)"
 
@@ -141,15 +142,35 @@ NAMES = [
         says="names the modality whose rows would not pair up.",
         fix="mdata = mdata[mdata.obs_names].copy()",
     ),
-    refused(
+    works(
         "5 cells lack proteins",
+        RUN,
+        lambda _, mdata: mdata.obs["scmag"].notna().all() and mdata["prot"].layers["scmag"].shape == (35, 6),
+        make=_rebuilt(prot=lambda adata: adata[:35].copy()),
+        says="All 40 cells have a cluster; what is not measured is imputed.",
+    ),
+    refused(
+        "10 cells have proteins",
         RUN,
         ValueError,
         "'prot'",
-        "35 of 40",
-        make=_rebuilt(prot=lambda adata: adata[:35].copy()),
-        says="names the modality and how many cells it has.",
-        fix="import muon; muon.pp.intersect_obs(mdata)",
+        "10 of 40",
+        r"modalities=\['rna'\]",
+        make=_rebuilt(prot=lambda adata: adata[:10].copy()),
+        says="too few to learn from; names the modality and how many cells it has.",
+    ),
+    refused(
+        "20 of 40 barcodes of the proteins end otherwise than those of the RNA",
+        RUN,
+        ValueError,
+        "20 cells are shared",
+        "Without endings 40 cells match",
+        make=_rebuilt(
+            rna=_named("obs", lambda i, _: f"{BARCODES[i]}-1"),
+            prot=_named("obs", lambda i, _: f"{BARCODES[i]}-{1 + i // 20}"),
+        ),
+        says="gives the lines that make names equal.",
+        fix="""mdata['prot'].obs_names = mdata['rna'].obs_names; mdata = mudata.MuData(mdata.mod)""",
     ),
     refused(
         "barcodes of the proteins end in `-1`",
@@ -227,13 +248,26 @@ MODALITIES = [
     ),
     refused("a path", "smm.tl.scmag('cells.h5mu')", TypeError, "MuData", "str", says="a MuData is needed."),
     refused("nothing", "smm.tl.markers(None)", TypeError, "MuData|mdata", says="a MuData is needed."),
+    works(
+        "three modalities",
+        RUN,
+        lambda _, mdata: all(np.isfinite(adata.layers["scmag"].toarray()).all() for adata in mdata.mod.values()),
+        make=changed(_three),
+        says="All three take part.",
+    ),
+    works(
+        "three modalities, one named",
+        "smm.tl.scmag(mdata, modalities=['rna'], n_clusters=2, **short)",
+        lambda _, mdata: "scmag" not in mdata["prot"].layers and mdata.obs["scmag"].notna().all(),
+        make=changed(_three),
+        says="The others are left alone.",
+    ),
     refused(
-        "three modalities, of which none are named",
-        "smm.tl.scmag(mdata, modalities=['rna'], **short)",
+        "no modality is named",
+        "smm.tl.scmag(mdata, modalities=[], **short)",
         ValueError,
         "modalities",
-        make=changed(_three),
-        says="at least two must be named.",
+        says="one or more must be named.",
     ),
     works(
         "three modalities, two named",
@@ -356,18 +390,16 @@ FEATURES = [
         says="names modality and column.",
         fix="del mdata['rna'].var['highly_variable']",
     ),
-    refused(
-        "`highly_variable` holds true, false and nothing",
+    works(
+        "`highly_variable` holds true and nothing",
         FIT,
-        ValueError,
-        "'rna'",
-        "highly_variable",
+        lambda _, mdata: mdata["rna"].var["manifold"].tolist() == [True, False] * 10 and sound_fit(None, mdata),
         make=changed(
             lambda mdata: mdata["rna"].var.__setitem__(
                 "highly_variable", pd.Series([True, None] * 10, dtype=object).to_numpy()
             )
         ),
-        says="names modality and column; nothing is guessed.",
+        says="Genes that are missing there are not chosen.",
     ),
     works(
         "`highly_variable` is a nullable boolean without gaps",

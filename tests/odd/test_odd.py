@@ -17,7 +17,6 @@ from scmag_muon._cli import main
 from tests.checksum import changed, checksums, freeze
 from tests.odd.models import model
 from tests.odd.page import PAGE, page
-from tests.odd.pending import PENDING
 from tests.odd.rows import TABLE
 from tests.odd.table import SHORT, Row
 
@@ -29,15 +28,7 @@ def name(row: Row) -> str:
     return f"{row.given} - {row.call}"
 
 
-ROWS = [
-    pytest.param(
-        row,
-        id=name(row),
-        marks=pytest.mark.xfail(strict=True, reason=PENDING[name(row)]) if name(row) in PENDING else (),
-    )
-    for rows in TABLE.values()
-    for row in rows
-]
+ROWS = [pytest.param(row, id=name(row)) for rows in TABLE.values() for row in rows]
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -83,7 +83,6 @@ def genes_left_out_that_took_no_part(mdata: MuData) -> MuData:
         (lambda m: m, {}),
         (stored_otherwise, {}),
         (cells_reordered, {}),
-        (layer_of_the_same_counts, {"layer": "counts"}),
         (genes_left_out_that_took_no_part, {}),
     ],
 )
@@ -98,6 +97,19 @@ def test_the_same_data_take_the_fit_that_is_there(
     work, new = ask(changed, **arguments)
     assert (new, caplog.text) == (False, "")
     assert work["rna"].layers["manifold"] is changed["rna"].layers["manifold"]
+
+
+def test_another_layer_of_the_same_counts_takes_it_and_says_so(
+    fitted: MuData, caplog: pytest.LogCaptureFixture
+) -> None:
+    changed = layer_of_the_same_counts(fitted)
+    caplog.clear()
+    for layer in ("counts", {"rna": "counts", "prot": "counts"}):
+        assert not ask(changed, layer=layer)[1]
+        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert "made with layer={'rna': None, 'prot': None}. It is used again" in line
+        assert "layer={'rna': 'counts', 'prot': 'counts'} holds the same counts" in line
+        caplog.clear()
 
 
 def test_a_fit_read_from_a_file_is_used(fitted: MuData, tmp_path: Path) -> None:
