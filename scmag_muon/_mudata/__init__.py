@@ -17,7 +17,7 @@ from scmag_muon._mudata._cells import (
 from scmag_muon._mudata._complete import borrowed, fitted_everywhere, is_complete, measured, padded
 from scmag_muon._mudata._counts import check_layer, get_counts, layer_of
 from scmag_muon._mudata._features import expand_features, used_features, with_features
-from scmag_muon._mudata._fit import drop_fit, read_fit, write_fit
+from scmag_muon._mudata._fit import drop_fit, lend_fit, read_fit, write_fit
 from scmag_muon._mudata._kinds import check_kinds, kinds_of, modality_kind, recognize, recorded_kind
 from scmag_muon._mudata._pairing import check_paired
 from scmag_muon._mudata._presence import check_cells, modality_names
@@ -34,6 +34,7 @@ from scmag_muon._mudata._store import check_format, check_writable, write_mudata
 from scmag_muon._mudata._write import copy_fitted, from_json, to_json, to_uns, view_layers
 
 __all__ = [
+    "lend_fit",
     "borrowed",
     "fitted_everywhere",
     "is_complete",

@@ -68,13 +68,29 @@ def copy_fit(source: MuData, target: MuData, key: str) -> None:
         target.uns[Keys.fit(key)] = source.uns[Keys.fit(key)]
 
 
+def lend_fit(source: MuData, target: MuData, key: str) -> None:
+    """Carry a stored fit to a MuData that holds the fitted features only; nothing where there is none."""
+    if Keys.fit(key) not in source.uns:
+        return
+    for slot in _obsp_slots(list(source.mod), key):
+        if slot in source.obsp:
+            target.obsp[slot] = source.obsp[slot]
+    for name, adata in target.mod.items():
+        full = source.mod[name]
+        adata.varm[Keys.loadings(key)] = full.varm[Keys.loadings(key)][full.var_names.get_indexer(adata.var_names)]
+    target.obsm[Keys.joint_embedding(key)] = source.obsm[Keys.joint_embedding(key)]
+    target.uns[Keys.fit(key)] = source.uns[Keys.fit(key)]
+
+
 def _obsp_slots(names: list[str], key: str) -> list[str]:
     operators = [Keys.operator(key, kernel, name) for kernel in KERNELS for name in (None, *names)]
     return [*operators, *(Keys.neighbor_lists(key, kernel) for kernel in KERNELS)]
 
 
-def read_fit(mdata: MuData, key: str = Keys.MANIFOLD) -> ManifoldFit:
+def read_fit(mdata: MuData, key: str = Keys.MANIFOLD, *, present: np.ndarray | None = None) -> ManifoldFit:
     """The fit that :func:`scmag_muon.pp.manifold_fit` left under ``key``, the same to the bit.
+
+    ``present`` says which modalities a cell has, ``(n_obs, n_modalities)``, where each holds rows for all cells.
 
     Raises
     ------
@@ -106,7 +122,10 @@ def read_fit(mdata: MuData, key: str = Keys.MANIFOLD) -> ManifoldFit:
             neighborhoods[name] = shared
     return ManifoldFit.from_dict(
         {
-            "modalities": {name: _modality(mdata, name, key) for name in names},
+            "modalities": {
+                name: _modality(mdata, name, key, None if present is None else present[:, i])
+                for i, name in enumerate(names)
+            },
             "names": names,
             "joint": mdata.obsm[Keys.joint_embedding(key)],
             "lists": {kernel: _table(mdata.obsp[Keys.neighbor_lists(key, kernel)]) for kernel in KERNELS},
@@ -118,15 +137,16 @@ def read_fit(mdata: MuData, key: str = Keys.MANIFOLD) -> ManifoldFit:
     )
 
 
-def _modality(mdata: MuData, name: str, key: str) -> dict[str, Any]:
+def _modality(mdata: MuData, name: str, key: str, present: np.ndarray | None) -> dict[str, Any]:
     adata = mdata.mod[name]
+    has = np.asarray(mdata.obsmap[name]).ravel() > 0 if present is None else present
     record, mask = adata.uns[key], adata.var[key].to_numpy()
     return {
         **record["fit"],
         "name": name,
         "kind": record["kind"],
         "features": adata.var_names[mask].to_numpy(),
-        "cells": np.flatnonzero(np.asarray(mdata.obsmap[name]).ravel() > 0),
+        "cells": np.flatnonzero(has),
         "loadings": np.ascontiguousarray(adata.varm[Keys.loadings(key)][mask]),
         "replication": record["replication"],
         "concordance": record["concordance"],

@@ -48,9 +48,9 @@ _ATAC = _Assay("peak", "Peaks", (-2.0, 0.7), 0.4, 0.9, view=(0.6, 1.0), dispersi
 
 # In simulate_trimodal each axis is seen by two of the three.
 _TRIMODAL = {
-    "rna": _RNA._replace(view=(1.0, 1.0, 0.0), signal=0.45),
-    "prot": _PROTEIN._replace(view=(0.0, 1.0, 1.0), signal=0.7),
-    "atac": _ATAC._replace(view=(1.0, 0.0, 1.0), signal=0.5),
+    "rna": _RNA._replace(view=(1.0, 1.0, 0.0), signal=1.1),
+    "prot": _PROTEIN._replace(view=(0.0, 1.0, 1.0), signal=3.0),
+    "atac": _ATAC._replace(view=(1.0, 0.0, 1.0), signal=1.0),
 }
 
 

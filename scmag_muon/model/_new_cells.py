@@ -49,7 +49,16 @@ def check_cells(mdata: object, registry: Mapping[str, Any]) -> None:
                 f"Modality {name!r} lacks {len(missing)} of the model's {len(wanted)} features, among them {missing[0]!r}. "
                 "Features are found by name: give those that the model was trained on."
             )
-    for which, name in enumerate(names):
+    for name in names:
+        if (key := registry["setup_args"]["input_layer"]) not in mdata.mod[name].layers:
+            raise KeyError(
+                f"No layer {key!r} in modality {name!r}. Make it with scmag_muon.pp.manifold_fit(mdata, key_added={key!r})."
+            )
+
+
+def check_fitted(mdata: MuData, registry: Mapping[str, Any]) -> None:
+    """Raise, or warn, where features of the model took no part in the fit of these cells."""
+    for which, name in enumerate(registry["setup_args"]["modalities"]):
         _check_fitted(mdata, name, feature_names(registry, which), registry["setup_args"])
 
 
@@ -74,6 +83,7 @@ def check_present(mdata: MuData, key: str, modalities: Sequence[str]) -> None:
 def cells_of_model(mdata: MuData, registry: Mapping[str, Any]) -> MuData:
     """The MuData itself where it fits the model as it is, else one of the model's features in the model's order."""
     check_cells(mdata, registry)
+    check_fitted(mdata, registry)
     batch_codes(mdata, registry)
     setup = registry["setup_args"]
     names = setup["modalities"]
@@ -170,10 +180,6 @@ def _dense(matrix: Any, rows: np.ndarray, columns: np.ndarray | None) -> np.ndar
 
 def _check_fitted(mdata: MuData, name: str, wanted: pd.Index, setup: Mapping[str, Any]) -> None:
     key, adata = setup["input_layer"], mdata.mod[name]
-    if key not in adata.layers:
-        raise KeyError(
-            f"No layer {key!r} in modality {name!r}. Make it with scmag_muon.pp.manifold_fit(mdata, key_added={key!r})."
-        )
     fitted = adata.var.get(key)
     if fitted is None or fitted.dtype != bool or fitted.reindex(wanted).all():
         return

@@ -14,7 +14,15 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
 from scmag_muon import _mudata
-from scmag_muon.model._new_cells import cells_signature, check_cells, feature_names, fit_signature, minibatches
+from scmag_muon.model._new_cells import (
+    cells_signature,
+    check_cells,
+    check_fitted,
+    feature_names,
+    fit_signature,
+    minibatches,
+)
+from scmag_muon.model._placing import placed, reference_fit
 from scmag_muon.model._rows import rows_of
 
 if TYPE_CHECKING:
@@ -62,23 +70,43 @@ class OutputsMixin(BaseModelClass):
         if cells is None:
             raise ValueError("The model was loaded without cells: say which are meant, as `mdata`.")
         check_cells(cells, self.registry_)
-        self._warn_of_other_fit(cells)
+        found = self._placed(cells) if self._is_of_other_fit(cells) else cells
+        if found is cells:
+            check_fitted(cells, self.registry_)
+        cells = found
         return cells, rows_of(indices, cells.obs_names), _checked_batch_size(batch_size)
 
-    def _warn_of_other_fit(self, cells: MuData) -> None:
+    def _is_of_other_fit(self, cells: MuData) -> bool:
+        """Whether the cells are not those of the training and were fitted without them."""
         found = fit_signature(cells, self.registry_["setup_args"])
         if self.fit_ is None or found is None or self.fit_ == found or cells_signature(cells) == self.cells_:
-            return
+            return False
         own = self.adata
-        if own is not None and cells_signature(own) == self.cells_ and own.obs_names.isin(cells.obs_names).all():
-            return
-        logger.warning(
-            "The layers %r of these %d cells were fitted without the reference, the cells that the model was trained on. "
-            "Cells fitted by themselves can land in other clusters, above all where they are few or of one type. Fit them "
-            "together with the reference, on the model's features.",
-            self.registry_["setup_args"]["input_layer"],
-            cells.n_obs,
+        everyone = own is not None and cells_signature(own) == self.cells_ and own.obs_names.isin(cells.obs_names).all()
+        return not everyone
+
+    def _placed(self, cells: MuData) -> MuData:
+        """The cells fitted by the reference's fit, if the model has it and the cells have counts."""
+        key = self.registry_["setup_args"]["input_layer"]
+        what = (
+            f"The layers {key!r} of these {cells.n_obs} cells were fitted without the reference, the cells that the model was "
+            "trained on. "
         )
+        fit = reference_fit(self.adata, self.registry_["setup_args"])
+        if fit is not None and self.adata is not None:
+            try:
+                found = placed(cells, self.adata, fit, self.registry_)
+            except ValueError as error:
+                logger.warning("%sThey can't be fitted by the reference's fit: %s", what, error)
+                return cells
+            logger.warning("%sThey are fitted anew by the reference's fit, from their counts.", what)
+            return found
+        logger.warning(
+            "%sCells fitted by themselves can land in other clusters, above all where they are few or of one type. Fit them "
+            "together with the reference, on the model's features.",
+            what,
+        )
+        return cells
 
     @torch.inference_mode()
     def _inferred(

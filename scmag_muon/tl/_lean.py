@@ -80,11 +80,12 @@ def network_input(
         mods[name] = AnnData(
             counts if place is None else None,
             obs=work.obs[[]],
-            var=adata.var.loc[mask, []],
+            var=adata.var.loc[mask, [manifold_key]],
             layers={manifold_key: fitted, **({} if place is None else {place: counts})},
             uns={manifold_key: adata.uns[manifold_key]},
         )
     lean = _mudata.make_mudata(mods, work.obs if batch_key is not None else None)
+    _mudata.lend_fit(work, lean, manifold_key)
     if fit is not None:
         lean.obsm[PRESENT] = fit.present
     return lean

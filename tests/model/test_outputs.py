@@ -383,3 +383,53 @@ def test_habits_of_scvi_tools(model: SCMAG, fitted: MuData, capsys: pytest.Captu
         model.adata = fitted
     with pytest.raises(NotImplementedError, match="give them to the getters as `mdata`"):
         model.transfer_fields(fitted)
+
+
+def test_cells_that_were_fitted_by_themselves_are_placed_by_the_reference(caplog: pytest.LogCaptureFixture) -> None:
+    mdata = smm.datasets.simulate_citeseq(n_obs=300, n_vars=120, n_prot=15, n_clusters=3)
+    order = np.random.default_rng(0).permutation(300)
+    with no_pull_on_update():
+        reference, rest = mdata[np.sort(order[:220])].copy(), mdata[np.sort(order[220:])].copy()
+    model = smm.tl.scmag(
+        reference,
+        n_clusters=3,
+        max_epochs_pretrain=20,
+        max_epochs=5,
+        progress_bar=False,
+        accelerator="cpu",
+        return_model=True,
+    )
+    smm.pp.manifold_fit(rest)
+    together = model.get_latent_representation(rest)
+    assert "fitted anew by the reference's fit" in caplog.text
+    for cell_type in rest.obs["cell_type"].cat.categories:
+        rows = np.flatnonzero(rest.obs["cell_type"] == cell_type)
+        with no_pull_on_update():
+            alone = rest[rows].copy()
+        smm.pp.manifold_fit(alone)
+        # whatever cells come along, each cell lands in the same place
+        np.testing.assert_allclose(model.get_latent_representation(alone), together[rows], rtol=1e-4, atol=1e-4)
+
+
+def test_reference_cells_that_come_back_land_where_they_were(caplog: pytest.LogCaptureFixture) -> None:
+    mdata = smm.datasets.simulate_citeseq(n_obs=200, n_vars=100, n_prot=12, n_clusters=3, n_batches=2)
+    model = smm.tl.scmag(
+        mdata,
+        n_clusters=3,
+        batch_key="batch",
+        max_epochs_pretrain=4,
+        max_epochs=2,
+        progress_bar=False,
+        accelerator="cpu",
+        return_model=True,
+    )
+    before = model.get_latent_representation()
+    with no_pull_on_update():
+        some = mdata[:60].copy()
+    some.obs_names = [f"again_{name}" for name in some.obs_names]
+    for adata in some.mod.values():
+        adata.obs_names = list(some.obs_names)
+    smm.pp.manifold_fit(some, batch_key="batch")
+    found = model.get_latent_representation(some)
+    assert "fitted anew by the reference's fit" in caplog.text
+    np.testing.assert_allclose(found, before[:60], rtol=1e-3, atol=1e-3)
