@@ -11,12 +11,14 @@ from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 from scvi.train import TrainRunner
 
 from scmag_muon._checks import check_random_state
+from scmag_muon.model._checkpoint import Checkpoint, check_folder, fingerprint
 from scmag_muon.model._context import SignalsAsBefore, interruptible, quiet, seeded, split_cells
 from scmag_muon.model._data import ReadyDataSplitter
 from scmag_muon.model._train_arguments import check_devices, check_plan, check_run, of_scvi_tools
 from scmag_muon.model._training import SCMAGTrainingPlan, StageProgress
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping, Sequence
 
     from scmag_muon.model._module import SCMAGModule
@@ -78,6 +80,7 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
         precision: Literal["32-true", "bf16-mixed"] = "32-true",
         random_state: int | None = 0,
         progress_bar: bool = True,
+        checkpoint: str | os.PathLike[str] | None = None,
         plan_kwargs: Mapping[str, Any] | None = None,
         **trainer_kwargs: Any,
     ) -> None:
@@ -112,6 +115,11 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
             trainings in several threads take turns, since it is the process's.
         progress_bar
             Show stage, epoch and loss.
+        checkpoint
+            Folder for the state of the training, made where it is not there. States are written at the ends of epochs, as often
+            as makes the training 2 % longer. The same call on the same data, with a model made in the same way, goes on from
+            the last one, and ends with the same weights to the bit. The last state stays: delete the folder when it is of no
+            more use. Needs a ``random_state`` and one device. ``None``: no states are written.
         plan_kwargs
             Arguments of the training plan, as ``lr``, ``patience``, ``label_tolerance``.
         **trainer_kwargs
@@ -125,10 +133,13 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
             If an argument is unknown or of the wrong type.
         ValueError
             If an argument is out of range, or as :class:`~scmag_muon.model.TrainingDivergedError` if the loss or the network
-            is no longer finite or explodes.
+            is no longer finite or explodes; or where ``checkpoint`` is of another run, or damaged.
+        OSError
+            Where ``checkpoint`` can't be written to, or holds other files.
         KeyboardInterrupt
             After Ctrl-C.
         """
+        folder = check_folder(checkpoint, random_state)
         random_state = check_random_state(random_state)
         own = of_scvi_tools(trainer_kwargs, accelerator=accelerator, progress_bar=progress_bar)
         given = check_plan({**own["plan"], **(plan_kwargs or {})})
@@ -167,6 +178,11 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
         callbacks = [*_as_list(trainer_kwargs.pop("callbacks", None)), SignalsAsBefore()]
         if own["progress_bar"]:
             callbacks.append(StageProgress((max_epochs_pretrain, max_epochs)))
+        if folder is not None:
+            start = [initial_labels, initial_profiles, splitter["external_indexing"], self.optimizer_state_]
+            arguments = {"batch_size": batch_size, "precision": precision, **trainer_kwargs, **plan}
+            made_from = fingerprint(self.adata_manager, self.module.state_dict(), start, arguments)
+            callbacks.append(Checkpoint(folder, made_from))
         held_out = len(splitter["external_indexing"]) > 1 and len(splitter["external_indexing"][1])
         with seeded(random_state), quiet(), interruptible(), self._all_or_nothing():
             before, self.history_, self.is_trained_ = self.history_, None, False

@@ -18,7 +18,7 @@ from scmag_muon.model._health import STAGE_NAMES, check_network, check_space, ch
 from scmag_muon.model._module import PRESENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from scmag_muon.model._module import SCMAGModule
 
@@ -117,6 +117,20 @@ class SCMAGTrainingPlan(TrainingPlan):
         self._sums: dict[str, tuple[tuple[str, ...], Tensor]] = {}
         self._labels = torch.empty(0, dtype=torch.long)
         self._label_changes: list[float] = []
+
+    def progress(self) -> dict[str, Any]:
+        """What the plan knows of the epochs that are over, beside the network and the optimiser."""
+        return {
+            "validation_losses": list(self._validation_losses),
+            "labels": self._labels,
+            "label_changes": list(self._label_changes),
+        }
+
+    def take_up(self, progress: Mapping[str, Any]) -> None:
+        """Go on from where :meth:`progress` was asked for."""
+        self._validation_losses = list(progress["validation_losses"])
+        self._labels = progress["labels"].to(self.device)
+        self._label_changes = list(progress["label_changes"])
 
     @property
     def stage(self) -> int:
