@@ -117,6 +117,13 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="also write clusters.csv, cluster_summary.csv and markers.csv to this folder",
     )
     files.add_argument("--log", type=Path, metavar="FILE", help="also write what is printed and logged to this file")
+    files.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the state of the training in this folder, from which the same command goes on where it was killed; "
+        "deleted once OUT is written",
+    )
     files.add_argument("--force", action="store_true", help="replace files that exist (the input never)")
     files.add_argument(
         "--layers",

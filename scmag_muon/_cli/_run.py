@@ -12,7 +12,9 @@ from scmag_muon._cli._log import say
 from scmag_muon._cli._outputs import check_folder, check_outputs
 from scmag_muon._cli._read import read
 from scmag_muon._cli._tables import CSV_FILES, cluster_table, summary, write_csv
+from scmag_muon._files import is_inside, same_file
 from scmag_muon._keys import Keys
+from scmag_muon.model._checkpoint import forget
 
 if TYPE_CHECKING:
     import argparse
@@ -51,10 +53,13 @@ def run(arguments: argparse.Namespace) -> None:
         max_epochs_pretrain=arguments.max_epochs_pretrain,
         max_epochs=arguments.max_epochs,
         random_state=arguments.random_state,
+        checkpoint=arguments.checkpoint,
     )
     seconds["clustering"] = time.perf_counter() - started
     started = time.perf_counter()
     _write_all(mdata, arguments, before)
+    if arguments.checkpoint is not None:
+        forget(arguments.checkpoint)
     seconds["writing"] = time.perf_counter() - started
     say(cluster_table(mdata, arguments.labels).to_string())
     say(summary(mdata, arguments.labels, seconds))
@@ -75,6 +80,13 @@ def check_paths(arguments: argparse.Namespace) -> None:
         if arguments.csv.exists():
             outputs += [("--csv", arguments.csv / name) for name in CSV_FILES]
     check_outputs(outputs, read=arguments.input, force=arguments.force)
+    if arguments.checkpoint is not None:
+        check_folder("--checkpoint", arguments.checkpoint, read=arguments.input)
+        for option, path in outputs:
+            if is_inside(path, arguments.checkpoint) or same_file(path, arguments.checkpoint):
+                raise ValueError(
+                    f"{option} {path} lies in the folder of --checkpoint, which is deleted at the end. Give another name."
+                )
 
 
 def layers_by_modality(asked: Sequence[str] | None, mdata: MuData) -> str | dict[str, str | None] | None:

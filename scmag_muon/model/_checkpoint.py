@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -34,11 +35,15 @@ logger = logging.getLogger(__name__)
 FILE = "checkpoint.safetensors"
 FORMAT_VERSION = 1
 _SHARE_OF_TIME = 0.02
-_WHAT = {"data": "the cells, counts, fit or batches", "network": "the network at the start", "start": "the start of the clusters"}
+_WHAT = {
+    "data": "the cells, counts, fit or batches",
+    "network": "the network at the start",
+    "start": "the cells held out or the start of the clusters",
+}
 
 
-def check_folder(folder: Any, random_state: Any) -> Path | None:
-    """The folder, there and writable, in which nothing but a checkpoint lies; made where it is not there.
+def check_folder(folder: str | os.PathLike[str] | None, random_state: int | None) -> Path | None:
+    """The folder, which can be written to or made, and in which nothing but a checkpoint lies; ``None`` where none is asked for.
 
     Raises
     ------
@@ -55,24 +60,32 @@ def check_folder(folder: Any, random_state: Any) -> Path | None:
         raise TypeError(f"`checkpoint` must be the path of a folder, or None, got {type(folder).__name__}.")
     if random_state is None:
         raise ValueError("`checkpoint` needs a seed, with which the same call can go on: set random_state=0.")
-    path = Path(folder).expanduser()
-    if path.exists() and not path.is_dir():
-        raise FileExistsError(f"`checkpoint` {str(path)!r} is a file. Name a folder.")
+    path = Path(folder).expanduser().resolve()
+    there = next(each for each in (path, *path.parents) if each.exists())
+    if not there.is_dir():
+        raise FileExistsError(f"`checkpoint` must be a folder, and {str(there)!r} is a file. Name a folder.")
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise type(error)(
             f"`checkpoint` {str(path)!r} can't be written to ({error.strerror}). Name a folder of your own."
         ) from error
-    others = sorted(each.name for each in path.iterdir() if each.name != FILE and not each.name.startswith(f".{FILE}-"))
+    others = sorted(each.name for each in path.glob("*") if each.name != FILE and not each.name.startswith(f".{FILE}-"))
     if others:
         raise FileExistsError(
             f"`checkpoint` {str(path)!r} holds {len(others)} files that are no checkpoint, among them {others[0]!r}. "
             f"Name a folder for the checkpoint alone, as {str(path / 'checkpoint')!r}."
         )
     return path
+
+
+def forget(folder: str | os.PathLike[str]) -> None:
+    """Delete the checkpoint, and the folder where nothing else lies in it."""
+    path = Path(folder).expanduser()
+    (path / FILE).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.rmdir()
 
 
 def fingerprint(
@@ -107,7 +120,7 @@ class Checkpoint(Callback):
             shutil.rmtree(left, ignore_errors=True)
         self.state: dict[str, Any] | None = None
 
-    def setup(self, trainer: Any, pl_module: SCMAGTrainingPlan, stage: str) -> None:
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Read the state that is there, and go on with the number of its epoch."""
         if trainer.world_size > 1:
             raise ValueError("`checkpoint` is for one device: set devices=1.")
@@ -116,7 +129,7 @@ class Checkpoint(Callback):
             self.state = self._read()
             trainer.fit_loop.epoch_progress.current.processed = self.state["epoch"]
 
-    def on_train_epoch_start(self, trainer: Any, pl_module: SCMAGTrainingPlan) -> None:
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Before the first epoch take the state up; before others write it, with all that the last epoch has logged."""
         if self.state is not None:
             _take_up(self.state, trainer, pl_module)
@@ -133,6 +146,7 @@ class Checkpoint(Callback):
         content = json.dumps(pack({"made_from": self.made_from, **state}, "state", tensors))
         header = {"format_version": str(FORMAT_VERSION), "state": content, "sha256": _digest([tensors, content])}
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with written_aside(self.path) as draft:
                 save_file(tensors, draft, metadata=header)
         except (OSError, SafetensorError) as error:
@@ -173,7 +187,7 @@ def _difference(name: str, before: Any, now: Any) -> str:
 
 
 def _state(trainer: Any, plan: SCMAGTrainingPlan) -> dict[str, Any]:
-    kind, *numbers = np.random.get_state()  # noqa: NPY002
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002
     device = plan.device
     return {
         "epoch": trainer.current_epoch,
@@ -185,7 +199,7 @@ def _state(trainer: Any, plan: SCMAGTrainingPlan) -> dict[str, Any]:
         "noise": [(noise.drawn, noise.n_uses) for noise in plan.module.encoder.noise],
         "random": torch.random.get_rng_state(),
         "random_of_device": None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(),
-        "random_of_numpy": (kind, numbers[0].astype(np.int64), *numbers[1:]),
+        "random_of_numpy": numpy | {"state": numpy["state"] | {"key": numpy["state"]["key"].astype(np.int64)}},
     }
 
 
@@ -201,8 +215,7 @@ def _take_up(state: dict[str, Any], trainer: Any, plan: SCMAGTrainingPlan) -> No
     torch.random.set_rng_state(state["random"])
     if state["random_of_device"] is not None:
         torch.get_device_module(device).set_rng_state(state["random_of_device"])
-    kind, keys, *numbers = state["random_of_numpy"]
-    np.random.set_state((kind, keys.astype(np.uint32), *numbers))  # noqa: NPY002
+    np.random.set_state(state["random_of_numpy"])  # noqa: NPY002
 
 
 def _digest(value: Any) -> str:

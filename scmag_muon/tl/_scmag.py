@@ -10,6 +10,7 @@ from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_random_state
 from scmag_muon._keys import Keys, check_key
 from scmag_muon.model import SCMAG
+from scmag_muon.model._checkpoint import check_folder
 from scmag_muon.tl._derived import forget_derived, older_maps, renew_markers, same_run
 from scmag_muon.tl._fit import Asked, fingerprint_of_batches, fit_or_reuse, is_fitted
 from scmag_muon.tl._lean import PRESENT, network_input, working_copy
@@ -17,6 +18,7 @@ from scmag_muon.tl._results import collect, write
 from scmag_muon.tl._start import initial_clusters
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Mapping, Sequence
 
     from mudata import MuData
@@ -50,6 +52,7 @@ def scmag(
     precision: Literal["32-true", "bf16-mixed"] = "32-true",
     random_state: int | None = 0,
     progress_bar: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
     ablate: Collection[Literal["manifold", "two_stage", "gate"]] = (),
     return_model: bool = False,
     copy: bool = False,
@@ -106,6 +109,9 @@ def scmag(
         recorded in ``params``.
     progress_bar
         Show stage, epoch and loss.
+    checkpoint
+        Folder for the state of the training: where the run was killed, the same call goes on from there and gives the same
+        clusters and coordinates (see :meth:`scmag_muon.model.SCMAG.train`). The last state stays: delete the folder once results are saved.
     ablate
         Ideas of the paper to leave out, as in its figure 4: ``"manifold"`` (the network sees transformed data as they are),
         ``"two_stage"`` (one variational space for reconstruction and clustering), ``"gate"`` (clusters on Z1).
@@ -153,6 +159,8 @@ def scmag(
         Where a modality, layer or column is not there.
     TypeError
         Where ``mdata`` is no MuData, or ``n_clusters`` no integer.
+    OSError
+        Where ``checkpoint`` can't be written to, or holds other files.
 
     Notes
     -----
@@ -177,6 +185,7 @@ def scmag(
         raise ValueError(f'`ablate` may hold "manifold", "two_stage" and "gate", got {sorted(unknown)}.')
     if max_epochs < 1:
         raise ValueError(f"`max_epochs` must be at least 1 to get clusters, got {max_epochs}.")
+    check_folder(checkpoint, random_state)
     random_state = check_random_state(random_state)
     names = _mudata.modality_names(mdata, modalities, kinds)
     _mudata.check_cells(mdata, names)
@@ -236,6 +245,7 @@ def scmag(
             precision=precision,
             random_state=random_state,
             progress_bar=progress_bar,
+            checkpoint=checkpoint,
             train_size=1.0 if settings == "paper" else 0.9,
             plan_kwargs={
                 "join_overlapping": join,

@@ -12,6 +12,7 @@ import pytest
 import scmag_muon as smm
 from scmag_muon import _mudata
 from scmag_muon._cli import main
+from scmag_muon.model._checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -339,3 +340,47 @@ def test_a_full_disk_leaves_the_old_file(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert contents(tmp_path) == before
+
+
+def test_an_interrupted_run_goes_on_and_its_checkpoint_is_deleted_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, folder, output = (tmp_path / name for name in ("in.h5mu", "checkpoint", "out.h5mu"))
+    smm.datasets.simulate_citeseq(n_obs=60, n_vars=20, n_prot=6, n_clusters=2).write_h5mu(file)
+    options = ["--n-clusters", "2", "--max-epochs-pretrain", "2", "--max-epochs", "1", "--checkpoint", str(folder)]
+    command = ["run", str(file), "-o", str(output), *options]
+    write = Checkpoint._write
+
+    def write_and_stop(*arguments: Any) -> None:
+        write(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "_write", write_and_stop)
+        assert main(command) == 130
+    assert len(list(folder.iterdir())) == 1
+    with caplog.at_level("INFO", logger="scmag_muon"):
+        assert main(command) == 0
+    assert "Resumed from the end of epoch 1" in caplog.text
+    assert output.exists()
+    assert not folder.exists()
+
+
+def test_nothing_is_written_into_the_folder_of_checkpoints(
+    file: Path, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = file.with_name("checkpoint")
+    folder.mkdir()
+    error = refused(capsys, file, "-o", folder / "out.h5mu", "--checkpoint", folder)
+    assert "lies in the folder of --checkpoint" in error
+    assert "is a file; a folder is needed" in refused(
+        capsys, file, "-o", file.with_name("out.h5mu"), "--checkpoint", _a_file(file)
+    )
+    assert "holds the input" in refused(capsys, file, "-o", folder / "out.h5mu", "--checkpoint", file.parent)
+    assert not calls
+
+
+def _a_file(file: Path) -> Path:
+    other = file.with_name("notes.txt")
+    other.touch()
+    return other

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import scmag_muon as smm
 from scmag_muon.model import SCMAG, _checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from mudata import MuData
@@ -48,6 +49,15 @@ class StopIn(Callback):
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         if trainer.current_epoch == self.epoch:
             raise Stopped
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    # two would mostly wait for each other with so few cells
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +106,7 @@ def whole(make_model: Callable[..., SCMAG]) -> SCMAG:
     return model
 
 
-@pytest.mark.parametrize("epoch", range(1, N_EPOCHS))
+@pytest.mark.parametrize("epoch", [1, 2, 3, 4, 5, 6])
 def test_a_training_that_was_stopped_goes_on_to_the_bit(
     make_model: Callable[..., SCMAG], whole: SCMAG, tmp_path: Path, epoch: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -129,3 +139,162 @@ def test_checkpoints_change_nothing_and_the_last_stays(
             model.train(**RUN, checkpoint=tmp_path / "new" / "folder")
         assert_same(model, whole)
     assert caplog.text.count(f"Resumed from the end of epoch {N_EPOCHS - 1}, in stage 3") == 1
+
+
+def stopped(make_model: Callable[..., SCMAG], folder: Path, **arguments: Any) -> None:
+    with pytest.raises(Stopped):
+        make_model().train(**{**RUN, **arguments}, checkpoint=folder, callbacks=[StopIn(1)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "model", "message"),
+    [
+        ({"random_state": 1}, {}, "`random_state` was 0 and is 1"),
+        ({"batch_size": 64}, {}, "`batch_size` was 32 and is 64"),
+        ({"max_epochs": 4}, {}, "`n_epochs_cluster` was 3 and is 4"),
+        ({"initial_labels": np.arange(120) % 3}, {}, "the cells held out or the start of the clusters differ"),
+        ({"train_size": 0.8}, {}, "the cells held out or the start"),
+        ({}, {"random_state": 5}, "the network at the start differ"),
+    ],
+)
+def test_the_checkpoint_of_another_run_is_refused(
+    make_model: Callable[..., SCMAG], tmp_path: Path, changes: dict[str, Any], model: dict[str, Any], message: str
+) -> None:
+    stopped(make_model, tmp_path)
+    before = (tmp_path / _checkpoint.FILE).read_bytes()
+    with pytest.raises(ValueError, match=f"is of another run: .*{message}.*delete the file"):
+        make_model(**model).train(**{**RUN, **changes}, checkpoint=tmp_path)
+    assert (tmp_path / _checkpoint.FILE).read_bytes() == before
+
+
+def test_other_cells_are_another_run_and_the_advice_works(
+    make_model: Callable[..., SCMAG], fitted: MuData, tmp_path: Path
+) -> None:
+    stopped(make_model, tmp_path)
+    other = smm.datasets.simulate_citeseq(n_obs=120, n_vars=40, n_prot=8, n_clusters=3, random_state=0)
+    other["rna"].X = other["rna"].X.copy()
+    other["rna"].X[0, 0] += 1
+    for name in ("rna", "prot"):
+        other[name].layers["manifold"] = fitted[name].layers["manifold"]
+        other[name].var["manifold"], other[name].uns["manifold"] = (
+            fitted[name].var["manifold"],
+            fitted[name].uns["manifold"],
+        )
+    SCMAG.setup_mudata(other)
+    model = SCMAG(other, n_clusters=3)
+    with pytest.raises(ValueError, match="the cells, counts, fit or batches differ"):
+        model.train(**RUN, checkpoint=tmp_path)
+    (tmp_path / _checkpoint.FILE).unlink()
+    model.train(**RUN, checkpoint=tmp_path)
+
+
+def test_a_damaged_checkpoint_is_refused(make_model: Callable[..., SCMAG], tmp_path: Path) -> None:
+    stopped(make_model, tmp_path)
+    path = tmp_path / _checkpoint.FILE
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-9] ^= 1
+    for content in (b"", b"text", whole[: len(whole) // 2], bytes(flipped)):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=re.escape(repr(str(path))) + " is damaged .*delete the file"):
+            make_model().train(**RUN, checkpoint=tmp_path)
+
+
+def test_folders_that_are_none(make_model: Callable[..., SCMAG], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("of mine")
+    for folder, error, message in (
+        (tmp_path / "notes.txt", FileExistsError, "notes.txt' is a file"),
+        (tmp_path / "notes.txt" / "below", FileExistsError, "notes.txt' is a file"),
+        (tmp_path, FileExistsError, "holds 1 files that are no checkpoint, among them 'notes.txt'"),
+        (7, TypeError, "path of a folder"),
+    ):
+        with pytest.raises(error, match=message):
+            make_model().train(**RUN, checkpoint=folder)
+    with pytest.raises(ValueError, match="set random_state=0"):
+        make_model().train(**RUN, checkpoint=tmp_path / "new", random_state=None)
+    assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_full_disk_ends_no_training(
+    make_model: Callable[..., SCMAG],
+    whole: SCMAG,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    stopped(make_model, tmp_path)
+    before = (tmp_path / _checkpoint.FILE).read_bytes()
+    monkeypatch.setattr(_checkpoint, "save_file", full)
+    model = make_model()
+    model.train(**RUN, checkpoint=tmp_path)
+    assert "could not be written: [Errno 28] No space left on device" in caplog.text
+    assert_same(model, whole)
+    assert (tmp_path / _checkpoint.FILE).read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == [_checkpoint.FILE]
+
+
+def test_states_are_written_as_seldom_as_they_are_dear(
+    make_model: Callable[..., SCMAG], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    clock = iter(range(0, 10**6, 10))
+    monkeypatch.setattr(_checkpoint, "_SHARE_OF_TIME", 0.5)
+    monkeypatch.setattr(_checkpoint, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(_checkpoint, "save_file", lambda tensors, path, metadata: written.append(1) or path.touch())
+    make_model().train(**RUN, checkpoint=tmp_path)
+    # a look at the clock takes 10 seconds here, and so does writing: 20 must pass
+    assert len(written) == 3
+
+
+_CHILD = """
+import sys, torch
+torch.set_num_threads(1)
+import scmag_muon as smm
+from scmag_muon.model import _checkpoint
+folder, where = sys.argv[1:]
+_checkpoint._SHARE_OF_TIME = float("inf")
+states = []
+whole = _checkpoint.save_file
+def save_file(*arguments, **others):
+    states.append(1)
+    if where == "between" and len(states) == 6:
+        print("now", flush=True); sys.stdin.read()
+    whole(*arguments, **others)
+    if where == "writing" and len(states) == 3:
+        print("now", flush=True); sys.stdin.read()
+_checkpoint.save_file = save_file
+mdata = smm.datasets.simulate_citeseq(n_obs=90, n_vars=30, n_prot=8, n_clusters=3, random_state=0)
+smm.tl.scmag(mdata, n_clusters=3, max_epochs_pretrain=4, max_epochs=3, progress_bar=False, accelerator="cpu",
+    plan_kwargs={"label_tolerance": 0.0}, checkpoint=folder)
+"""
+
+
+@pytest.mark.parametrize("where", ["writing", "between"])
+def test_a_run_that_was_killed_goes_on_to_the_bit(tmp_path: Path, where: str, caplog: pytest.LogCaptureFixture) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", _CHILD, str(tmp_path), where], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with child:
+        assert child.stdout.readline() == b"now\n"
+        os.kill(child.pid, signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2  # the state, and the draft that was being written
+    with safe_open(tmp_path / _checkpoint.FILE, framework="pt") as file:
+        assert file.metadata()["format_version"] == "1"
+    labels, latents = [], []
+    for checkpoint in (None, tmp_path):
+        mdata = smm.datasets.simulate_citeseq(n_obs=90, n_vars=30, n_prot=8, n_clusters=3, random_state=0)
+        plan = {"label_tolerance": 0.0}
+        arguments = {name: RUN[name] for name in ("max_epochs_pretrain", "max_epochs", "progress_bar", "accelerator")}
+        with caplog.at_level(logging.INFO, logger="scmag_muon"):
+            smm.tl.scmag(mdata, n_clusters=3, plan_kwargs=plan, checkpoint=checkpoint, **arguments)
+        labels.append(mdata.obs["scmag"])
+        latents.append(mdata.obsm["X_scmag"])
+    epoch = {"writing": 2, "between": 5}[where]
+    assert f"Resumed from the end of epoch {epoch}, in stage" in caplog.text
+    pd.testing.assert_series_equal(*labels)
+    np.testing.assert_array_equal(*latents)
+    assert [each.name for each in tmp_path.iterdir()] == [_checkpoint.FILE]
