@@ -72,11 +72,15 @@ def counts_in_use(mdata: MuData, key: str, modality: str, layer: str | None = No
         )
     recorded = counts_layer(mdata, key, modality)
     layer = recorded if layer is None else layer
+    where = f"mdata[{modality!r}]" + (".X" if layer is None else f".layers[{layer!r}]")
+    adata = mdata.mod[modality]
+    to_integers = "rint()" if sp.issparse(adata.X if layer is None else adata.layers.get(layer)) else "round()"
     return _mudata.get_counts(
-        mdata.mod[modality],
+        adata,
         modality=modality,
         layer=layer,
         round_counts=bool(params.get("round_counts", False)) and layer == recorded,
+        rounding=f"Round them: {where} = {where}.{to_integers}.",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
@@ -175,3 +176,25 @@ def test_hashtags_are_never_taken_by_default(citeseq: MuData, caplog: pytest.Log
     assert _mudata.modality_pair(both) == ("rna", "prot")
     assert _mudata.kinds_of(mdata, ["rna", "tags"]) == {"rna": "rna", "tags": "protein"}
     assert "'tags' holds hashtags, which are used as a panel of proteins" in caplog.text
+
+
+@pytest.mark.parametrize("column", ["feature_types", "feature_type"])
+@pytest.mark.parametrize("alone", [True, False])
+def test_several_kinds_in_one_modality_are_told_with_a_split_that_works(
+    citeseq: MuData, column: str, alone: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    rna = citeseq["rna"].copy()
+    n_genes = rna.n_vars - 8
+    rna.var = pd.DataFrame({column: ["Gene Expression"] * n_genes + ["Antibody Capture"] * 8}, index=rna.var_names)
+    mdata = _mudata.make_mudata({"all": rna} if alone else {"all": rna, "prot": citeseq["prot"].copy()})
+    _mudata.kinds_of(mdata, list(mdata.mod))
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "'all' holds features of several kinds (Gene Expression, Antibody Capture) and is used as one" in line
+    caplog.clear()
+    space = {"mdata": mdata, "mudata": mudata}
+    exec(line.split("Split it: ")[1].removesuffix("."), space)
+    split = space["mdata"]
+    found = {"all Gene Expression": "rna", "all Antibody Capture": "protein", **({} if alone else {"prot": "protein"})}
+    assert _mudata.kinds_of(split, list(split.mod)) == found
+    assert split["all Gene Expression"].shape == (mdata.n_obs, n_genes)
+    assert not caplog.records

@@ -189,3 +189,19 @@ def test_everything_in_uns_survives_saving(tmp_path: Path) -> None:
     assert back["number"] == 2
     assert back["nested"]["flag"]
     assert back["nested"]["table"]["x"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("backed", [False, True])
+def test_a_copy_has_the_columns_as_they_are(backed: bool, tmp_path: Path) -> None:
+    mdata = pair(rna=adata(3), prot=adata(4))
+    mdata.obs["whole"] = np.arange(float(mdata.n_obs))
+    mdata.obs["text"] = pd.Series("a", index=mdata.obs_names, dtype=object)
+    mdata.var["whole"] = np.arange(float(mdata.n_vars))
+    if backed:
+        mdata.write_h5mu(tmp_path / "cells.h5mu")
+        mdata = mudata.read_h5mu(tmp_path / "cells.h5mu", backed="r")
+    copied = _mudata.copy_of(mdata)
+    pd.testing.assert_frame_equal(copied.obs, mdata.obs)
+    pd.testing.assert_frame_equal(copied.var, mdata.var)
+    copied.obs["whole"] = 0.0
+    assert mdata.obs["whole"].iloc[1] == 1

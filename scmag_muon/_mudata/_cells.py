@@ -66,7 +66,11 @@ def copy_of(mdata: MuData) -> MuData:
     """A full copy in memory, also of a file that was opened backed; without mudata 0.3's warning."""
     if not mdata.isbacked:
         with no_pull_on_update(), _random_state_kept():
-            return mdata.copy()
+            copied = mdata.copy()
+        for slot in ("obs", "var"):
+            # mudata takes whole numbers that are stored as decimals for integers
+            setattr(copied, slot, getattr(mdata, slot).copy())
+        return copied
     copied = make_mudata({name: adata.to_memory() for name, adata in mdata.mod.items()})
     copied.obs, copied.var, copied.uns = mdata.obs.copy(), mdata.var.copy(), deepcopy(dict(mdata.uns))
     for slot in ("obsm", "varm", "obsp", "varp"):
@@ -158,9 +162,18 @@ def get_batches(mdata: MuData, batch_key: str | None) -> pd.Categorical | None:
     column = get_obs_column(mdata, batch_key, argument="batch_key")
     if column.isna().any():
         first = str(column.index[column.isna()][0])
+        known = f"mdata.obs[{batch_key!r}].notna().to_numpy()"
+        if batch_key not in mdata.obs:
+            name, own = next(
+                (name, own)
+                for own in (batch_key, batch_key.partition(":")[2])
+                for name, adata in mdata.mod.items()
+                if own in adata.obs
+            )
+            known = f"mdata.obs_names.isin(mdata[{name!r}].obs[{own!r}].dropna().index)"
         raise ValueError(
             f"batch_key={batch_key!r} is missing for {int(column.isna().sum())} cells, the first of them {first!r}. Leave "
-            f"them out with mdata = mdata[mdata.obs[{batch_key!r}].notna().to_numpy()].copy()."
+            f"them out with mdata = mdata[{known}].copy()."
         )
     text = column.astype(str)
     for name, adata in mdata.mod.items():

@@ -71,7 +71,13 @@ def _mapping(mdata: MuData, names: Sequence[str], layer: Any) -> str:
 
 
 def get_counts(
-    adata: AnnData, *, modality: str, layer: str | None = None, round_counts: bool = False, may_be_empty: bool = False
+    adata: AnnData,
+    *,
+    modality: str,
+    layer: str | None = None,
+    round_counts: bool = False,
+    may_be_empty: bool = False,
+    rounding: str = "Round them with round_counts=True.",
 ) -> sp.csr_array:
     """Validated raw counts of a modality, shape ``(n_obs, n_vars)``: canonical CSR, float32.
 
@@ -89,6 +95,8 @@ def get_counts(
         Round decimals, as ambient correction and expectation maximisation leave them.
     may_be_empty
         Take counts that are all zero, as of cells that were not measured.
+    rounding
+        How to round them, for messages.
 
     Raises
     ------
@@ -113,7 +121,7 @@ def get_counts(
         raise ValueError(f"{where} holds no counts at all: every value is zero.")
     _check_range(counts, adata, where)
     if counts.dtype.kind == "f":
-        counts = _whole(counts, adata, where, modality=modality, round_counts=round_counts)
+        counts = _whole(counts, adata, where, modality=modality, rounding=None if round_counts else rounding)
     return counts.astype(np.float32, copy=False)
 
 
@@ -158,7 +166,7 @@ def _places(counts: sp.csr_array, wrong: np.ndarray, adata: AnnData) -> str:
     )
 
 
-def _whole(counts: sp.csr_array, adata: AnnData, where: str, *, modality: str, round_counts: bool) -> sp.csr_array:
+def _whole(counts: sp.csr_array, adata: AnnData, where: str, *, modality: str, rounding: str | None) -> sp.csr_array:
     """The counts as integers: as they are, or rounded where nothing but noise, or what the user agrees to, is lost."""
     values = counts.data
     nearest = np.rint(values)
@@ -173,10 +181,8 @@ def _whole(counts: sp.csr_array, adata: AnnData, where: str, *, modality: str, r
             raise ValueError(
                 f"{places}. They seem to be normalised already: {reason}; raw counts are needed. {_advice(adata, modality)}"
             )
-        if not round_counts:
-            raise ValueError(
-                f"{places}. They seem to be counts with decimals, {_source(wrong)}. Round them with round_counts=True."
-            )
+        if rounding is not None:
+            raise ValueError(f"{places}. They seem to be counts with decimals, {_source(wrong)}. {rounding}")
         logger.info("%s: %d of %d counts have decimals and are rounded.", where, wrong.sum(), values.size)
     else:
         logger.debug("%s: rounding noise of at most %.2g is taken off.", where, off.max())

@@ -116,7 +116,7 @@ def _by_feature_types(adata: AnnData) -> Recognized | None:
         if column not in adata.var:
             continue
         values = [str(value) for value in adata.var[column].dropna().unique()]
-        labels = {_OF_FEATURE_TYPE.get(re.sub(r"[\W_]", "", value.lower())) for value in values}
+        labels = {_of_feature_type(value) for value in values}
         label = labels.pop() if len(labels) == 1 else None
         if label is not None:
             return _found(label, f"var[{column!r}] {values[0]!r}")
@@ -210,10 +210,36 @@ def kinds_of(
             "Modalities are taken for: %s. To say otherwise, give kinds={modality: kind}.",
             "; ".join(f"{name!r} {guess}" for name, guess in guesses.items()),
         )
+    for name in guesses:
+        _tell_mixed(mdata, name)
     for name, guess in guesses.items():
         if guess.kind is None:
             logger.warning("Modality %r holds %s, which are used as a panel of proteins.", name, guess.label)
     return found
+
+
+def _tell_mixed(mdata: MuData, name: str) -> None:
+    """Warn of a modality that holds features of several kinds, as a matrix of 10x that was not split."""
+    adata = mdata.mod[name]
+    for column in ("feature_types", "feature_type"):
+        values = [str(value) for value in adata.var[column].dropna().unique()] if column in adata.var else []
+        found = {label: value for value in values if (label := _of_feature_type(value)) is not None}
+        if len(found) > 1:
+            of_kind = f"mdata[{name!r}][:, mdata[{name!r}].var[{column!r}] == kind].copy()"
+            parts = f"**{{f'{name} {{kind}}': {of_kind} for kind in mdata[{name!r}].var[{column!r}].unique()}}"
+            others = "".join(f", {other!r}: mdata[{other!r}]" for other in mdata.mod if other != name)
+            logger.warning(
+                "Modality %r holds features of several kinds (%s) and is used as one. Split it: mdata = mudata.MuData({%s%s}).",
+                name,
+                ", ".join(found.values()),
+                parts,
+                others,
+            )
+            return
+
+
+def _of_feature_type(value: str) -> str | None:
+    return _OF_FEATURE_TYPE.get(re.sub(r"[\W_]", "", value.lower()))
 
 
 def check_kinds(mdata: MuData, kinds: Mapping[str, ModalityKind] | None) -> dict[str, ModalityKind]:

@@ -85,7 +85,11 @@ def report(
     if key not in mdata.uns or Keys.latent(key) not in mdata.obsm:
         raise KeyError(f"No run in mdata.uns[{key!r}]. Make it with scmag_muon.tl.scmag(mdata, key_added={key!r}).")
     if labels is not None:
-        _mudata.get_obs_column(mdata, labels, argument="labels")
+        known = _mudata.get_obs_column(mdata, labels, argument="labels")
+        if known.isna().all():
+            raise ValueError(
+                f"labels={labels!r} is missing for all {mdata.n_obs} cells. Leave `labels` out, or fill the column."
+            )
     batch_key = batch_key or mdata.uns[key]["params"].get("batch_key")
     work, made = prepared(mdata, key=key, batch_key=batch_key, random_state=random_state)
     stale = left_out(work, key)

@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
-from scvi.train import Trainer
+from scvi.train import SaveCheckpoint, Trainer
 from scvi.train._logger import SimpleLogger
 
 from scmag_muon._checks import check_choice, check_names, check_number
@@ -19,6 +19,7 @@ _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", 32)
 _AT_LEAST_ZERO = ("lr", "cluster_lr", "weight_decay", "kl_weight", "cluster_weight", "profile_weight")
 _PLAN = (*_AT_LEAST_ZERO, "eps", "patience", "cluster_patience", "label_tolerance", "join_overlapping")
 _STAGES_END = "Stages end by themselves: set `patience`, `label_tolerance` or `cluster_patience` in plan_kwargs."
+_SAVE = "The loss is lowest before there are clusters: call save() after training, from where a second train() goes on."
 _REFUSED_BY_PLAN = dict.fromkeys(
     ("n_epochs_kl_warmup", "n_steps_kl_warmup", "max_kl_weight", "min_kl_weight"),
     "The KL divergence comes in with stage 2: set `kl_weight`.",
@@ -32,6 +33,7 @@ _REFUSED = dict.fromkeys(
 ) | {
     "datamodule": "SCMAG trains on the MuData that it was made with.",
     "limit_val_batches": "Set `train_size` or `validation_size`.",
+    "checkpointing_monitor": _SAVE,
     "simple_progress_bar": "Set `progress_bar`.",
     "progress_bar_refresh_rate": "Set `progress_bar`.",
 }
@@ -104,6 +106,12 @@ def of_scvi_tools(given: dict[str, Any], *, accelerator: str, progress_bar: bool
     for name, advice in _REFUSED.items():
         if name in given:
             raise TypeError(f"SCMAG.train has no {name!r}. {advice}")
+    callbacks = given.get("callbacks") or []
+    for callback in callbacks if isinstance(callbacks, list | tuple) else [callbacks]:
+        if isinstance(callback, SaveCheckpoint):
+            raise TypeError(f"SCMAG.train has no SaveCheckpoint. {_SAVE}")
+    if given.get("enable_checkpointing"):
+        raise TypeError(f"SCMAG.train has no enable_checkpointing=True. {_SAVE}")
     given |= {**dict(given.pop("trainer_config", None) or {}), **given}
     plan = dict(given.pop("plan_config", None) or {})
     if "use_gpu" in given:

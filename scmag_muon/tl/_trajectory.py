@@ -90,6 +90,8 @@ def trajectory(
     labels = _values.cluster_column(mdata, column, argument="groupby")
     if labels.isna().any():
         raise ValueError(f"{int(labels.isna().sum())} cells have no group in {column!r}.")
+    derived = [Keys.pseudotime(key)]
+    _mudata.check_free_record(mdata, Keys.trajectory(key), "trajectory", argument="key", derived=derived)
     n_dcs = check_number("n_dcs", n_dcs, integer=True, low=1)
     if mdata.n_obs < _FEWEST_CELLS:
         raise ValueError(f"A trajectory needs {_FEWEST_CELLS} cells or more, there are {mdata.n_obs}.")

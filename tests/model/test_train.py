@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from scvi.train import SaveCheckpoint
 
 import scmag_muon as smm
 from scmag_muon.model import SCMAG, TrainingDivergedError
@@ -87,6 +88,9 @@ def test_an_exploding_rate_is_named_and_nothing_is_written(citeseq: MuData) -> N
         ({"max_epochs": 1.5}, TypeError, "`max_epochs` must be an integer"),
         ({"accelerator": "cup"}, ValueError, "Did you mean 'cpu'"),
         ({"early_stopping_monitor": "elbo"}, TypeError, "Stages end by themselves"),
+        ({"callbacks": SaveCheckpoint(monitor="validation_loss")}, TypeError, "no SaveCheckpoint. .* call save"),
+        ({"enable_checkpointing": True}, TypeError, "no enable_checkpointing=True. .* call save"),
+        ({"checkpointing_monitor": "train_loss"}, TypeError, "no 'checkpointing_monitor'. .* call save"),
         ({"earlystopping": True}, TypeError, "SCMAG.train has no 'earlystopping'"),
     ],
 )

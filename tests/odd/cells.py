@@ -14,6 +14,7 @@ from tests.odd.table import (
     Row,
     changed,
     column,
+    dense,
     finished,
     refused,
     sound,
@@ -251,7 +252,7 @@ MODALITIES = [
     works(
         "three modalities",
         RUN,
-        lambda _, mdata: all(np.isfinite(adata.layers["scmag"].toarray()).all() for adata in mdata.mod.values()),
+        lambda _, mdata: all(np.isfinite(dense(adata.layers["scmag"])).all() for adata in mdata.mod.values()),
         make=changed(_three),
         says="All three take part.",
     ),

@@ -185,6 +185,9 @@ def test_text_is_escaped_and_contrast_is_enough() -> None:
 
 
 def test_errors(finished: MuData, tmp_path: Path) -> None:
+    finished.obs["nothing"] = np.nan
+    with pytest.raises(ValueError, match=r"labels='nothing' is missing for all 180 cells"):
+        smm.report(finished, tmp_path / "page.html", labels="nothing")
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         smm.report(finished, tmp_path / "none" / "report.html")
     with pytest.raises(KeyError, match="labels='types' names no column"):

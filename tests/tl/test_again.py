@@ -13,6 +13,7 @@ import scmag_muon as smm
 from scmag_muon._mudata import no_pull_on_update
 from scmag_muon.metrics import cluster_stability
 from scmag_muon.tl import _stability
+from scmag_muon.tl._again import recorded_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,3 +120,20 @@ def test_errors(run: MuData) -> None:
     run.obs["one"] = "same"
     with pytest.raises(ValueError, match="are of 1 known type"):
         smm.tl.held_out_markers(run, labels="one")
+
+
+def test_records_of_the_first_release_are_read(finished: MuData, tmp_path: Path) -> None:
+    """They have no format number, no verb and no fingerprints, and settings as mappings."""
+    record = finished.uns["scmag"]
+    record["params"] |= {"model_kwargs": {"kl_weight": 0.5}, "plan_kwargs": {"lr": 0.001}}
+    assert not {"format", "verb", "key", "made_from"} & set(record)
+    finished.write_h5mu(tmp_path / "old.h5mu")
+    mdata = mudata.read_h5mu(tmp_path / "old.h5mu")
+    assert recorded_run(mdata, "scmag")["model_kwargs"] == {"kl_weight": 0.5}
+    assert len(smm.tl.markers(mdata)) == 4 * 70
+    assert smm.report(mdata, tmp_path / "page.html").stat().st_size > 10_000
+    table = smm.tl.stability(mdata, random_states=(1,), progress_bar=False, accelerator="cpu")
+    assert table.shape == (4, 1)
+    assert table.min().min() > 0.5
+    smm.tl.scmag(mdata, n_clusters=4, max_epochs_pretrain=2, max_epochs=1, progress_bar=False, accelerator="cpu")
+    assert mdata.uns["scmag"]["format"] == 1

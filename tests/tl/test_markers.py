@@ -159,3 +159,19 @@ def test_known_biology(real_data: Callable[[str], MuData]) -> None:
         assert genes <= set(best.head(25)), f"{name}: {list(best.head(25))}"
         proteins = rows[rows["modality"] == "prot"].sort_values("auroc", ascending=False)["feature"]
         assert proteins.iloc[0] == protein, f"{name}: {list(proteins)}"
+
+
+@pytest.mark.parametrize("layer", [None, "corrected"])
+def test_decimals_have_a_fix_that_works(finished: MuData, layer: str | None) -> None:
+    for adata in finished.mod.values():
+        counts = adata.X.copy()
+        counts.data = counts.data * 0.9 + np.random.default_rng(0).random(counts.nnz).astype(np.float32) * 0.05
+        if layer is None:
+            adata.X = counts
+        else:
+            adata.layers[layer] = counts
+    for _ in range(2):
+        with pytest.raises(ValueError, match="counts with decimals.* Round them: mdata") as caught:
+            smm.tl.markers(finished, layer=layer)
+        exec(str(caught.value).split("Round them: ")[1].removesuffix("."), {"mdata": finished})
+    assert len(smm.tl.markers(finished, layer=layer)) == 4 * 70

@@ -96,3 +96,18 @@ def test_errors(finished: MuData) -> None:
     del finished.obsm["X_scmag"]
     with pytest.raises(KeyError, match=r"No clustering space mdata.obsm\['X_scmag'\]"):
         smm.tl.trajectory(finished, root="0")
+
+
+def test_what_is_not_from_an_earlier_trajectory_stays(path: MuData) -> None:
+    path.obs["scmag_pseudotime"] = 7.0
+    with pytest.raises(ValueError, match=r"mdata.obs\['scmag_pseudotime'\] is there already and not from an earlier"):
+        smm.tl.trajectory(path, root="0")
+    del path.obs["scmag_pseudotime"]
+    path.uns["scmag_trajectory"] = {"mine": 1}
+    with pytest.raises(ValueError, match=r"mdata.uns\['scmag_trajectory'\] is there already"):
+        smm.tl.trajectory(path, root="0")
+    assert path.uns["scmag_trajectory"] == {"mine": 1}
+    assert "scmag_pseudotime" not in path.obs
+    del path.uns["scmag_trajectory"]
+    smm.tl.trajectory(path, root="0")
+    smm.tl.trajectory(path, root="1")  # its own earlier result
