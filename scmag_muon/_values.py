@@ -34,6 +34,8 @@ def cluster_column(mdata: MuData, column: str, *, argument: str = "key") -> pd.S
     try:
         values = _mudata.get_obs_column(mdata, column, argument=argument)
     except KeyError:
+        if argument not in ("key", "groupby"):
+            raise
         raise KeyError(
             f"No clusters in mdata.obs[{column!r}]. Make them with scmag_muon.tl.scmag(mdata, key_added={column!r}), or "
             f"name a column with {argument}=."
@@ -46,7 +48,11 @@ def cluster_column(mdata: MuData, column: str, *, argument: str = "key") -> pd.S
 def used_modalities(mdata: MuData, key: str, modalities: Sequence[str] | None = None) -> list[str]:
     """The modalities asked for, else those that ``tl.scmag`` joined, else the MuData's only two."""
     _mudata.check_mudata(mdata)
+    if isinstance(modalities, str):
+        modalities = [modalities]
     if modalities is not None:
+        if not len(modalities):
+            raise ValueError(f"`modalities` is empty: name one or more of {list(mdata.mod)}, or leave it out.")
         for name in modalities:
             if name not in mdata.mod:
                 raise KeyError(f"No modality {name!r} in the MuData, which has {list(mdata.mod)}.")

@@ -17,6 +17,7 @@ from scmag_muon._mudata import make_mudata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from mudata import MuData
 
@@ -80,6 +81,11 @@ def numbers_that_choose(mdata: MuData) -> MuData:
     return mdata
 
 
+def words_that_choose(mdata: MuData) -> MuData:
+    mdata["rna"].var["highly_variable"] = ["chosen", "not"] * 15
+    return mdata
+
+
 def missing_batches(mdata: MuData) -> MuData:
     mdata.obs["batch"] = mdata.obs["batch"].astype(object).where(np.arange(N) > 3)
     return mdata
@@ -121,6 +127,7 @@ FIXES: list[tuple[Callable[[MuData], MuData], dict[str, Any], str, int]] = [
     (log_normalised, {"layer": "counts"}, "No layer 'counts' in modality 'prot'", N),
     (text, {"layer": "text"}, "holds values of type", N),
     (numbers_that_choose, {}, "must be boolean", N),
+    (words_that_choose, {}, "must be boolean.* == 'chosen'", N),
     (missing_batches, {"batch_key": "batch"}, "missing for 4 cells, the first of them 'cell_0'", N - 4),
     (two_batches_of_a_name, {"batch_key": "batch"}, "with other content", N),
 ]
@@ -133,7 +140,7 @@ def apply(message: str, mdata: MuData, arguments: dict[str, Any]) -> MuData:
         arguments.update(eval(f"dict({argument[1]})"))
         return mdata
     start = re.search(
-        r"(?:run\n|stay with |cells with |Reorder them with |them out with |Leave them out: |for example |them with |Call |one of them: )(?=mdata|for |del )",
+        r"(?:run\n|stay with |cells with |Reorder them with |them out with |of the MuData: |Leave them out: |for example |them with |Call |one of them: )(?=mdata|for |del )",
         message,
     )
     code = message[start.end() :]
@@ -156,6 +163,53 @@ def test_the_named_fix_works(
     assert mdata.n_obs == n_obs
     assert mdata["rna"].layers["manifold"].shape[0] == n_obs
     assert mdata["rna"].obs_names.equals(mdata["prot"].obs_names)
+
+
+def lacking(mdata: MuData) -> MuData:
+    return named(mdata, BARCODES, BARCODES, slice(0, 50))
+
+
+def hashtags_of_some_cells(mdata: MuData) -> MuData:
+    tags = mdata["prot"][:50].copy()
+    tags.var = pd.DataFrame(index=[f"hto_{i}" for i in range(tags.n_vars)])
+    return make_mudata({**{name: adata.copy() for name, adata in mdata.mod.items()}, "hto": tags}, mdata.obs)
+
+
+FIXES_OF_THE_MODEL: list[tuple[Callable[[MuData], MuData], dict[str, Any], str, int]] = [
+    (lambda m: named(m, BARCODES, BARCODES, ORDER), {}, "another order", N),
+    (lambda m: named(m, [f"{b}-1" for b in BARCODES], BARCODES), {}, "no cells in common.*60 cells match", N),
+    (lacking, {}, "'prot' lacks some cells", 50),
+    (lacking, {"modalities": ("prot", "rna")}, "'prot' lacks some cells", 50),
+    (hashtags_of_some_cells, {}, "'hto' lacks some of the cells", N),
+    (repeated_features, {}, "Feature names of modality 'prot' are not unique", N),
+    (with_decimals, {}, "counts with decimals", N),
+    (log_normalised, {}, "normalised already", N),
+    (log_normalised, {"layer": "counts"}, "No layer 'counts' in modality 'prot'", N),
+]
+
+
+@pytest.mark.parametrize(("spoil", "arguments", "message", "n_obs"), FIXES_OF_THE_MODEL)
+@pytest.mark.parametrize("backed", [False, True], ids=["in memory", "backed"])
+@pytest.mark.filterwarnings("ignore")
+def test_the_named_fix_works_for_the_models_class(
+    mdata: MuData,
+    spoil: Callable[[MuData], MuData],
+    arguments: dict[str, Any],
+    message: str,
+    n_obs: int,
+    backed: bool,
+    tmp_path: Path,
+) -> None:
+    mdata, arguments = spoil(mdata), dict(arguments)
+    if backed:
+        mdata.write_h5mu(tmp_path / "cells.h5mu")
+        mdata = mudata.read_h5mu(tmp_path / "cells.h5mu", backed=True)
+    with pytest.raises((ValueError, KeyError), match=f"(?s){message}") as caught:
+        smm.model.SCMAG.setup_mudata(mdata, **arguments)
+    mdata = apply(str(caught.value.args[0]), mdata, arguments)
+    smm.pp.manifold_fit(mdata, **arguments)
+    smm.model.SCMAG.setup_mudata(mdata, **arguments)
+    assert smm.model.SCMAG(mdata, n_clusters=2).adata.n_obs == n_obs
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import warnings
+from collections.abc import Hashable
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import pandas as pd
 
 from scmag_muon._assays import ASSAYS, ModalityKind
 from scmag_muon._mudata._kinds import check_kinds, recognize
+from scmag_muon._mudata._pairing import read_first
 from scmag_muon.manifold.threads import shared_by_threads
 
 if TYPE_CHECKING:
@@ -141,6 +143,8 @@ def check_n_clusters(n_clusters: object, n_obs: int) -> None:
 def get_obs_column(mdata: MuData, column: str, *, argument: str) -> pd.Series:
     """A column of ``mdata.obs``, or of a modality's ``obs`` where only that has it; ``"rna:donor"`` may name it there."""
     check_mudata(mdata)
+    if not isinstance(column, Hashable):
+        raise TypeError(f"`{argument}` must be the name of a column, got {column!r}.")
     candidates = [(mdata.obs, column)]
     for name, adata in mdata.mod.items():
         candidates += [(adata.obs, column), (mdata.obs, f"{name}:{column}")]
@@ -173,7 +177,7 @@ def get_batches(mdata: MuData, batch_key: str | None) -> pd.Categorical | None:
             known = f"mdata.obs_names.isin(mdata[{name!r}].obs[{own!r}].dropna().index)"
         raise ValueError(
             f"batch_key={batch_key!r} is missing for {int(column.isna().sum())} cells, the first of them {first!r}. Leave "
-            f"them out with mdata = mdata[{known}].copy()."
+            f"them out with {read_first(mdata)}mdata = mdata[{known}].copy()."
         )
     text = column.astype(str)
     for name, adata in mdata.mod.items():

@@ -28,13 +28,18 @@ def check_modalities(mdata: MuData, modalities: Sequence[str]) -> None:
             raise ValueError(
                 f"Cell names of modality {name!r} are not unique, such as {twice!r}. While all modalities have their cells in "
                 f"the same order, run\n"
-                f"for name in {tuple(modalities)}: mdata[name].obs_names_make_unique()\n"
+                f"{read_first(mdata)}for name in {tuple(modalities)}: mdata[name].obs_names_make_unique()\n"
                 f"mdata.update()\nmdata = mdata[mdata[{name!r}].obs_names].copy()"
             )
         if not mdata.mod[name].var_names.is_unique:
             raise ValueError(
                 f"Feature names of modality {name!r} are not unique. Call mdata[{name!r}].var_names_make_unique()."
             )
+
+
+def read_first(mdata: MuData) -> str:
+    """What a fix begins with where the MuData is a file, which can't be copied."""
+    return "mdata = mudata.read_h5mu(mdata.filename)\n" if mdata.isbacked else ""
 
 
 def check_paired(mdata: MuData, modalities: Sequence[str]) -> None:
@@ -51,13 +56,13 @@ def check_paired(mdata: MuData, modalities: Sequence[str]) -> None:
     if len(first) < mdata.n_obs:
         raise ValueError(
             f"The MuData has {mdata.n_obs - len(first)} cells that none of the modalities {list(modalities)} has. Their "
-            f"{len(first)} cells stay with mdata = mdata[mdata[{modalities[0]!r}].obs_names].copy()."
+            f"{len(first)} cells stay with {read_first(mdata)}mdata = mdata[mdata[{modalities[0]!r}].obs_names].copy()."
         )
     for name in modalities:
         if not mdata.mod[name].obs_names.equals(mdata.obs_names):
             raise ValueError(
                 f"The cells of modality {name!r} are in another order than mdata.obs_names, so rows do not pair up. "
-                "Reorder them with mdata = mdata[mdata.obs_names].copy()."
+                f"Reorder them with {read_first(mdata)}mdata = mdata[mdata.obs_names].copy()."
             )
 
 
@@ -88,12 +93,12 @@ def check_same_cells(mdata: MuData, first: str, other: str) -> None:
         )
     else:
         what = f"Modalities {first!r} and {other!r} have no cells in common: their names are such as {examples}."
-    _tell_endings(left, right, shared, (first, other), what)
+    _tell_endings(mdata, left, right, shared, (first, other), what)
     if not shared:
         raise ValueError(f"{what} Give both the same cell names (barcodes) before joining them in a MuData.")
     raise ValueError(
         f"{what} Keep the common cells with "
-        f"mdata = mdata[mdata[{first!r}].obs_names.intersection(mdata[{other!r}].obs_names)].copy()."
+        f"{read_first(mdata)}mdata = mdata[mdata[{first!r}].obs_names.intersection(mdata[{other!r}].obs_names)].copy()."
     )
 
 
@@ -106,10 +111,12 @@ def check_not_renamed(mdata: MuData, first: str, other: str) -> None:
     examples = " and ".join(repr(str(names[0])) for names in alone)
     shared = len(left) - len(alone[0])
     what = f"{shared} cells are shared by {first!r} and {other!r}, {len(alone[0])} and {len(alone[1])} are not, such as {examples}."
-    _tell_endings(left, right, shared + min(map(len, alone)) // 2, (first, other), what)
+    _tell_endings(mdata, left, right, shared + min(map(len, alone)) // 2, (first, other), what)
 
 
-def _tell_endings(left: pd.Index, right: pd.Index, fewest: int, names: tuple[str, str], what: str) -> None:
+def _tell_endings(
+    mdata: MuData, left: pd.Index, right: pd.Index, fewest: int, names: tuple[str, str], what: str
+) -> None:
     """Raise where more than ``fewest`` cells have the same names in both modalities without endings or beginnings."""
     first, other = names
     for part, pattern in _ENDINGS.items():
@@ -118,7 +125,7 @@ def _tell_endings(left: pd.Index, right: pd.Index, fewest: int, names: tuple[str
         if matching > fewest and all(cells.is_unique for cells in short):
             raise ValueError(
                 f"{what} Without {part} {matching} cells match. If these are the same cells, run\n"
-                f"for name in {(first, other)}: mdata[name].obs_names = mdata[name].obs_names.str.replace(r'{pattern}', '', regex=True)\n"
+                f"{read_first(mdata)}for name in {(first, other)}: mdata[name].obs_names = mdata[name].obs_names.str.replace(r'{pattern}', '', regex=True)\n"
                 f"mdata = mudata.MuData({{name: mdata[name] for name in {(first, other)}}})\n"
                 f"mdata = mdata[mdata[{first!r}].obs_names.intersection(mdata[{other!r}].obs_names)].copy()"
             )

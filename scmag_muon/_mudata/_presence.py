@@ -11,7 +11,7 @@ import numpy as np
 from scmag_muon._assays import ASSAYS
 from scmag_muon._mudata._cells import check_mudata
 from scmag_muon._mudata._kinds import check_kinds, recognize
-from scmag_muon._mudata._pairing import check_modalities, check_not_renamed, check_paired, check_same_cells
+from scmag_muon._mudata._pairing import check_modalities, check_not_renamed, check_paired, check_same_cells, read_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ def check_cells(mdata: MuData, names: Sequence[str]) -> dict[str, np.ndarray]:
     if lacking.any():
         raise ValueError(
             f"{int(lacking.sum())} of {mdata.n_obs} cells have none of the modalities {list(names)}, the first is "
-            f"{mdata.obs_names[lacking][0]!r}. Leave them out: mdata = mdata[{_any_of(names)}].copy()."
+            f"{mdata.obs_names[lacking][0]!r}. Leave them out: {read_first(mdata)}mdata = mdata[{_any_of(names)}].copy()."
         )
     for name, of_modality in cells.items():
         others = [other for other in names if other != name]

@@ -205,6 +205,12 @@ class SCMAG(TrainMixin, SavingMixin, OutputsMixin):
         """
         modalities = _mudata.modality_names(mdata, modalities, kinds)
         _mudata.check_paired(mdata, modalities)
+        others = [name for name in mdata.mod if name not in modalities and mdata.mod[name].n_obs < mdata.n_obs]
+        if others:
+            raise ValueError(
+                f"Modality {others[0]!r} lacks some of the cells, which scvi-tools does not take, also where it is not used. "
+                f"Take it out of the MuData: del mdata.mod[{others[0]!r}]; mdata.update()"
+            )
         _mudata.check_layer(mdata, layer, modalities)
         for name in modalities:
             _mudata.get_counts(

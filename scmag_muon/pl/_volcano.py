@@ -75,6 +75,8 @@ def volcano(
     check_number("min_fold_change", min_fold_change, low=0)
     check_number("min_share", min_share, low=0, high=1)
     check_number("n_names", n_names, integer=True, low=0)
+    if group == reference:
+        raise ValueError(f"`group` and `reference` are both {group!r}: give two groups.")
     pair = Keys.pair(key, group, reference)
     slot = markers_key or (Keys.markers(key) if reference == "rest" else pair)
     verb = f"scmag_muon.tl.markers(mdata, groups=[{group!r}], reference={reference!r})"

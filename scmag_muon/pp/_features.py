@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
@@ -13,8 +14,6 @@ from anndata import AnnData
 from scmag_muon._assays import ASSAYS
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from scmag_muon._assays import ModalityKind
 
 logger = logging.getLogger(__name__)
@@ -57,9 +56,10 @@ def _as_mask(column: pd.Series, modality: str) -> np.ndarray:
     words = values.astype(object).map(lambda value: _MEANING.get(str(value).strip().lower()))
     if words.isna().any():
         odd = values[words.isna().to_numpy()]
+        test = "> 0" if pd.api.types.is_numeric_dtype(values) else f"== {odd.iloc[0]!r}"
         raise ValueError(
             f"{where} must be boolean to choose features, it is {column.dtype}: feature {str(odd.index[0])!r} has "
-            f"{odd.iloc[0]!r}. Turn it into one, for example {where} = {where} > 0, or delete it: del {where}."
+            f"{odd.iloc[0]!r}. Turn it into one, for example {where} = {where} {test}, or delete it: del {where}."
         )
     if missing.any():
         logger.info("%s is missing for %d features, which are not chosen.", where, missing.sum())

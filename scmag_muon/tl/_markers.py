@@ -131,6 +131,7 @@ def markers(
     else:
         check_key(key_added, argument="key_added")
     _mudata.check_free_record(mdata, key_added, "markers", argument="key_added")
+    _mudata.check_layer(mdata, layer, names)
     layers = {name: _mudata.layer_of(layer, name) or _values.counts_layer(mdata, key, name) for name in names}
     tables = []
     for name, asked in layers.items():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 from scmag_muon import _fingerprint, _mudata
-from scmag_muon._checks import check_random_state
+from scmag_muon._checks import check_number, check_random_state
 from scmag_muon._keys import Keys, check_key
 from scmag_muon.model import SCMAG
 from scmag_muon.model._checkpoint import check_folder
@@ -19,7 +20,7 @@ from scmag_muon.tl._start import initial_clusters
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from mudata import MuData
 
@@ -180,10 +181,15 @@ def scmag(
     """
     if settings not in ("default", "paper"):
         raise ValueError(f'`settings` must be "default" or "paper", got {settings!r}.')
+    if isinstance(ablate, str) or not isinstance(ablate, Iterable):
+        raise TypeError(f"`ablate` must be a list, for example ['gate'], got {ablate!r}.")
+    for argument, given in (("model_kwargs", model_kwargs), ("plan_kwargs", plan_kwargs)):
+        if given is not None and not isinstance(given, Mapping):
+            raise TypeError(f"`{argument}` must map names to values, got {given!r}.")
     unknown = set(ablate) - set(_ABLATIONS) - {"manifold"}
     if unknown:
         raise ValueError(f'`ablate` may hold "manifold", "two_stage" and "gate", got {sorted(unknown)}.')
-    if max_epochs < 1:
+    if check_number("max_epochs", max_epochs, integer=True) < 1:
         raise ValueError(f"`max_epochs` must be at least 1 to get clusters, got {max_epochs}.")
     check_folder(checkpoint, random_state)
     random_state = check_random_state(random_state)

@@ -107,7 +107,11 @@ def stability(
 
 
 def _checked(random_states: Sequence[int]) -> list[int]:
-    if not len(random_states):
+    try:
+        random_states = list(random_states)
+    except TypeError:
+        raise TypeError(f"`random_states` must hold seeds, for example (1, 2, 3), got {random_states!r}.") from None
+    if not random_states:
         raise ValueError("`random_states` is empty: name at least one seed.")
     if any(seed is None for seed in random_states):
         raise ValueError("`random_states` holds None, which can't be repeated. Name seeds, for example (1, 2, 3).")

@@ -266,6 +266,56 @@ VERBS = [
     ),
 ]
 
+ARGUMENTS_OF_VERBS = [
+    works(
+        "one modality by its name",
+        "smm.tl.markers(mdata, modalities='rna')",
+        lambda table, _: set(table["modality"]) == {"rna"},
+        make=trained,
+        says="Its features alone.",
+    ),
+    refused(
+        "`modalities=[]`",
+        "smm.tl.markers(mdata, modalities=[])",
+        ValueError,
+        "`modalities` is empty",
+        make=trained,
+        says="names the argument and the modalities.",
+    ),
+    refused(
+        "a layer for a modality that is not there",
+        "smm.tl.markers(mdata, layer={'RNA': 'counts'})",
+        KeyError,
+        "'RNA'",
+        make=trained,
+        says="names the modality.",
+    ),
+    refused(
+        "one number for seeds",
+        "smm.tl.stability(mdata, random_states=3)",
+        TypeError,
+        "random_states",
+        make=trained,
+        says="names the argument.",
+    ),
+    refused(
+        "a group against itself",
+        "smm.pl.volcano(mdata, group='0', reference='0')",
+        ValueError,
+        "two groups",
+        make=finished,
+        says="two groups are needed.",
+    ),
+    refused(
+        "a column of the user's called as the pseudotime",
+        "smm.tl.trajectory(mdata, root='0')",
+        ValueError,
+        "scmag_pseudotime",
+        make=changed(lambda mdata: mdata.obs.__setitem__("scmag_pseudotime", 1.0), finished),
+        says="names the column.",
+    ),
+]
+
 PICTURES = [
     refused("no run", "smm.pl.training(mdata)", KeyError, "scmag", says="names the slot."),
     refused("no run", "smm.pl.gate(mdata)", KeyError, "scmag", says="names the slot."),
@@ -456,7 +506,7 @@ DATASETS = [
 ]
 
 TABLE: dict[str, list[Row]] = {
-    "After clustering": VERBS,
+    "After clustering": VERBS + ARGUMENTS_OF_VERBS,
     "Pictures": PICTURES,
     "The report": REPORT,
     "Scores": SCORES,
