@@ -46,7 +46,7 @@ def cluster_column(mdata: MuData, column: str, *, argument: str = "key") -> pd.S
 
 
 def used_modalities(mdata: MuData, key: str, modalities: Sequence[str] | None = None) -> list[str]:
-    """The modalities asked for, else those that ``tl.scmag`` joined, else the MuData's only two."""
+    """The modalities asked for, else those that ``tl.scmag`` joined, else all of a known kind."""
     _mudata.check_mudata(mdata)
     if isinstance(modalities, str):
         modalities = [modalities]
@@ -135,13 +135,13 @@ def normalize(
 
 
 def normalized_counts(mdata: MuData, modality: str, *, layer: str | None, key: str) -> sp.csr_array | np.ndarray:
-    """Normalised counts of all features of a modality, shape ``(n_obs, n_vars)``."""
+    """Normalised counts of all features of a modality, a row for each of its own cells."""
     counts = counts_in_use(mdata, key, modality, layer)
     return normalize(counts, kind_in_use(mdata, key, modality))
 
 
 def normalized_features(mdata: MuData, features: Sequence[Feature], *, key: str) -> dict[Feature, np.ndarray]:
-    """Normalised counts of some features, each ``(n_obs,)``; library sizes are those of the whole modality."""
+    """Normalised counts of some features, each ``(n_obs,)``, missing where not measured; library sizes are of the whole modality."""
     found: dict[Feature, np.ndarray] = {}
     for modality in dict.fromkeys(feature.modality for feature in features):
         names = [feature.name for feature in features if feature.modality == modality]
@@ -154,12 +154,14 @@ def normalized_features(mdata: MuData, features: Sequence[Feature], *, key: str)
         else:
             totals = np.asarray(counts.sum(axis=1)).ravel()
             values = np.asarray(sp.csr_array(normalize(sp.csr_array(counts[:, columns]), kind, totals)).toarray())
-        found |= {Feature(modality, name): values[:, i] for i, name in enumerate(names)}
+        found |= {
+            Feature(modality, name): _mudata.in_all_cells(values[:, i], mdata, modality) for i, name in enumerate(names)
+        }
     return found
 
 
 def denoised_features(mdata: MuData, features: Sequence[Feature], *, key: str) -> dict[Feature, np.ndarray]:
-    """Log of 1 + denoised counts of some features, each ``(n_obs,)``."""
+    """Log of 1 + denoised counts of some features, each ``(n_obs,)``, imputed where not measured."""
     found: dict[Feature, np.ndarray] = {}
     for feature in features:
         adata = mdata.mod[feature.modality]
@@ -168,6 +170,11 @@ def denoised_features(mdata: MuData, features: Sequence[Feature], *, key: str) -
                 f"No denoised counts in mdata[{feature.modality!r}].layers[{key!r}]. "
                 f"Make them with scmag_muon.tl.scmag(mdata, key_added={key!r})."
             )
+        imputed = mdata.obsm.get(Keys.imputed(key, feature.modality))
+        if isinstance(imputed, pd.DataFrame) and feature.name in imputed:
+            found[feature] = np.log1p(imputed[feature.name].to_numpy())
+            continue
         column = adata.layers[key][:, adata.var_names.get_loc(feature.name)]
-        found[feature] = np.log1p(np.asarray(column.toarray() if sp.issparse(column) else column).ravel())
+        values = np.log1p(np.asarray(column.toarray() if sp.issparse(column) else column).ravel())
+        found[feature] = _mudata.in_all_cells(values, mdata, feature.modality)
     return found

@@ -76,7 +76,7 @@ def _version() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scmag-muon", description="Clusters of cells from two modalities.")
+    parser = argparse.ArgumentParser(prog="scmag-muon", description="Clusters of cells from all their modalities.")
     parser.add_argument("--version", action="version", version=f"scmag-muon {_version()}")
     commands = parser.add_subparsers(metavar="COMMAND")
     _add_demo(commands)
@@ -97,7 +97,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    text = "cluster the cells of a file with raw counts of two modalities"
+    text = "cluster the cells of a file with raw counts of one or more modalities"
     run = commands.add_parser("run", help=text, description=text, formatter_class=_Help)
     run.add_argument(
         "input",
@@ -133,7 +133,10 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     data = run.add_argument_group("data")
     data.add_argument(
-        "--modalities", nargs=2, metavar=("FIRST", "SECOND"), help="names of the two (default: the only two)"
+        "--modalities",
+        nargs="+",
+        metavar="NAME",
+        help="names of the modalities (default: all that are RNA, proteins or ATAC)",
     )
     data.add_argument(
         "--kinds",

@@ -14,13 +14,13 @@ from scmag_muon._mudata._cells import (
     modality_pair,
     no_pull_on_update,
 )
-from scmag_muon._mudata._complete import borrowed, fitted_everywhere, is_complete, measured, padded
+from scmag_muon._mudata._complete import borrowed, fitted_everywhere, in_all_cells, is_complete, measured, padded
 from scmag_muon._mudata._counts import check_layer, get_counts, layer_of
 from scmag_muon._mudata._features import expand_features, used_features, with_features
 from scmag_muon._mudata._fit import drop_fit, lend_fit, read_fit, write_fit
 from scmag_muon._mudata._kinds import check_kinds, kinds_of, modality_kind, recognize, recorded_kind
 from scmag_muon._mudata._pairing import check_paired
-from scmag_muon._mudata._presence import check_cells, modality_names
+from scmag_muon._mudata._presence import check_cells, check_complete, modality_names
 from scmag_muon._mudata._records import (
     check_apart,
     check_free_fit,
@@ -31,11 +31,17 @@ from scmag_muon._mudata._records import (
     plain,
 )
 from scmag_muon._mudata._store import check_format, check_writable, write_mudata
+from scmag_muon._mudata._working import PRESENT, complete_mudata, working_copy
 from scmag_muon._mudata._write import copy_fitted, from_json, to_json, to_uns, view_layers
 
 __all__ = [
     "lend_fit",
+    "PRESENT",
+    "complete_mudata",
+    "working_copy",
     "borrowed",
+    "check_complete",
+    "in_all_cells",
     "fitted_everywhere",
     "is_complete",
     "measured",

@@ -53,7 +53,7 @@ def _random_state_kept() -> Iterator[None]:
 
 
 def make_mudata(mods: Mapping[str, AnnData], obs: pd.DataFrame | None = None) -> MuData:
-    """A MuData of the given modalities with its own ``obs`` columns and none pulled up."""
+    """A MuData of the given modalities with its own ``obs`` columns, none pulled up, and the cells in the order of ``obs``."""
     with no_pull_on_update(), _random_state_kept(), warnings.catch_warnings():
         # a protein and its gene often share a name; within a modality names are unique, which check_paired makes sure of
         warnings.filterwarnings("ignore", message="var_names are not unique")
@@ -61,7 +61,10 @@ def make_mudata(mods: Mapping[str, AnnData], obs: pd.DataFrame | None = None) ->
         if obs is not None:
             for column in obs.columns:
                 mdata.obs[column] = obs[column].reindex(mdata.obs_names)
-    return mdata
+    if obs is None or mdata.obs_names.equals(obs.index) or set(mdata.obs_names) != set(obs.index):
+        return mdata
+    # mudata orders the union of several modalities' cells by itself
+    return copy_of(mdata[obs.index])
 
 
 def copy_of(mdata: MuData) -> MuData:

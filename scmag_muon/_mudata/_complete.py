@@ -48,6 +48,16 @@ def fitted_everywhere(values: np.ndarray, fit: ManifoldFit, name: str, counts: s
     return result
 
 
+def in_all_cells(values: np.ndarray, mdata: MuData, name: str) -> np.ndarray:
+    """Of a value for each row of a modality, one for each cell of the MuData; not a number where it was not measured."""
+    rows = mdata.obs_names.get_indexer(mdata.mod[name].obs_names)
+    if np.array_equal(rows, np.arange(mdata.n_obs)):
+        return values
+    result = np.full((mdata.n_obs, *values.shape[1:]), np.nan, dtype=np.result_type(values, np.float32))
+    result[rows] = values
+    return result
+
+
 def is_complete(mdata: MuData, names: Sequence[str]) -> bool:
     """Whether every cell has every one of the modalities."""
     return all(mdata.mod[name].n_obs == mdata.n_obs for name in names)

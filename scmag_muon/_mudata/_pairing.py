@@ -25,6 +25,12 @@ def check_modalities(mdata: MuData, modalities: Sequence[str]) -> None:
             )
         if not names.is_unique:
             twice = str(names[names.duplicated()][0])
+            if len({mdata.mod[each].n_obs for each in modalities}) > 1:
+                raise ValueError(
+                    f"Cell names of modality {name!r} are not unique, such as {twice!r}, so that cells can't be told apart. Name "
+                    "the cells of each sample before joining, for example with "
+                    "anndata.concat(samples, index_unique='-', keys=names_of_samples) in each modality."
+                )
             raise ValueError(
                 f"Cell names of modality {name!r} are not unique, such as {twice!r}. While all modalities have their cells in "
                 f"the same order, run\n"

@@ -61,7 +61,7 @@ def check_cells(mdata: MuData, names: Sequence[str]) -> dict[str, np.ndarray]:
     if all(mdata.mod[name].n_obs == mdata.n_obs for name in names):
         check_paired(mdata, names)
         return {name: np.arange(mdata.n_obs) for name in names}
-    cells = {name: _cells_of(mdata, name) for name in names}
+    cells = {name: _cells_of(mdata, name, names) for name in names}
     lacking = ~np.isin(np.arange(mdata.n_obs), np.concatenate(list(cells.values())))
     if lacking.any():
         raise ValueError(
@@ -77,16 +77,37 @@ def check_cells(mdata: MuData, names: Sequence[str]) -> dict[str, np.ndarray]:
     return cells
 
 
+def check_complete(mdata: MuData, names: Sequence[str], manifold_key: str) -> None:
+    """Raise unless every cell has every modality, in one order."""
+    check_modalities(mdata, names)
+    lacking = [name for name in names if 0 < mdata.obs_names.isin(mdata.mod[name].obs_names).sum() < mdata.n_obs]
+    if lacking and all(mdata.mod[name].n_obs >= FEWEST_CELLS for name in names):
+        check_cells(mdata, names)
+        raise ValueError(
+            f"Some cells lack {' and '.join(map(repr, lacking))}. Fill in what they lack with "
+            f"mdata = scmag_muon.pp.complete_cells(mdata, manifold_key={manifold_key!r}); a model takes it with "
+            'setup_mudata(mdata, present_key="present").'
+        )
+    check_paired(mdata, names)
+
+
 def _any_of(names: Sequence[str]) -> str:
     return " | ".join(f"(mdata.obsmap[{name!r}] > 0)" for name in names)
 
 
-def _cells_of(mdata: MuData, name: str) -> np.ndarray:
+def _cells_of(mdata: MuData, name: str, names: Sequence[str]) -> np.ndarray:
     adata = mdata.mod[name]
-    cells = np.flatnonzero(mdata.obs_names.isin(adata.obs_names))
-    if len(cells) < FEWEST_CELLS:
+    cells = mdata.obs_names.get_indexer(adata.obs_names)
+    if (cells < 0).any():
+        unknown = str(adata.obs_names[cells < 0][0])
+        raise ValueError(
+            f"Cells of modality {name!r} were renamed after they were joined: {int((cells < 0).sum())} of {len(cells)}, such as "
+            f"{unknown!r}, are not in mdata.obs_names. Call mdata.update()."
+        )
+    others = [other for other in names if other != name]
+    if len(cells) < FEWEST_CELLS and others:
         raise ValueError(
             f"Modality {name!r} holds {len(cells)} of {mdata.n_obs} cells, too few to learn from. Choose the others with "
-            f"modalities={[other for other in mdata.mod if other != name]}."
+            f"modalities={others}."
         )
-    return mdata.obs_names.get_indexer(adata.obs_names)
+    return cells

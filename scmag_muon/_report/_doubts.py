@@ -55,45 +55,76 @@ def doubts(mdata: MuData, key: str, batch_key: str | None) -> list[str]:
         lost = [str(cluster) for cluster, mean in table.mean(axis=1).items() if mean < _LOW_STABILITY]
         if lost:
             found.append(f"Clusters {', '.join(lost)} do not come back with other seeds: base no claim on them.")
+    found += _of_measured(mdata, labels, key)
     return found + _of_batches(mdata, labels, batch_key)
 
 
 def _of_modality(mdata: MuData, name: str, key: str) -> list[str]:
     found = []
+    found += _of_imputation(mdata, name, key)
     totals = np.asarray(_values.counts_in_use(mdata, key, name).sum(axis=1)).ravel()
     empty = int((totals == 0).sum())
     if empty:
         found.append(f"{empty} cells have no count at all in modality {name}.")
     few = int(((totals > 0) & (totals < _LOW_COUNTS * np.median(totals))).sum())
-    if few > _SHARE_WITH_LOW_COUNTS * mdata.n_obs:
+    if few > _SHARE_WITH_LOW_COUNTS * len(totals):
         found.append(f"{few} cells have less than a tenth of the median count in modality {name}: are they cells?")
     params = mdata.uns[key].get("params", {}) if key in mdata.uns else {}
     record = mdata.mod[name].uns.get(str(params.get("manifold_key", Keys.MANIFOLD)), {})
     replication = record.get("replication")
+    alone = len(params.get("modalities", ())) == 1
+    rest = "Clusters rest on nothing else." if alone else "Clusters rest on the others."
     if replication is not None and float(replication) < _LOW_REPLICATION:
         found.append(
             f"Modality {name} holds little information on which cells belong together: {float(replication):.1%} of "
-            "neighbours replicate between two halves of its counts. Clusters rest on the other modality."
+            f"neighbours replicate between two halves of its counts. {rest}"
         )
     elif float(record.get("concordance", 1)) < CONCORDANT and float(record["modality_weight"]) < _LITTLE_WEIGHT:
         found.append(
-            f"Modality {name} knows next to nothing of the same cells as the other: concordance "
-            f"{float(record['concordance']):.2f}. Are the cells paired? Clusters rest on the other modality."
+            f"Modality {name} knows next to nothing of the same cells as any other: concordance "
+            f"{float(record['concordance']):.2f}. Are the cells paired? {rest}"
         )
     return found
+
+
+def _of_imputation(mdata: MuData, name: str, key: str) -> list[str]:
+    adata = mdata.mod[name]
+    scores = adata.var.get(Keys.imputation(key, "r"))
+    if adata.n_obs == mdata.n_obs:
+        return []
+    lacking = f"{mdata.n_obs - adata.n_obs} of {mdata.n_obs} cells lack modality {name}"
+    if scores is None or scores.isna().all():
+        return [f"{lacking}: too few cells have it and another one to say how well it is imputed."]
+    return [
+        f"{lacking}: their counts are imputed. Held-out counts of its features correlate with imputed ones by "
+        f"{scores.median():.2f} in the median."
+    ]
+
+
+def _of_measured(mdata: MuData, labels: pd.Series, key: str) -> list[str]:
+    if Keys.measured(key) not in mdata.obs:
+        return []
+    alone = _from_one(labels, mdata.obs[Keys.measured(key)].astype(str))
+    return (
+        [f"Clusters of cells with the same modalities almost alone: {alone}. What cells lack may have set them apart."]
+        if alone
+        else []
+    )
+
+
+def _from_one(labels: pd.Series, origins: pd.Series) -> str:
+    """Clusters nearly all of whose cells are of one origin, unless nearly all cells are."""
+    shares = pd.crosstab(labels.astype(str).to_numpy(), origins.to_numpy(), normalize="index")
+    if origins.value_counts(normalize=True).max() > 1 - (1 - _ONE_BATCH) * 2:
+        return ""
+    return ", ".join(f"{cluster} ({row.idxmax()})" for cluster, row in shares.iterrows() if row.max() > _ONE_BATCH)
 
 
 def _of_batches(mdata: MuData, labels: pd.Series, batch_key: str | None) -> list[str]:
     batches = _mudata.get_batches(mdata, batch_key)
     if batches is None or len(batches.categories) < 2:
         return []
-    shares = pd.crosstab(labels.astype(str).to_numpy(), np.asarray(batches), normalize="index")
-    overall = pd.Series(np.asarray(batches)).value_counts(normalize=True)
-    if overall.max() > 1 - (1 - _ONE_BATCH) * 2:
-        return []
-    alone = [f"{cluster} ({row.idxmax()})" for cluster, row in shares.iterrows() if row.max() > _ONE_BATCH]
+    alone = _from_one(labels, pd.Series(np.asarray(batches)).astype(str))
     if not alone:
         return []
-    return [
-        f"Clusters from one batch almost alone: {', '.join(alone)}. They may be a type of that batch, or the batch itself."
-    ]
+    return [f"Clusters from one batch almost alone: {alone}. They may be a type of that batch, or the batch itself."]

@@ -27,7 +27,7 @@ def report(
     labels: str | None = None,
     batch_key: str | None = None,
     key: str = Keys.SCMAG,
-    title: str = "Cell clusters from two modalities",
+    title: str = "Cell clusters",
     random_state: int | None = 0,
 ) -> Path:
     """Write one HTML page with clusters, markers, batches, the model's insides, parameters and warnings about the data.
@@ -112,11 +112,15 @@ def report(
     parameters = _sections.parameters(work, key) + (_html.paragraph(notes) if notes else "")
     sections.append(("parameters", "Parameters and versions", parameters))
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    subtitle = f"{mdata.n_obs:,} cells, {' and '.join(_values.used_modalities(mdata, key))}, clustered by scMAG."
+    subtitle = f"{mdata.n_obs:,} cells, {_listed(_values.used_modalities(mdata, key))}, clustered by scMAG."
     text = _html.page(title, subtitle, sections, f"Written on {today} by scmag_muon {_version()}.")
     with written_aside(path) as draft:
         draft.write_text(text, encoding="utf-8", errors="replace")
     return path
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _version() -> str:

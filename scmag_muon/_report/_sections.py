@@ -26,7 +26,14 @@ def summary(mdata: MuData, key: str, labels: str | None) -> str:
     for name in names:
         adata = mdata.mod[name]
         used = int(adata.var[manifold_key].sum()) if manifold_key in adata.var else adata.n_vars
+        if adata.n_obs < mdata.n_obs:
+            rows[f"cells with {name}"] = f"{adata.n_obs:,} of {mdata.n_obs:,}"
         rows[f"features of {name}"] = f"{adata.n_vars:,}, of which {used:,} took part"
+    if Keys.measured(key) in mdata.obs:
+        sizes = mdata.obs[Keys.measured(key)].value_counts()
+        rows["cells by what was measured"] = ", ".join(
+            f"{pattern}: {size:,}" for pattern, size in sizes.items() if size
+        )
     history = record.get("history")
     if history is not None:
         stages = history["stage"].astype(int).value_counts().sort_index()
@@ -83,9 +90,9 @@ def markers(mdata: MuData, key: str) -> str:
         alt = f"Dot plot of the best markers in {modality} of {n_clusters} clusters."
         caption = f"{alt} Colour: AUROC, 0.5 says nothing. Size: share of cells with any count."
         parts.append(_html.figure(pl.markers(mdata, modality=modality, key=key), alt=alt, caption=caption))
-    second = _values.used_modalities(mdata, key)[-1]
-    alt = f"Heat map of the clusters' means in {second}, with a dendrogram of the clusters in the clustering space."
-    parts.append(_html.figure(pl.heatmap(mdata, modality=second, key=key), alt=alt, caption=alt))
+    last = _values.used_modalities(mdata, key)[-1]
+    alt = f"Heat map of the clusters' means in {last}, with a dendrogram of the clusters in the clustering space."
+    parts.append(_html.figure(pl.heatmap(mdata, modality=last, key=key), alt=alt, caption=alt))
     return "\n".join(parts)
 
 

@@ -38,7 +38,7 @@ def check_cells(mdata: object, registry: Mapping[str, Any]) -> None:
     for name in names:
         if name not in mdata.mod:
             raise KeyError(f"No modality {name!r} in the MuData, which has {list(mdata.mod)}; the model needs {names}.")
-    _mudata.check_paired(mdata, names)
+    _mudata.check_complete(mdata, names, registry["setup_args"]["input_layer"])
     if (present_key := registry["setup_args"].get("present_key")) is not None:
         check_present(mdata, present_key, names)
     for which, name in enumerate(names):

@@ -175,9 +175,9 @@ class SCMAG(TrainMixin, SavingMixin, OutputsMixin):
         Parameters
         ----------
         mdata
-            Paired cells, in the same order in all modalities.
+            Cells with all modalities, in the same order; where some lack some, what :func:`scmag_muon.pp.complete_cells` returns.
         modalities
-            Names of the two modalities; by default the only two, RNA first.
+            Names of the modalities; by default all that are RNA, proteins or ATAC, in this order.
         kinds
             What modalities measure, for example ``{"mod2": "atac"}``; by default what the fit took them for, else recognised.
             Widths of layers (section 2.4) and the paper's noise follow from it.
@@ -204,7 +204,7 @@ class SCMAG(TrainMixin, SavingMixin, OutputsMixin):
             Where a modality, layer or column is not there.
         """
         modalities = _mudata.modality_names(mdata, modalities, kinds)
-        _mudata.check_paired(mdata, modalities)
+        _mudata.check_complete(mdata, modalities, input_layer)
         others = [name for name in mdata.mod if name not in modalities and mdata.mod[name].n_obs < mdata.n_obs]
         if others:
             raise ValueError(

@@ -257,7 +257,8 @@ def values_on_map(
 
 def highest(values: np.ndarray) -> float:
     """Upper end of the colours: the 99th percentile, or the maximum where fewer cells have any."""
-    return float(np.quantile(values, 0.99)) or float(values.max()) or 1.0
+    known = values[np.isfinite(values)]
+    return (float(np.quantile(known, 0.99)) or float(known.max()) or 1.0) if len(known) else 1.0
 
 
 def text(name: Any, length: int = 28) -> str:

@@ -39,7 +39,7 @@ def heatmap(
         What :func:`scmag_muon.tl.scmag` wrote, and the dendrogram of
         ``scanpy.tl.dendrogram(mdata, groupby="scmag", use_rep="X_scmag")``.
     modality
-        Modality to show; ``None`` is the second of those joined: the proteins.
+        Modality to show; ``None`` is the last of those joined, as the proteins of a CITE-seq set.
     features
         Features to show; ``None`` shows all of a panel of up to 60, else the best three markers of each cluster, which
         :func:`scmag_muon.tl.markers` must have ranked.
@@ -53,7 +53,8 @@ def heatmap(
     Returns
     -------
     The axes of the heat map and of the dendrogram. Colours are log(1 + normalised count), mean over the cluster,
-    standardised over the clusters: standard deviations above or below the mean of the clusters.
+    standardised over the clusters: standard deviations above or below the mean of the clusters. Cells that lack the
+    modality don't count; a cluster of such cells alone is grey.
 
     Raises
     ------
@@ -113,10 +114,11 @@ def _draw_heatmap(standardised: pd.DataFrame, drawn: dict[str, Any], title: str)
         layout="constrained",
         gridspec_kw={"width_ratios": [max(width - 1.6, 3), 0.8], "wspace": 0.01},
     )
-    limit = max(float(np.abs(standardised.to_numpy()).max()), 1e-6)
+    limit = max(float(np.nan_to_num(np.abs(standardised.to_numpy())).max()), 1e-6)
     image = ax.imshow(
         standardised, cmap=_draw.DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
     )
+    ax.set_facecolor(_draw.MISSING)
     ax.set_xticks(range(n_features), [_draw.text(name) for name in standardised.columns], rotation=90, fontsize=8)
     ax.set_yticks(range(n_groups), [_draw.text(name) for name in standardised.index], fontsize=8)
     ax.tick_params(length=0)

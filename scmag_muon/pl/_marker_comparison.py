@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from scmag_muon import _values
 from scmag_muon._keys import Keys
 from scmag_muon.pl import _draw
@@ -11,7 +13,6 @@ from scmag_muon.pl import _draw
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from mudata import MuData
 
 
@@ -25,7 +26,7 @@ def marker_comparison(
     mdata
         What :func:`scmag_muon.tl.scmag` wrote, and a UMAP of the clustering space.
     features
-        Names of features, as ``"CD14"``, or ``"prot:CD14"`` where both modalities have the name.
+        Names of features, as ``"CD14"``, or ``"prot:CD14"`` where more than one modality has the name.
     key
         The ``key_added`` of :func:`scmag_muon.tl.scmag`.
     basis
@@ -42,7 +43,7 @@ def marker_comparison(
     KeyError
         Where a feature, the reconstruction or the map is not there.
     ValueError
-        Where a name is in both modalities, or no feature is asked for.
+        Where a name is in more than one modality, or no feature is asked for.
 
     Notes
     -----
@@ -70,7 +71,7 @@ def marker_comparison(
     axes = axes.reshape(len(found), 2)
     for row, feature in zip(axes, found, strict=True):
         for ax, values, state in zip(row, (raw[feature], denoised[feature]), ("raw", "reconstructed"), strict=True):
-            low, high = (0.0 if state == "raw" else float(values.min())), _draw.highest(values)
+            low, high = (0.0 if state == "raw" else float(np.nanmin(values))), _draw.highest(values)
             title = f"{_draw.text(feature.name)} ({_draw.text(feature.modality)}), {state}"
             _draw.values_on_map(ax, xy, values, title, limits=(low, max(high, low + 1e-6)), unit="log(1 + x)")
     return axes

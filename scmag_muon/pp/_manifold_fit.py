@@ -69,7 +69,7 @@ def manifold_fit(
         others are recognised by ``var["feature_types"]``, names of features and modalities, and the number of features; a line
         of the log says as what, and why.
     layer
-        Layer of the raw counts, one for both or by modality; ``None`` is ``.X``.
+        Layer of the raw counts, one for all or by modality; ``None`` is ``.X``.
     round_counts
         Round counts with decimals, as ambient correction (SoupX, CellBender) and EM (alevin, kallisto) leave them. Normalised
         values are refused all the same.
@@ -84,9 +84,9 @@ def manifold_fit(
     n_pcs
         Principal components of each modality in which neighbours are found.
     neighborhoods
-        ``"shared"``: both modalities are fitted by the same neighbourhoods, found in their joint space, in which each weighs
-        as much as its neighbourhoods replicate between two random halves of its counts, the second less where none of them
-        are the first's. ``"own"``: each view of each modality by its own neighbourhoods, as in the paper. See Notes.
+        ``"shared"``: all modalities are fitted by the same neighbourhoods, found in their joint space, in which each weighs
+        as much as its neighbourhoods replicate between two random halves of its counts, and less where none of them are
+        any other's. ``"own"``: each view of each modality by its own neighbourhoods, as in the paper. See Notes.
     fusion_penalty
         λ of eq. 12, from 1e-6 to 1e6.
     step
@@ -110,10 +110,10 @@ def manifold_fit(
     ``mod.var[key_added]``
         Which features took part.
     ``mod.uns[key_added]``
-        ``params``, ``kind`` (what the modality was taken for), ``view_weights`` (α of eq. 11), ``replication`` (0 to 1), ``concordance`` of both modalities (0 to 1; not a
-        number where one does not replicate) and ``modality_weight``.
+        ``params``, ``kind`` (what the modality was taken for), ``view_weights`` (α of eq. 11), ``replication`` (0 to 1), ``concordance`` (0 to 1, with the
+        modality that it agrees with best; not a number where one does not replicate) and ``modality_weight``.
     ``mdata.obsm[f"X_{key_added}"]``, ``mdata.obsm[f"X_{key_added}_unfitted"]``
-        Joint space of both modalities after and before fitting, ready for ``scanpy.pp.neighbors(use_rep=...)``.
+        Joint space of all modalities after and before fitting, ready for ``scanpy.pp.neighbors(use_rep=...)``.
 
     Raises
     ------

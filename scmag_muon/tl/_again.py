@@ -84,8 +84,9 @@ def layers_of_run(mdata: MuData, key: str) -> str | Mapping[str, str | None] | N
 
 def subset(mdata: MuData, rows: np.ndarray) -> MuData:
     """Some rows of a working copy."""
-    mods = {name: adata[rows].copy() for name, adata in mdata.mod.items()}
-    return _mudata.make_mudata(mods, mdata.obs.iloc[rows])
+    obs = mdata.obs.iloc[rows]
+    mods = {name: adata[obs.index[obs.index.isin(adata.obs_names)]].copy() for name, adata in mdata.mod.items()}
+    return _mudata.make_mudata(mods, obs)
 
 
 def best_markers(table: Any, per_group: int, used: Mapping[str, Sequence[str]]) -> dict[str, list[tuple[str, str]]]:

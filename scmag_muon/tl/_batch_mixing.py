@@ -34,8 +34,8 @@ def batch_mixing(
 ) -> pd.DataFrame:
     """Mixing of the batches before and after scMAG, with a UMAP of each (paper, 4.1).
 
-    "Before" are the principal components of both modalities' normalised counts, each modality at unit variance, without any
-    account of the batches.
+    "Before" are the principal components of all modalities' normalised counts, each modality at unit variance, without any
+    account of the batches. Cells that lack a modality lie at its mean.
 
     Parameters
     ----------
@@ -145,4 +145,5 @@ def _components(mdata: MuData, name: str, key: str, n_pcs: int, random_state: in
     else:
         dense_or_csr = sp.csr_matrix(values) if sp.issparse(values) else values
         components = sc.pp.pca(dense_or_csr, n_comps=n_pcs, random_state=random_state or 0)
-    return components / max(np.sqrt(components.var(axis=0).sum()), 1e-12)
+    scaled = components / max(np.sqrt(components.var(axis=0).sum()), 1e-12)
+    return np.nan_to_num(_mudata.in_all_cells(scaled, mdata, name))

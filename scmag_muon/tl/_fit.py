@@ -124,10 +124,10 @@ def _differences(
 
 
 def _of_data(mdata: MuData, work: MuData, name: str, asked: Asked, made_from: Mapping[str, str]) -> list[str]:
-    cells = _fingerprint.of_cells(mdata.obs_names)
-    if cells != made_from["cells"]:
+    cells = mdata.mod[name].obs_names
+    if _fingerprint.of_cells(cells) != made_from["cells"]:
         before = _fingerprint.n_cells(made_from["cells"])
-        return [f"it is of other cells ({before} then, {mdata.n_obs} now)"]
+        return [f"it is of other cells ({before} then, {len(cells)} now)"]
     found = []
     adata, mask = work.mod[name], mdata.mod[name].var[asked.key].to_numpy()
     if _fingerprint.of_counts(adata.X, adata.obs_names, adata.var_names, mask) != made_from["counts"]:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pandas as pd
 
-from scmag_muon import _mudata, _values
+from scmag_muon import _mudata, _values, pp
 from scmag_muon._checks import check_number, check_random_state
 from scmag_muon._keys import Keys
 from scmag_muon._made_from import made_from
 from scmag_muon.metrics import marker_auroc
 from scmag_muon.model._context import quiet
 from scmag_muon.tl._again import best_markers, layers_of_run, recorded_run, refit, rounds_counts, subset
-from scmag_muon.tl._lean import working_copy
 from scmag_muon.tl._markers import markers
 from scmag_muon.tl._scmag import scmag
 
@@ -102,7 +101,7 @@ def held_out_markers(
             raise ValueError(
                 f"The cells {where} are of {column.iloc[rows].nunique()} known type: nothing to tell apart."
             )
-    work = working_copy(
+    work = _mudata.working_copy(
         mdata, names, layers_of_run(mdata, key), arguments["batch_key"], round_counts=rounds_counts(mdata, key)
     )
     work.obs[_LABELS] = column.to_numpy()
@@ -119,6 +118,8 @@ def held_out_markers(
         return_model=True,
         **arguments,
     )
+    if not _mudata.is_complete(work, names):
+        test = pp.complete_cells(test)
     for name in names:  # cells set aside are fitted by themselves on purpose, which the model would warn of
         test.mod[name].uns.pop(Keys.MANIFOLD, None)
     # those of the network: a rare feature may have no count among the cells set aside
@@ -148,8 +149,17 @@ def _compare(
     model: SCMAG, test: MuData, used: dict[str, list[str]], chosen: dict[str, list[tuple[str, str]]]
 ) -> pd.DataFrame:
     tables = []
-    for name in used:
-        wanted = {label: [feature for where, feature in found if where == name] for label, found in chosen.items()}
+    present = test.obsm[_mudata.PRESENT] if _mudata.PRESENT in test.obsm else np.ones((test.n_obs, len(used)), bool)
+    for name, measured in zip(used, present.T, strict=True):
+        labels = test.obs[_LABELS][measured]
+        known = set(labels.dropna().astype(str))
+        wanted = {
+            label: [feature for where, feature in found if where == name]
+            for label, found in chosen.items()
+            if label in known
+        }
+        if len(known) < 2:
+            continue
         features = list(dict.fromkeys(feature for found in wanted.values() for feature in found))
         raw = _values.normalized_features(
             test, [_values.Feature(name, feature) for feature in features], key=Keys.SCMAG
@@ -157,10 +167,12 @@ def _compare(
         with quiet():
             reconstruction = model.get_normalized_expression(test, modality=name)
         frames = {
-            "raw": pd.DataFrame({feature.name: values for feature, values in raw.items()}),
-            "reconstructed": reconstruction[features],
+            "raw": pd.DataFrame({feature.name: values for feature, values in raw.items()}, index=test.obs_names)[
+                measured
+            ],
+            "reconstructed": reconstruction[features][measured],
         }
-        scores = {state: marker_auroc(frame, test.obs[_LABELS], markers=wanted) for state, frame in frames.items()}
+        scores = {state: marker_auroc(frame, labels, markers=wanted) for state, frame in frames.items()}
         table = scores["raw"].rename(columns={"auroc": "raw"})
         table["reconstructed"] = scores["reconstructed"]["auroc"]
         table.insert(1, "modality", name)

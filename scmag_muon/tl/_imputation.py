@@ -10,7 +10,6 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmag_muon import _mudata, _values
-from scmag_muon.tl._lean import PRESENT
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -77,7 +76,9 @@ def _held_out(lean: MuData, work: MuData, fit: ManifoldFit, name: str, rows: np.
         obs = lean.obs[[]].iloc[rows]
         mods[other] = AnnData(zeros if place is None else None, obs=obs, var=adata.var, layers=layers, uns=adata.uns)
     held_out = _mudata.make_mudata(mods, lean.obs.iloc[rows])
-    held_out.obsm[PRESENT] = np.column_stack([present.get(other, np.zeros(len(rows), bool)) for other in fit.names])
+    held_out.obsm[_mudata.PRESENT] = np.column_stack(
+        [present.get(other, np.zeros(len(rows), bool)) for other in fit.names]
+    )
     return held_out
 
 

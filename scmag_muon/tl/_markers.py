@@ -123,7 +123,7 @@ def markers(
     column = groupby or key
     labels = _values.cluster_column(mdata, column, argument="groupby")
     names = _values.used_modalities(mdata, key, modalities)
-    _mudata.check_paired(mdata, names)
+    _mudata.check_cells(mdata, names)
     chosen = _groups(labels, groups, reference, column)
     if key_added is None:
         paired = reference != "rest" and len(chosen) == 1
@@ -181,11 +181,12 @@ def _rank(
 ) -> pd.DataFrame:
     adata = mdata.mod[modality]
     values = _values.normalized_counts(mdata, modality, layer=layer, key=key)
+    labels = labels.reindex(adata.obs_names)
     known = labels.notna().to_numpy()
     text = pd.Categorical(labels[known].astype(str), categories=[str(name) for name in labels.cat.categories])
     scratch = AnnData(
         sp.csr_matrix(values[known]) if sp.issparse(values) else values[known],
-        obs=pd.DataFrame({"group": text}, index=mdata.obs_names[known].astype(str)),
+        obs=pd.DataFrame({"group": text}, index=adata.obs_names[known].astype(str)),
         var=pd.DataFrame(index=adata.var_names.astype(str)),
     )
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):

@@ -14,7 +14,6 @@ from scmag_muon.model import SCMAG
 from scmag_muon.model._checkpoint import check_folder
 from scmag_muon.tl._derived import forget_derived, older_maps, renew_markers, same_run
 from scmag_muon.tl._fit import Asked, fingerprint_of_batches, fit_or_reuse, is_fitted
-from scmag_muon.tl._lean import PRESENT, network_input, working_copy
 from scmag_muon.tl._results import collect, write
 from scmag_muon.tl._start import initial_clusters
 
@@ -60,7 +59,7 @@ def scmag(
     model_kwargs: Mapping[str, Any] | None = None,
     plan_kwargs: Mapping[str, Any] | None = None,
 ) -> MuData | SCMAG | tuple[MuData, SCMAG] | None:
-    """Clusters of cells from two modalities, from raw counts, in one call.
+    """Clusters of cells from all their modalities, from raw counts, in one call.
 
     Runs :func:`scmag_muon.pp.manifold_fit` where there is no fit of these cells, counts and arguments, trains :class:`scmag_muon.model.SCMAG` and writes
     what it learned.
@@ -68,21 +67,21 @@ def scmag(
     Parameters
     ----------
     mdata
-        Raw counts of two modalities of the same cells, in the same order.
+        Raw counts of one or more modalities. Cells may lack modalities (``mdata.obsmap``).
     n_clusters
         Number of clusters K. ``None`` takes the Leiden communities of the joint space before fitting, and their number, at that
         resolution from 0.5 to 1 whose communities agree best with those at the others (:func:`~scmag_muon.tl.n_clusters`); the
         true number can't be known from the data alone. With ``batch_key``, communities that turn out to be one in Z1, as those of
         one type in two batches may, are joined: closer than two standard deviations their mixture has one mode.
     modalities
-        Names of the two modalities; by default the only two, RNA first.
+        Names of the modalities; by default all that are RNA, proteins or ATAC, in this order.
     kinds
         What modalities measure where it is not recognised, for example ``{"mod2": "atac"}`` (see
         :func:`~scmag_muon.pp.manifold_fit`).
     batch_key
         Column of batches in ``mdata.obs`` or in a modality's ``obs``.
     layer
-        Layer of the raw counts, one for both or by modality; ``None`` is ``.X``.
+        Layer of the raw counts, one for all or by modality; ``None`` is ``.X``.
     round_counts
         Round counts with decimals, as ambient correction (SoupX, CellBender) and EM (alevin, kallisto) leave them. Normalised
         values are refused all the same.
@@ -142,6 +141,13 @@ def scmag(
         float32, ``(n_obs, n_vars)``; sparse with zeros at features that took no part (``mod.var[manifold_key]``).
     ``mod.uns[key_added]``
         A note of who wrote the layer.
+    ``mdata.obs[f"{key_added}_measured"]``
+        Where cells lack modalities: what each has, as ``"rna+prot"``.
+    ``mdata.obsm[f"{key_added}_imputed_{modality}"]``
+        For each modality that cells lack: its denoised counts in all cells, imputed where it was not measured, a data frame.
+    ``mod.var[f"{key_added}_imputation_r"]``, ``mod.var[f"{key_added}_imputation_rmse"]``
+        For each of its features: Pearson correlation, and root mean squared error, of imputed with held-out counts, both as
+        log(1 + normalised count), over up to 500 cells that have it and another modality.
     ``mdata.uns[key_added]``
         ``params``, ``n_clusters``, ``history`` (a row per epoch, the stage and a column per term of eq. 33), ``converged``
         (whether stage 3 ended because cells stopped changing clusters), ``gate`` (mean gate of eq. 17 in each cluster, 0 to
@@ -205,7 +211,7 @@ def scmag(
 
     fitted = is_fitted(mdata, names, manifold_key)
     of_kind = _mudata.kinds_of(mdata, names, kinds, recorded_under=manifold_key if fitted else None)
-    work = working_copy(mdata, names, layer, batch_key, round_counts=round_counts)
+    work = _mudata.working_copy(mdata, names, layer, batch_key, round_counts=round_counts)
     asked = Asked(
         names=names,
         key=manifold_key,
@@ -225,7 +231,7 @@ def scmag(
     join = n_clusters is None and batch_key is not None and settings == "default"
     fit = None if complete else _mudata.read_fit(work, manifold_key)
     n_clusters, start = initial_clusters(work, n_clusters, manifold_key, batch_key, settings, random_state, fit)
-    lean = network_input(work, names, manifold_key, batch_key, layer, fit)
+    lean = _mudata.complete_mudata(work, names, manifold_key, layer, fit)
     with SCMAG.lent(lean):
         SCMAG.setup_mudata(
             lean,
@@ -235,7 +241,7 @@ def scmag(
             round_counts=round_counts,
             input_layer=manifold_key,
             batch_key=batch_key,
-            present_key=None if complete else PRESENT,
+            present_key=None if complete else _mudata.PRESENT,
         )
         network = {key: value for idea in ablate for key, value in _ABLATIONS.get(idea, {}).items()} | dict(
             model_kwargs or {}

@@ -15,7 +15,6 @@ from scmag_muon._keys import Keys
 from scmag_muon._made_from import made_from
 from scmag_muon.metrics import cluster_stability
 from scmag_muon.tl._again import layers_of_run, recorded_run, refit, rounds_counts
-from scmag_muon.tl._lean import working_copy
 from scmag_muon.tl._scmag import scmag
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def stability(
     _mudata.check_free_record(mdata, slot, "stability", argument="key")
     others = []
     for random_state in seeds:
-        work = working_copy(
+        work = _mudata.working_copy(
             mdata,
             arguments["modalities"],
             layers_of_run(mdata, key),

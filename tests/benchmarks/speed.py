@@ -145,12 +145,11 @@ def _of_import() -> dict[str, Any]:
 
 
 def _fitted_model(mdata: MuData) -> Any:
-    from scmag_muon._mudata import modality_pair
-    from scmag_muon.tl._lean import network_input
+    from scmag_muon._mudata import complete_mudata, modality_names
 
     smm.pp.manifold_fit(mdata)
-    names = modality_pair(mdata, None)
-    lean = network_input(mdata, names, "manifold", None)
+    names = modality_names(mdata)
+    lean = complete_mudata(mdata, names, "manifold")
     smm.model.SCMAG.setup_mudata(lean, modalities=names)
     return smm.model.SCMAG(lean, n_clusters=8)
 

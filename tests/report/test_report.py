@@ -150,7 +150,7 @@ def test_warnings_name_what_is_wrong(finished: MuData) -> None:
         assert absent not in found
     assert "paired" not in found
     finished["prot"].uns["manifold"] |= {"replication": 0.3, "concordance": 0.004, "modality_weight": 0.2}
-    assert "Modality prot knows next to nothing of the same cells as the other: concordance 0.00" in "\n".join(
+    assert "Modality prot knows next to nothing of the same cells as any other: concordance 0.00" in "\n".join(
         doubts(finished, "scmag", "batch")
     )
     finished.obs["scmag_confidence"] = np.where(finished.obs["scmag"] == "2", 0.5, 1.0)

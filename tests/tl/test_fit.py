@@ -12,8 +12,8 @@ import scipy.sparse as sp
 
 import scmag_muon as smm
 from scmag_muon import _mudata
+from scmag_muon._mudata import working_copy
 from scmag_muon.tl._fit import Asked, fit_or_reuse
-from scmag_muon.tl._lean import working_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

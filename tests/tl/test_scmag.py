@@ -305,16 +305,16 @@ def test_fitting_cannot_be_ablated_afterwards(citeseq: MuData) -> None:
 
 
 def test_working_copies_do_not_stay_in_memory(citeseq: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scmag_muon.tl import _scmag
+    from scmag_muon import _mudata
 
     copies = []
-    make = _scmag.network_input
+    make = _mudata.complete_mudata
 
     def remembered(*args: object) -> MuData:
         copies.append(weakref.ref(made := make(*args)))
         return made
 
-    monkeypatch.setattr(_scmag, "network_input", remembered)
+    monkeypatch.setattr(_mudata, "complete_mudata", remembered)
     smm.tl.scmag(citeseq, n_clusters=3, **SHORT)
     gc.collect()
     model = smm.tl.scmag(citeseq, n_clusters=3, return_model=True, **SHORT)

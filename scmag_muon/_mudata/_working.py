@@ -1,0 +1,94 @@
+"""Small MuDatas to work on, so that the user's stays as it is until all has worked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from scmag_muon._mudata._cells import get_batches, make_mudata
+from scmag_muon._mudata._complete import fitted_everywhere, padded
+from scmag_muon._mudata._counts import check_layer, get_counts, layer_of
+from scmag_muon._mudata._features import expand_features, used_features
+from scmag_muon._mudata._fit import lend_fit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+
+    from scmag_muon.manifold.fit import ManifoldFit
+
+PRESENT = "present"
+
+
+def working_copy(
+    mdata: MuData,
+    names: Sequence[str],
+    layer: str | Mapping[str, str | None] | None,
+    batch_key: str | None,
+    *,
+    round_counts: bool = False,
+) -> MuData:
+    """A MuData of the counts alone, in the order of ``mdata.obs_names``, so that the user's stays as it is until all has worked.
+
+    Counts that need no change are not copied: nobody may write to them.
+    """
+    check_layer(mdata, layer, names)
+    mods = {}
+    for name in names:
+        adata = mdata.mod[name]
+        counts = get_counts(adata, modality=name, layer=layer_of(layer, name), round_counts=round_counts)
+        # rows of a modality that lacks cells may have any order
+        order = np.argsort(mdata.obs_names.get_indexer(adata.obs_names))
+        if (order[1:] < order[:-1]).any():
+            mods[name] = AnnData(counts[order], obs=adata.obs[[]].iloc[order], var=adata.var.copy())
+        else:
+            mods[name] = AnnData(counts, obs=adata.obs[[]], var=adata.var.copy())
+    obs = pd.DataFrame(index=mdata.obs_names)
+    if batch_key is not None:
+        obs[batch_key] = get_batches(mdata, batch_key)
+    return make_mudata(mods, obs)
+
+
+def complete_mudata(
+    work: MuData,
+    names: Sequence[str],
+    manifold_key: str,
+    layer: str | Mapping[str, str | None] | None = None,
+    fit: ManifoldFit | None = None,
+    *,
+    all_features: bool = False,
+) -> MuData:
+    """What the network reads, from a working copy with its fit: counts where the user has them, and fitted layers.
+
+    With ``fit``, for cells that lack modalities, every modality has all cells: zeros for counts and imputed fitted rows, and
+    ``obsm["present"]`` tells which were measured. The features are those that took part, or all.
+    """
+    mods = {}
+    for name in names:
+        adata = work.mod[name]
+        mask = adata.var[manifold_key].to_numpy()
+        counts = used = adata.X if mask.all() else adata.X[:, mask]
+        fitted = used_features(adata.layers[manifold_key], mask)
+        if fit is not None:
+            fitted = fitted_everywhere(fitted, fit, name, used)
+        if all_features:
+            fitted, counts = expand_features(fitted, mask), adata.X
+        if fit is not None:
+            counts = padded(counts, fit.modality(name).cells, work.n_obs)
+        place = layer_of(layer, name)
+        mods[name] = AnnData(
+            counts if place is None else None,
+            obs=work.obs[[]],
+            var=adata.var.copy() if all_features else adata.var.loc[mask, [manifold_key]],
+            layers={manifold_key: fitted, **({} if place is None else {place: counts})},
+            uns={manifold_key: adata.uns[manifold_key]},
+        )
+    lean = make_mudata(mods, work.obs)
+    lend_fit(work, lean, manifold_key)
+    if fit is not None:
+        lean.obsm[PRESENT] = fit.present
+    return lean

@@ -1,0 +1,193 @@
+"""Cells that lack modalities, and one or three modalities, from counts to pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+import scmag_muon as smm
+from scmag_muon import _mudata, _values
+from scmag_muon._mudata import make_mudata, no_pull_on_update
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mudata import MuData
+
+SHORT = {"max_epochs_pretrain": 3, "max_epochs": 1, "progress_bar": False, "accelerator": "cpu"}
+
+
+def simulated(n_obs: int = 160) -> MuData:
+    return smm.datasets.simulate_citeseq(n_obs=n_obs, n_vars=60, n_prot=12, n_clusters=3)
+
+
+def mosaic(order: tuple[str, ...] = ("rna", "prot"), rows: np.ndarray | None = None) -> MuData:
+    """RNA of the first 120 of 160 cells, proteins of the last 100, their rows in an order of one's own."""
+    complete = simulated()
+    mods = {
+        "rna": complete["rna"][:120].copy(),
+        "prot": complete["prot"][60:][np.arange(100) if rows is None else rows].copy(),
+    }
+    made = make_mudata({name: mods[name] for name in order})
+    with no_pull_on_update():
+        made = made[complete.obs_names].copy() if rows is None else made
+    made.obs["cell_type"] = complete.obs["cell_type"].reindex(made.obs_names)
+    made.obs["run"] = np.where(made.obs_names.str[-1].isin(list("02468")), "a", "b")
+    return made
+
+
+@pytest.fixture(scope="module")
+def run() -> tuple[MuData, smm.model.SCMAG]:
+    mdata = mosaic()
+    model = smm.tl.scmag(mdata, n_clusters=3, batch_key="run", return_model=True, **SHORT)
+    return mdata, model
+
+
+def test_every_cell_has_all_results(run: tuple) -> None:
+    mdata, _ = run
+    assert mdata.obs["scmag"].notna().all()
+    assert mdata.obs["scmag_measured"].value_counts().to_dict() == {"rna": 60, "rna+prot": 60, "prot": 40}
+    for name in ("rna", "prot"):
+        imputed, layer = mdata.obsm[f"scmag_imputed_{name}"], mdata[name].layers["scmag"]
+        assert list(imputed.index) == list(mdata.obs_names)
+        own = imputed.loc[mdata[name].obs_names, mdata[name].var_names[mdata[name].var["manifold"]]]
+        np.testing.assert_array_equal(np.asarray(layer[:, mdata[name].var["manifold"].to_numpy()]), own)
+        assert mdata[name].var["scmag_imputation_rmse"].notna().any()
+
+
+def test_model_of_a_mosaic_is_saved_loaded_and_asked(run: tuple, tmp_path: Path) -> None:
+    mdata, model = run
+    model.save(tmp_path / "model")
+    complete = smm.pp.complete_cells(mdata)
+    loaded = smm.model.SCMAG.load(tmp_path / "model", adata=complete)
+    np.testing.assert_allclose(loaded.get_latent_representation(), mdata.obsm["X_scmag"], atol=1e-5)
+    asked = loaded.get_normalized_expression(complete, modality="prot")
+    np.testing.assert_allclose(asked, mdata.obsm["scmag_imputed_prot"], rtol=1e-4)
+    with pytest.raises(ValueError, match="Some cells lack 'rna' and 'prot'") as refused:
+        loaded.get_latent_representation(mdata)
+    assert "scmag_muon.pp.complete_cells(mdata, manifold_key='manifold')" in str(refused.value)
+
+
+def test_complete_cells_holds_counts_fits_and_presence(run: tuple) -> None:
+    mdata, _ = run
+    complete = smm.pp.complete_cells(mdata)
+    fit = _mudata.read_fit(mdata)
+    for i, name in enumerate(("rna", "prot")):
+        adata, own = complete[name], mdata[name]
+        rows = mdata.obs_names.get_indexer(own.obs_names)
+        present = np.isin(np.arange(mdata.n_obs), rows)
+        np.testing.assert_array_equal(complete.obsm["present"][:, i], present)
+        np.testing.assert_array_equal(adata.X.toarray()[rows], own.X.toarray())
+        assert adata.X[np.flatnonzero(~present)].nnz == 0
+        np.testing.assert_array_equal(adata.layers["manifold"][rows], own.layers["manifold"])
+        lacking = np.flatnonzero(~present)
+        np.testing.assert_allclose(
+            adata.layers["manifold"][lacking],
+            fit.rows(name, lacking, counts=sp.csr_array(own.X[np.argsort(rows)])),
+            rtol=1e-6,
+        )
+    assert list(complete.obs["cell_type"]) == list(mdata.obs["cell_type"])
+
+
+def test_complete_cells_of_complete_data_changes_nothing() -> None:
+    mdata = simulated(80)
+    smm.pp.manifold_fit(mdata)
+    complete = smm.pp.complete_cells(mdata)
+    assert complete.obsm["present"].all()
+    np.testing.assert_array_equal(complete["rna"].layers["manifold"], mdata["rna"].layers["manifold"])
+    assert "present" not in mdata.obsm
+
+
+def test_complete_cells_refuses_other_cells_and_no_fit() -> None:
+    mdata = mosaic()
+    with pytest.raises(KeyError, match="No modality is fitted under 'manifold'"):
+        smm.pp.complete_cells(mdata)
+    smm.pp.manifold_fit(mdata)
+    with pytest.raises(ValueError, match="is of other cells of modality 'rna'"):
+        smm.pp.complete_cells(_mudata.copy_of(mdata[10:]))
+
+
+def test_setting_up_a_mosaic_names_what_to_call() -> None:
+    mdata = mosaic()
+    smm.pp.manifold_fit(mdata)
+    with pytest.raises(ValueError, match=r"mdata = scmag_muon.pp.complete_cells\(mdata, manifold_key='manifold'\)"):
+        smm.model.SCMAG.setup_mudata(mdata)
+    mdata = smm.pp.complete_cells(mdata, manifold_key="manifold")
+    smm.model.SCMAG.setup_mudata(mdata, present_key="present")
+
+
+def test_order_of_rows_and_modalities_does_not_matter() -> None:
+    rows = np.random.default_rng(0).permutation(100)
+    one, other = mosaic(), mosaic(rows=rows)
+    with no_pull_on_update():
+        other = other[one.obs_names].copy()
+        other.mod["prot"] = other["prot"][np.random.default_rng(1).permutation(100)].copy()
+        other.update()
+    assert not other["prot"].obs_names.equals(one["prot"].obs_names)
+    for mdata in (one, other):
+        smm.tl.scmag(mdata, n_clusters=3, **SHORT)
+    np.testing.assert_array_equal(one.obs["scmag"], other.obs["scmag"].reindex(one.obs_names))
+    layers = [pd.DataFrame(m["prot"].layers["scmag"], index=m["prot"].obs_names) for m in (one, other)]
+    pd.testing.assert_frame_equal(layers[0], layers[1].loc[layers[0].index], rtol=1e-4)
+
+
+def test_markers_of_a_modality_are_of_the_cells_that_have_it(run: tuple) -> None:
+    mdata, _ = run
+    table = smm.tl.markers(mdata, key_added="of_types", groupby="cell_type")
+    alone = make_mudata({"prot": mdata["prot"].copy()})
+    alone.obs["cell_type"] = mdata.obs["cell_type"].reindex(alone.obs_names)
+    expected = smm.tl.markers(alone, groupby="cell_type", modalities=["prot"])
+    found = table[table["modality"] == "prot"].reset_index(drop=True)
+    np.testing.assert_allclose(found["auroc"], expected["auroc"])
+    assert list(found["feature"]) == list(expected["feature"])
+
+
+def test_values_of_cells_without_a_modality_are_missing_and_imputed_ones_known(run: tuple) -> None:
+    mdata, _ = run
+    feature = _values.Feature("prot", str(mdata["prot"].var_names[0]))
+    raw = _values.normalized_features(mdata, [feature], key="scmag")[feature]
+    np.testing.assert_array_equal(np.isfinite(raw), mdata.obs_names.isin(mdata["prot"].obs_names))
+    denoised = _values.denoised_features(mdata, [feature], key="scmag")[feature]
+    np.testing.assert_allclose(denoised, np.log1p(mdata.obsm["scmag_imputed_prot"][feature.name]))
+
+
+def test_verbs_and_report_take_a_mosaic(run: tuple, tmp_path: Path) -> None:
+    mdata = _mudata.copy_of(run[0])
+    smm.tl.markers(mdata)
+    assert smm.tl.batch_mixing(mdata).notna().all().all()
+    held_out = smm.tl.held_out_markers(mdata, labels="cell_type", n_markers=2, progress_bar=False)
+    assert set(held_out["modality"]) == {"rna", "prot"}
+    page = smm.report(mdata, tmp_path / "report.html", labels="cell_type").read_text(encoding="utf-8")
+    assert "100 of 160" in page
+    assert "rna+prot" in page
+    plt.close("all")
+    mdata.write_h5mu(tmp_path / "run.h5mu")
+    with no_pull_on_update():
+        back = mudata.read_h5mu(tmp_path / "run.h5mu")
+    pd.testing.assert_frame_equal(back.obsm["scmag_imputed_prot"], mdata.obsm["scmag_imputed_prot"])
+    assert back.obs["scmag_measured"].tolist() == mdata.obs["scmag_measured"].tolist()
+
+
+def test_a_fit_of_a_mosaic_is_used_again(caplog: pytest.LogCaptureFixture) -> None:
+    mdata = mosaic()
+    smm.pp.manifold_fit(mdata)
+    smm.tl.scmag(mdata, n_clusters=3, **SHORT)
+    assert "is renewed" not in caplog.text
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_one_and_three_modalities(k: int, tmp_path: Path) -> None:
+    mdata = smm.datasets.simulate_trimodal(n_obs=120, n_vars=60, n_prot=12, n_peaks=80, n_clusters=3)
+    mdata = make_mudata({name: mdata[name] for name in list(mdata.mod)[:k]})
+    smm.tl.scmag(mdata, n_clusters=3, **SHORT)
+    assert mdata.obsm["X_scmag"].shape == (120, 16 * k)
+    assert list(smm.tl.markers(mdata)["modality"].cat.categories) == list(mdata.mod)
+    page = smm.report(mdata, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "two modalities" not in page
+    plt.close("all")
