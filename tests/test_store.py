@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import os
 import re
+import signal
 from typing import TYPE_CHECKING, Any
 
 import mudata
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 
-from scmag_muon._mudata import check_writable, write_mudata
+from scmag_muon._mudata import check_writable, make_mudata, write_mudata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,3 +102,22 @@ def test_the_ending_says_the_format(citeseq: MuData, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"out\.h5ad: the ending says the format"):
         write_mudata(citeseq, tmp_path / "out.h5ad")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_while_writing_reaches_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised inside HDF5 it would be lost."""
+    mdata = make_mudata({"rna": AnnData(np.ones((3, 2), dtype=np.float32))})
+    path, whole = tmp_path / "cells.h5mu", mudata.MuData.write_h5mu
+    path.write_text("old")
+    handler = signal.getsignal(signal.SIGINT)
+
+    def interrupted(self: MuData, draft: Any, **arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        whole(self, draft, **arguments)
+
+    monkeypatch.setattr(mudata.MuData, "write_h5mu", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_mudata(mdata, path)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert [file.name for file in tmp_path.iterdir()] == ["cells.h5mu"]
+    assert path.read_text() == "old"

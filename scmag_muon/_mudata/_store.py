@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import shutil
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import pandas as pd
 
 from scmag_muon._files import folder_beside, written_aside
 from scmag_muon._mudata._cells import no_pull_on_update
+from scmag_muon._mudata._draft import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +95,7 @@ def write_mudata(mdata: MuData, path: str | os.PathLike[str]) -> None:
 
 
 def _write_h5mu(mdata: MuData, path: Path) -> None:
-    with _Draft(path) as draft:
+    with Draft(path) as draft, draft.noting_interrupts():
         try:
             mdata.write_h5mu(draft, compression="gzip")
         except Exception:
@@ -103,35 +103,6 @@ def _write_h5mu(mdata: MuData, path: Path) -> None:
                 raise
         if draft.failure is not None:
             raise draft.failure
-
-
-class _Draft(io.FileIO):
-    """A file that notes the first failure to write and goes on in silence: HDF5 ends Python where it can't close a file."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "w+")
-        self._path = path
-        self.failure: OSError | None = None
-
-    def __fspath__(self) -> str:
-        return str(self._path)
-
-    def write(self, data: Any) -> int:
-        rest = memoryview(data).cast("B")
-        size = len(rest)
-        try:
-            while len(rest) and self.failure is None:
-                rest = rest[super().write(rest) :]
-        except OSError as error:
-            self.failure = error
-        return size
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.failure = self.failure or error
-            return size or 0
 
 
 def _reason(error: OSError) -> str:
