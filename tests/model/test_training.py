@@ -256,3 +256,13 @@ def test_clustering_ends_when_labels_only_drift(mdata: MuData, monkeypatch: pyte
     assert train(SCMAG(mdata, 3), 2, 12, plan_kwargs=arguments).stages.count(3) == 6
     arguments = {"label_tolerance": 0.1, "cluster_patience": None}
     assert train(SCMAG(mdata, 3), 2, 12, plan_kwargs=arguments).stages.count(3) == 12
+
+
+def test_progress_is_taken_up_whole(make_module: Callable[..., SCMAGModule]) -> None:
+    before, after = (SCMAGTrainingPlan(make_module()) for _ in range(2))
+    progress = {"validation_losses": [3.0, 2.0], "labels": torch.arange(4), "label_changes": [1.0, 0.25]}
+    before.take_up(progress)
+    after.take_up(before.progress())
+    assert after._validation_losses == [3.0, 2.0]
+    assert after._label_changes == [1.0, 0.25]
+    assert after._labels.tolist() == [0, 1, 2, 3]
