@@ -34,21 +34,23 @@ def pair(**mods: AnnData) -> MuData:
     return _mudata.make_mudata(mods or {"rna": adata(), "prot": adata(3, prefix="p")})
 
 
-def test_pair_is_found_with_rna_first() -> None:
-    assert _mudata.modality_pair(pair(prot=adata(3), rna=adata(4))) == ("rna", "prot")
-    assert _mudata.modality_pair(pair(atac=adata(3), gex=adata(4))) == ("gex", "atac")
-    assert _mudata.modality_pair(pair(prot=adata(3), rna=adata(4)), ("prot", "rna")) == ("prot", "rna")
+def test_modalities_are_found_with_rna_first() -> None:
+    assert _mudata.modality_names(pair(prot=adata(3), rna=adata(4))) == ["rna", "prot"]
+    assert _mudata.modality_names(pair(atac=adata(3), gex=adata(4))) == ["gex", "atac"]
+    assert _mudata.modality_names(pair(prot=adata(3), rna=adata(4)), ("prot", "rna")) == ["prot", "rna"]
+    assert _mudata.modality_names(pair(prot=adata(3), rna=adata(4)), "prot") == ["prot"]
 
 
-def test_a_pair_must_be_named_among_three() -> None:
+def test_modalities_may_be_named_among_three() -> None:
     mdata = pair(rna=adata(), prot=adata(3), atac=adata(5))
-    with pytest.raises(ValueError, match=r"has 3: .*modalities="):
-        _mudata.modality_pair(mdata)
-    assert _mudata.modality_pair(mdata, ("rna", "atac")) == ("rna", "atac")
+    assert _mudata.modality_names(mdata) == ["rna", "prot", "atac"]
+    assert _mudata.modality_names(mdata, ("rna", "atac")) == ["rna", "atac"]
     with pytest.raises(KeyError, match="No modality 'gex'"):
-        _mudata.modality_pair(mdata, ("gex", "atac"))
-    with pytest.raises(ValueError, match="two different"):
-        _mudata.modality_pair(mdata, ("rna", "rna"))
+        _mudata.modality_names(mdata, ("gex", "atac"))
+    with pytest.raises(ValueError, match="one or more different"):
+        _mudata.modality_names(mdata, ("rna", "rna"))
+    with pytest.raises(ValueError, match="one or more different"):
+        _mudata.modality_names(mdata, ())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from scmag_muon._mudata._cells import (
     get_batches,
     get_obs_column,
     make_mudata,
-    modality_pair,
     no_pull_on_update,
 )
 from scmag_muon._mudata._complete import borrowed, fitted_everywhere, in_all_cells, is_complete, measured, padded
@@ -76,7 +75,6 @@ __all__ = [
     "make_record",
     "modality_kind",
     "modality_names",
-    "modality_pair",
     "no_pull_on_update",
     "read_fit",
     "recognize",

@@ -13,13 +13,11 @@ import mudata
 import numpy as np
 import pandas as pd
 
-from scmag_muon._assays import ASSAYS, ModalityKind
-from scmag_muon._mudata._kinds import check_kinds, recognize
 from scmag_muon._mudata._pairing import read_first
 from scmag_muon.manifold.threads import shared_by_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from anndata import AnnData
     from mudata import MuData
@@ -93,46 +91,6 @@ def check_mudata(mdata: object) -> None:
             f"scMAG needs a MuData, got {type(mdata).__name__}. "
             'Make one with mudata.MuData({"rna": adata}), or join several AnnData: {"rna": adata, "prot": adata_of_proteins}.'
         )
-
-
-def modality_pair(
-    mdata: MuData, modalities: Sequence[str] | None = None, kinds: Mapping[str, ModalityKind] | None = None
-) -> tuple[str, str]:
-    """Names of the two modalities to use, the main one (RNA where there is one) first; hashtags only where they are named."""
-    check_mudata(mdata)
-    available = list(mdata.mod)
-    told = check_kinds(mdata, kinds)
-    if modalities is None:
-        return _default_pair(mdata, told)
-    if isinstance(modalities, str):
-        raise ValueError(f"`modalities` must name two different modalities, got the one name {modalities!r}.")
-    names = list(modalities)
-    if len(names) != 2 or len(set(names)) != 2:
-        raise ValueError(f"`modalities` must name two different modalities, got {names}.")
-    for name in names:
-        if name not in mdata.mod:
-            raise KeyError(f"No modality {name!r} in the MuData, which has {available}.")
-    return names[0], names[1]
-
-
-def _default_pair(mdata: MuData, told: Mapping[str, ModalityKind]) -> tuple[str, str]:
-    guesses = {name: recognize(name, adata) for name, adata in mdata.mod.items()}
-    of_kind = {name: told.get(name) or guess.kind for name, guess in guesses.items()}
-    usable = {name: ASSAYS[kind].rank for name, kind in of_kind.items() if kind is not None}
-    if len(usable) != 2:
-        labels = {name: guesses[name].label if kind is None else ASSAYS[kind].label for name, kind in of_kind.items()}
-        ranked = sorted(guesses, key=lambda name: usable.get(name, len(ASSAYS)))
-        others = sorted(ranked[1:], key=lambda name: of_kind[name] == of_kind[ranked[0]] or name not in usable)
-        if others:
-            fix = f"Name the two to use, for example modalities={(ranked[0], others[0])}."
-        else:
-            fix = "Add the modality that is missing: mudata.MuData({'rna': adata, 'prot': adata_of_proteins})."
-        raise ValueError(
-            f"scMAG joins two modalities, but the MuData has {len(guesses)}: "
-            f"{', '.join(f'{name!r} ({label})' for name, label in labels.items())}. {fix}"
-        )
-    first, second = sorted(usable, key=usable.__getitem__)
-    return first, second
 
 
 def check_n_clusters(n_clusters: object, n_obs: int) -> None:

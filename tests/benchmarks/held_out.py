@@ -27,7 +27,7 @@ from common import kept, known, markdown
 from peers import Options, concat, trained_peer
 
 import scmag_muon as smm
-from scmag_muon._mudata import get_counts, make_mudata, modality_kind, modality_pair, no_pull_on_update
+from scmag_muon._mudata import get_counts, make_mudata, modality_kind, modality_names, no_pull_on_update
 from scmag_muon.manifold.information import split_counts
 from scmag_muon.manifold.neighbors import indicator, nearest_neighbors
 from scmag_muon.pp._features import select_features
@@ -48,7 +48,7 @@ def halves(file: Path, seed: int) -> tuple[MuData, MuData]:
     mdata = mudata.read_h5mu(file)
     rng = np.random.default_rng(seed)
     fitted, aside = {}, {}
-    for name in modality_pair(mdata):
+    for name in modality_names(mdata):
         adata = mdata.mod[name]
         counts = get_counts(adata, modality=name)
         kind = modality_kind(name, adata)
@@ -90,12 +90,12 @@ def _ours(mdata: MuData, options: Options, n_clusters: int, *ablate: str, **netw
                 blocks, module.zinb_parameters(**module.generative(**inputs)), strict=True
             ):
                 block.append((log_mean.exp() * torch.sigmoid(-logits)).numpy())
-    return dict(zip(modality_pair(mdata), map(np.concatenate, blocks), strict=True))
+    return dict(zip(modality_names(mdata), map(np.concatenate, blocks), strict=True))
 
 
 def _scvi(mdata: MuData, options: Options, _: int) -> Profiles:
     scvi.settings.seed = options.seed
-    rna, other = modality_pair(mdata)
+    rna, other = modality_names(mdata)
     model = trained_peer(mdata, options)
     if modality_kind(other, mdata.mod[other]) == "protein":
         found = model.get_normalized_expression(n_samples=10, include_protein_background=True, return_numpy=True)
@@ -117,12 +117,12 @@ def _multivi_expression(model: Any) -> np.ndarray:
 def _types(mdata: MuData, *_: Any) -> Profiles:
     codes, _ = pd.factorize(mdata.obs["cell_type"].astype(str))
     members = sp.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))))
-    return {name: _smooth(members @ mdata.mod[name].X)[codes] for name in modality_pair(mdata)}
+    return {name: _smooth(members @ mdata.mod[name].X)[codes] for name in modality_names(mdata)}
 
 
 def _neighbors(mdata: MuData, options: Options, _: int) -> Profiles:
     near = indicator(nearest_neighbors(np.ascontiguousarray(concat(mdata, options), dtype=np.float32), N_NEIGHBORS))
-    return {name: _smooth(near @ mdata.mod[name].X) for name in modality_pair(mdata)}
+    return {name: _smooth(near @ mdata.mod[name].X) for name in modality_names(mdata)}
 
 
 def _smooth(counts: sp.csr_matrix) -> np.ndarray:
@@ -182,11 +182,11 @@ def _run(file: Path, method: str, arguments: argparse.Namespace) -> dict[str, fl
         fitted, aside = halves(file, arguments.seed)
         n_clusters = known(fitted.obs["cell_type"]).nunique()
         options = Options(arguments.seed, "batch" if "batch" in fitted.obs else None, arguments.max_epochs)
-        counts = {name: np.asarray(fitted.mod[name].X.sum(axis=0)).ravel() for name in modality_pair(fitted)}
+        counts = {name: np.asarray(fitted.mod[name].X.sum(axis=0)).ravel() for name in modality_names(fitted)}
         profiles = METHODS[method](fitted, options, n_clusters)
         return {
             modality_kind(name, aside.mod[name]): nats_per_count(profiles[name], aside.mod[name].X, counts[name])
-            for name in modality_pair(fitted)
+            for name in modality_names(fitted)
         }
 
 

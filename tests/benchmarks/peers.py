@@ -21,7 +21,7 @@ from sklearn.manifold import SpectralEmbedding
 
 import scmag_muon as smm
 from scmag_muon._keys import Keys
-from scmag_muon._mudata import make_mudata, modality_kind, modality_pair
+from scmag_muon._mudata import make_mudata, modality_kind, modality_names
 from scmag_muon.model._clustering import join_communities
 from scmag_muon.tl._graph_clusters import communities, fine_communities
 
@@ -55,7 +55,7 @@ def rna_pca(mdata: MuData, options: Options) -> np.ndarray:
 
 def second(mdata: MuData, options: Options) -> np.ndarray:
     adata = _normalised_second(mdata)
-    if modality_kind(modality_pair(mdata)[1], adata) == "atac":
+    if modality_kind(modality_names(mdata)[1], adata) == "atac":
         muon.atac.tl.lsi(adata, n_comps=N_COMPONENTS + 1)
         return adata.obsm["X_lsi"][:, 1:]
     sc.pp.scale(adata)
@@ -71,7 +71,7 @@ def concat(mdata: MuData, options: Options) -> np.ndarray:
 
 def wnn(mdata: MuData, options: Options) -> sp.csr_matrix:
     mods = {}
-    for name, block in zip(modality_pair(mdata), (rna_pca, second), strict=True):
+    for name, block in zip(modality_names(mdata), (rna_pca, second), strict=True):
         mods[name] = AnnData(mdata.mod[name].X.astype(np.float32), obs=mdata.mod[name].obs[[]].copy())
         mods[name].obsm["X_block"] = block(mdata, options)
         sc.pp.neighbors(mods[name], n_neighbors=_N_NEIGHBORS, use_rep="X_block", random_state=options.seed)
@@ -83,7 +83,7 @@ def wnn(mdata: MuData, options: Options) -> sp.csr_matrix:
 
 
 def mofa(mdata: MuData, options: Options) -> np.ndarray:
-    joint = make_mudata(dict(zip(modality_pair(mdata), (_log_rna(mdata), _normalised_second(mdata)), strict=True)))
+    joint = make_mudata(dict(zip(modality_names(mdata), (_log_rna(mdata), _normalised_second(mdata)), strict=True)))
     iterations = {} if options.max_epochs is None else {"n_iterations": options.max_epochs}
     with tempfile.TemporaryDirectory() as folder:
         outfile = str(Path(folder) / "mofa.hdf5")
@@ -103,7 +103,7 @@ def peer_model(mdata: MuData, batch_key: str | None) -> Any:
     """totalVI for RNA and proteins, MultiVI for RNA and chromatin, not trained."""
     import scvi
 
-    rna, other = modality_pair(mdata)
+    rna, other = modality_names(mdata)
     joint = _variable_counts(mdata)
     if modality_kind(other, mdata.mod[other]) == "protein":
         joint.mod[other].X = joint.mod[other].X.toarray()
@@ -213,7 +213,7 @@ class Clusterings:
 
 
 def _log_rna(mdata: MuData) -> AnnData:
-    rna = _bare(mdata, modality_pair(mdata)[0])
+    rna = _bare(mdata, modality_names(mdata)[0])
     sc.pp.normalize_total(rna)
     sc.pp.log1p(rna)
     if rna.n_vars > N_GENES:
@@ -223,7 +223,7 @@ def _log_rna(mdata: MuData) -> AnnData:
 
 
 def _normalised_second(mdata: MuData) -> AnnData:
-    name = modality_pair(mdata)[1]
+    name = modality_names(mdata)[1]
     adata = _bare(mdata, name)
     if modality_kind(name, adata) == "atac":
         muon.atac.pp.tfidf(adata)
@@ -244,7 +244,7 @@ def _unit_variance(block: np.ndarray) -> np.ndarray:
 
 
 def _variable_counts(mdata: MuData) -> MuData:
-    rna, other = modality_pair(mdata)
+    rna, other = modality_names(mdata)
     mods = {name: _bare(mdata, name) for name in (rna, other)}
     if mods[rna].n_vars > N_GENES:
         try:

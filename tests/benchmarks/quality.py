@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from common import code_hash
 
-from scmag_muon._mudata import modality_kind, modality_pair, no_pull_on_update
+from scmag_muon._mudata import modality_kind, modality_names, no_pull_on_update
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,7 +85,7 @@ def _describe(file: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     with no_pull_on_update(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mdata = mudata.read_h5mu(file, backed="r")
-    other = modality_pair(mdata)[1]
+    other = modality_names(mdata)[1]
     batch_key = arguments.batch_key or ("batch" if "batch" in mdata.obs else None)
     described = {
         "file": str(file.resolve()),

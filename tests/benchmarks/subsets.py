@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from common import known
 
-from scmag_muon._mudata import make_mudata, modality_pair, no_pull_on_update
+from scmag_muon._mudata import make_mudata, modality_names, no_pull_on_update
 from scmag_muon.manifold.information import split_counts
 
 N_TYPES = (4, 6, 9)
@@ -52,7 +52,7 @@ def subset(mdata: mudata.MuData, labels: str, n_types: int, share: float, rng: n
     types = rng.choice(large, min(n_types, len(large)), replace=False)
     cells = of_cells.index[of_cells.isin(types)].to_numpy()
     chosen = np.sort(mdata.obs_names.get_indexer(rng.choice(cells, min(len(cells), _MOST_CELLS), replace=False)))
-    rna, _ = names = modality_pair(mdata)
+    rna, _ = names = modality_names(mdata)
     parts = {}
     for name in names:
         adata = mdata.mod[name]

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING
 
 import mudata
 import pandas as pd
+import scipy.sparse as sp
 from common import known, markdown
 from sklearn.metrics import accuracy_score, adjusted_rand_score, f1_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from scmag_muon._keys import Keys
-from scmag_muon._mudata import modality_pair, no_pull_on_update
+from scmag_muon._mudata import get_counts, modality_names, no_pull_on_update
 from scmag_muon.manifold.components import principal_components
 from scmag_muon.manifold.transforms import View, log2p1, scale_features, scale_to_median, zscore
-from scmag_muon.pp._manifold_fit import _prepare, manifold_fit
+from scmag_muon.pp import manifold_fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,9 @@ def _scores(file: Path, column: str) -> dict[str, str]:
     with no_pull_on_update():
         mdata = mudata.read_h5mu(file)
         manifold_fit(mdata, batch_key="batch" if "batch" in mdata.obs else None)
-    log = log2p1(scale_to_median(_prepare(mdata, modality_pair(mdata)[0], None, None).counts))
+    rna = mdata.mod[modality_names(mdata)[0]]
+    counts = get_counts(rna, modality="rna", layer=None)[:, rna.var[Keys.MANIFOLD].to_numpy()]
+    log = log2p1(scale_to_median(sp.csr_array(counts)))
     labels = known(mdata.obs[column])
     rows = mdata.obs_names.get_indexer(labels.index)
     spaces = {name: principal_components(function(log), 30) for name, function in TRANSFORMS.items()}

@@ -22,7 +22,7 @@ from common import kept, known, markdown
 from peers import Clusterings, Options, rna_pca, second
 
 import scmag_muon as smm
-from scmag_muon._mudata import modality_pair, no_pull_on_update
+from scmag_muon._mudata import modality_names, no_pull_on_update
 from scmag_muon.manifold.information import split_counts
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _run(file: Path, case: str, arguments: argparse.Namespace) -> dict[str, Any]
     with no_pull_on_update(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mdata = mudata.read_h5mu(file)
-        names = modality_pair(mdata)
+        names = modality_names(mdata)
         which, spoil, alone = CASES[case]
         if spoil is not None:
             rng = np.random.default_rng(arguments.seed)
