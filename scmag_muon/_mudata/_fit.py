@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from scmag_muon._keys import Keys
@@ -131,7 +132,7 @@ def read_fit(mdata: MuData, key: str = Keys.MANIFOLD, *, present: np.ndarray | N
             "lists": {kernel: _table(mdata.obsp[Keys.neighbor_lists(key, kernel)]) for kernel in KERNELS},
             "neighborhoods": neighborhoods,
             "batches": of_all["batches"],
-            "codes": of_all["batch_codes"],
+            "codes": _codes(mdata, names[0], of_all, key),
             "step": of_all["step"],
         }
     )
@@ -153,6 +154,18 @@ def _modality(mdata: MuData, name: str, key: str, present: np.ndarray | None) ->
         "weight": record["modality_weight"],
         "view_weights": np.array(list(record["view_weights"].values())),
     }
+
+
+def _codes(mdata: MuData, name: str, of_all: Any, key: str) -> np.ndarray:
+    """Batch of each cell; read from its column where that is there, since ``uns`` keeps its order when cells are moved."""
+    stored = np.asarray(of_all["batch_codes"])
+    batch_key = mdata.mod[name].uns[key].get("params", {}).get("batch_key")
+    if batch_key is None or str(batch_key) not in mdata.obs:
+        return stored
+    codes = pd.Index([str(batch) for batch in of_all["batches"]]).get_indexer(
+        pd.Index(mdata.obs[str(batch_key)].astype(str))
+    )
+    return stored if (codes < 0).any() else codes.astype(stored.dtype)
 
 
 def _table(operator: sp.csr_matrix) -> np.ndarray:

@@ -191,3 +191,11 @@ def test_one_and_three_modalities(k: int, tmp_path: Path) -> None:
     page = smm.report(mdata, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "two modalities" not in page
     plt.close("all")
+
+
+def test_batches_of_a_stored_fit_follow_the_cells() -> None:
+    mdata = mosaic()
+    smm.pp.manifold_fit(mdata, batch_key="run")
+    moved = _mudata.copy_of(mdata[np.random.default_rng(0).permutation(mdata.n_obs)])
+    fit = _mudata.read_fit(moved)
+    assert [fit.batches[code] for code in fit.codes] == list(moved.obs["run"])
