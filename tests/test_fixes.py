@@ -178,8 +178,6 @@ def hashtags_of_some_cells(mdata: MuData) -> MuData:
 FIXES_OF_THE_MODEL: list[tuple[Callable[[MuData], MuData], dict[str, Any], str, int]] = [
     (lambda m: named(m, BARCODES, BARCODES, ORDER), {}, "another order", N),
     (lambda m: named(m, [f"{b}-1" for b in BARCODES], BARCODES), {}, "no cells in common.*60 cells match", N),
-    (lacking, {}, "'prot' lacks some cells", 50),
-    (lacking, {"modalities": ("prot", "rna")}, "'prot' lacks some cells", 50),
     (hashtags_of_some_cells, {}, "'hto' lacks some of the cells", N),
     (repeated_features, {}, "Feature names of modality 'prot' are not unique", N),
     (with_decimals, {}, "counts with decimals", N),
@@ -210,6 +208,25 @@ def test_the_named_fix_works_for_the_models_class(
     smm.pp.manifold_fit(mdata, **arguments)
     smm.model.SCMAG.setup_mudata(mdata, **arguments)
     assert smm.model.SCMAG(mdata, n_clusters=2).adata.n_obs == n_obs
+
+
+@pytest.mark.parametrize("arguments", [{}, {"modalities": ("prot", "rna")}])
+@pytest.mark.parametrize("backed", [False, True], ids=["in memory", "backed"])
+@pytest.mark.filterwarnings("ignore")
+def test_the_models_class_says_how_cells_that_lack_modalities_are_filled_in(
+    mdata: MuData, arguments: dict[str, Any], backed: bool, tmp_path: Path
+) -> None:
+    mdata = lacking(mdata)
+    if backed:
+        mdata.write_h5mu(tmp_path / "cells.h5mu")
+        mdata = mudata.read_h5mu(tmp_path / "cells.h5mu", backed=True)
+    smm.pp.manifold_fit(mdata, **arguments)
+    with pytest.raises(ValueError, match=r"Some cells lack 'prot'.*present_key=\"present\"") as caught:
+        smm.model.SCMAG.setup_mudata(mdata, **arguments)
+    code = re.search(r"with (mdata = .*?\))", str(caught.value))[1]
+    exec(code, space := {"mdata": mdata, "scmag_muon": smm})
+    smm.model.SCMAG.setup_mudata(space["mdata"], present_key="present", **arguments)
+    assert smm.model.SCMAG(space["mdata"], n_clusters=2).adata.n_obs == N
 
 
 @pytest.mark.parametrize(

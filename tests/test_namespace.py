@@ -63,7 +63,7 @@ def test_unknown_functions(citeseq: MuData, name: str) -> None:
 
 def test_says_what_it_is(citeseq: MuData) -> None:
     assert repr(citeseq.scmag) == "scmag_muon for this MuData: .pp, .tl, .pl"
-    assert repr(citeseq.scmag.pp) == "functions of scmag_muon.pp for this MuData: manifold_fit"
+    assert repr(citeseq.scmag.pp) == "functions of scmag_muon.pp for this MuData: complete_cells, manifold_fit"
 
 
 def test_import_alone_loads_nothing_heavy() -> None:

@@ -299,6 +299,30 @@ def test_linkage_is_the_plain_one_ties_included(reference: ModuleType, kind: str
             np.testing.assert_array_equal(value, copy)
 
 
+def test_of_groups_at_the_same_distance_the_first_is_joined(reference: ModuleType) -> None:
+    rng = np.random.default_rng(1947)  # a mean moves to where it is as far as a later one was
+    means, sizes = rng.integers(0, 4, (12, 2)).astype(float), rng.choice([1, 1, 2], 12)
+    for n_clusters in (2, 3, 5):
+        expected = reference.centroid_linkage(means, sizes, n_clusters)
+        np.testing.assert_array_equal(centroid_linkage(means, sizes, n_clusters), expected)
+
+
+@pytest.mark.parametrize(("times", "kept"), [(3.5, False), (4.5, True)])
+def test_two_standard_errors_of_expression_keep_a_small_community_apart(times: float, kept: bool) -> None:
+    """Two pairs lie equally far apart in ``z``. The large one differs by the square of two standard errors in expression."""
+    sizes = np.array([200, 200, 200, 5])
+    groups = np.repeat(np.arange(4), sizes)
+    z = np.random.default_rng(0).normal(size=(len(groups), 2))
+    for group, center in enumerate([[0.0, 0], [1, 0], [0, 40], [1, 40]]):
+        z[groups == group] += center - z[groups == group].mean(axis=0)
+    profile = np.array(
+        [[0.0, 0], [np.sqrt(4 * (1 / 200 + 1 / 200)), 0], [0, 9], [np.sqrt(times * (1 / 200 + 1 / 5)), 9]]
+    )
+    found = join_communities(torch.as_tensor(z), torch.as_tensor(groups), 3, [profile]).numpy()
+    assert (found[400] != found[-1]) == kept
+    assert (found[0] == found[200]) == kept
+
+
 @pytest.mark.parametrize("n_clusters", [1, 3, 7])
 @pytest.mark.parametrize("chance", [5.0, 50.0])
 def test_what_chance_gives_is_taken_off_the_distances(n_clusters: int, chance: float) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.odd import arguments, cells, counts, models, results
+from tests.odd import arguments, batches, cells, counts, features, modalities, models, pictures, scores, verbs
 
 if TYPE_CHECKING:
     from tests.odd.table import Row
 
-TABLE: dict[str, list[Row]] = {**cells.TABLE, **counts.TABLE, **arguments.TABLE, **results.TABLE, **models.TABLE}
+_PARTS = (cells, modalities, features, batches, counts, arguments, verbs, pictures, scores, models)
+TABLE: dict[str, list[Row]] = {section: rows for part in _PARTS for section, rows in part.TABLE.items()}
