@@ -1,4 +1,4 @@
-"""Counts of paired modalities from the files that people have: .h5mu, .zarr, 10x .h5, .h5ad."""
+"""Counts of one or more modalities from the files that people have: .h5mu, .zarr, 10x .h5, .h5ad."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from scmag_muon._mudata import make_mudata, no_pull_on_update
+from scmag_muon._mudata import make_mudata, no_pull_on_update, recognize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_KNOWN = "a MuData (.h5mu or .zarr), a 10x matrix (.h5), or an AnnData (.h5ad) with feature_types or proteins in obsm"
+_KNOWN = "a MuData (.h5mu or .zarr), a 10x matrix (.h5), or an AnnData (.h5ad)"
 _PROTEINS = re.compile(r"prot|adt|antibod|cite", re.IGNORECASE)
+_NAMES = {"rna": "rna", "protein": "prot", "atac": "atac"}
 _BEGINNINGS = {
     b"": "it is empty",
     b"\x1f\x8b": "it is packed with gzip; unpack it with gunzip",
@@ -43,7 +44,7 @@ def read(path: Path) -> MuData:
     FileNotFoundError, PermissionError
         Where there is no such file, or it may not be read.
     ValueError
-        Where it is cut short, being written, or of a kind that does not hold two modalities.
+        Where it is cut short, being written, or of a kind that does not tell its modalities.
     """
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
@@ -112,37 +113,44 @@ def _read_10x(path: Path) -> MuData:
 
     # what muon.read_10x_h5 does, without its search for fragment files and its print
     adata = sc.read_10x_h5(path, gex_only=False)
-    kinds = [str(kind) for kind in adata.var["feature_types"].unique()]
-    if len(kinds) < 2:
-        raise _Unsuitable(f"{path} holds one kind of feature only ({', '.join(kinds)}), but two are needed.")
     return _split(adata, path)
 
 
 def _split(adata: AnnData, path: Path) -> MuData:
-    """Modalities of an AnnData, by ``var["feature_types"]`` or from proteins in ``obsm``."""
+    """Modalities of an AnnData, by ``var["feature_types"]``, from proteins in ``obsm``, or the only one."""
     if "feature_types" in adata.var and adata.var["feature_types"].nunique() > 1:
         mods = dict(mudata.MuData(adata).mod)
         for mod in mods.values():
             mod.obs = mod.obs[[]]
         return _unique(mods, adata.obs)
     slots = [slot for slot in adata.obsm if _PROTEINS.search(slot) and _are_counts(adata.obsm[slot])]
-    if len(slots) != 1:
-        found = f"these may be proteins: {slots}" if slots else f"its obsm has {sorted(adata.obsm)}"
+    if len(slots) > 1:
         raise _Unsuitable(
-            f"{path} is an AnnData with one modality: var['feature_types'] names no two, and no one slot of obsm holds protein "
-            f"counts ({found}). Join two AnnData with mudata.MuData({{'rna': rna, 'prot': prot}}) and write that as .h5mu."
+            f"{path} is an AnnData in which these may be proteins: {slots}. Delete all but one from obsm, or join two AnnData with "
+            "mudata.MuData({'rna': rna, 'prot': prot}) and write that as .h5mu."
         )
+    found = recognize("", adata)
+    if not slots:
+        if found.kind is None:
+            raise _Unsuitable(f"{path} holds {found} alone, which does not tell types of cells.")
+        logger.info("%s holds one modality. It is taken as %s.", path, found)
+        return _unique({_NAMES[found.kind]: _without_obs(adata)}, adata.obs)
     values = adata.obsm[slots[0]]
     proteins = AnnData(
         sp.csr_matrix(values if sp.issparse(values) else np.asarray(values), dtype="float32"),
         obs=pd.DataFrame(index=adata.obs_names),
         var=pd.DataFrame(index=_protein_names(adata, slots[0])),
     )
-    rna = adata.copy()
-    rna.obs = rna.obs[[]]
+    rna = _without_obs(adata)
     del rna.obsm[slots[0]]
     logger.info("obsm[%r] of %s is taken as %d proteins.", slots[0], path, proteins.n_vars)
     return _unique({"rna": rna, "prot": proteins}, adata.obs)
+
+
+def _without_obs(adata: AnnData) -> AnnData:
+    alone = adata.copy()
+    alone.obs = alone.obs[[]]
+    return alone
 
 
 def _are_counts(values: Any) -> bool:

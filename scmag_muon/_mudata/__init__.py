@@ -30,6 +30,7 @@ from scmag_muon._mudata._records import (
     plain,
 )
 from scmag_muon._mudata._store import check_format, check_writable, write_mudata
+from scmag_muon._mudata._unmeasured import warn_of_unmeasured
 from scmag_muon._mudata._working import PRESENT, complete_mudata, working_copy
 from scmag_muon._mudata._write import copy_fitted, from_json, to_json, to_uns, view_layers
 
@@ -38,6 +39,7 @@ __all__ = [
     "PRESENT",
     "complete_mudata",
     "working_copy",
+    "warn_of_unmeasured",
     "borrowed",
     "check_complete",
     "in_all_cells",

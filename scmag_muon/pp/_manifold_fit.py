@@ -61,7 +61,8 @@ def manifold_fit(
     Parameters
     ----------
     mdata
-        Raw counts of one or more modalities. Cells may lack modalities (``mdata.obsmap``).
+        Raw counts of one or more modalities. Cells may lack modalities (``mdata.obsmap``). Rows of zeros are taken as
+        measured; where many cells have them, a warning asks.
     modalities
         Names of the modalities, the main one first; by default all that are RNA, proteins or ATAC, in this order.
     kinds
@@ -166,6 +167,7 @@ def manifold_fit(
         )
         for name in names
     }
+    _mudata.warn_of_unmeasured(mdata, counts, cells, layer)
     masks, prepared = {}, []
     for name in names:
         kind = of_kind[name]

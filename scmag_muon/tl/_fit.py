@@ -177,7 +177,10 @@ def _fit(
 ) -> None:
     """Fit the working copy; where the column that chose features is gone, or is the fit's own, with the fit's features."""
     own_mask = own_mask or mask_var == asked.key
-    for name in asked.names:
+    layers = {name: _mudata.layer_of(asked.layer, name) for name in asked.names}
+    for name, layer in layers.items():
+        if layer is not None:  # where the user has the counts, so that what a warning names is there
+            work.mod[name].layers[layer] = work.mod[name].X
         var = work.mod[name].var
         if own_mask:
             var[_CHOSEN] = var[asked.key].to_numpy(dtype=bool)
@@ -187,13 +190,16 @@ def _fit(
         work,
         modalities=asked.names,
         kinds=asked.kinds,
+        layer=layers,
         mask_var=_CHOSEN if own_mask else mask_var,
         batch_key=asked.batch_key,
         key_added=asked.key,
         random_state=asked.random_state,
         **arguments,
     )
-    for name in asked.names:
+    for name, layer in layers.items():
+        if layer is not None:
+            del work.mod[name].layers[layer]
         params = work.mod[name].uns[asked.key]["params"]
         told = _mudata.to_uns({"layer": asked.layer, "mask_var": mask_var, "round_counts": asked.round_counts})
         work.mod[name].uns[asked.key] |= {"params": {**params, **told}, "made_by": made_by}

@@ -62,8 +62,9 @@ def test_10x(tmp_path: Path, kind: str, name: str, capsys: pytest.CaptureFixture
 
 def test_10x_of_rna_alone(tmp_path: Path) -> None:
     write_10x(tmp_path / "matrix.h5", ["Gene Expression"] * 5)
-    with pytest.raises(ValueError, match=r"holds one kind of feature only \(Gene Expression\)"):
-        read(tmp_path / "matrix.h5")
+    mdata = read(tmp_path / "matrix.h5")
+    assert list(mdata.mod) == ["rna"]
+    np.testing.assert_array_equal(mdata["rna"].X.toarray(), COUNTS)
 
 
 def test_h5ad_by_feature_types(tmp_path: Path) -> None:
@@ -93,15 +94,34 @@ def test_h5ad_with_proteins_in_obsm(tmp_path: Path, how: str) -> None:
     assert mdata.obs["donor"].tolist() == ["a", "a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"), [("Gene Expression", "rna"), ("Antibody Capture", "prot"), ("Peaks", "atac"), (None, "rna")]
+)
+def test_h5ad_of_one_modality(tmp_path: Path, kind: str | None, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    adata = joined()
+    adata.var = pd.DataFrame(index=["MALAT1", "LYZ", "NKG7", "FOXP3", "ACTB"])
+    if kind is not None:
+        adata.var["feature_types"] = kind
+    adata.write_h5ad(tmp_path / "one.h5ad")
+    with caplog.at_level("INFO", "scmag_muon"):
+        mdata = read(tmp_path / "one.h5ad")
+    assert list(mdata.mod) == [name]
+    np.testing.assert_array_equal(mdata[name].X.toarray(), COUNTS)
+    assert mdata.obs["donor"].tolist() == ["a", "a", "b"]
+    assert "holds one modality. It is taken as " in caplog.text
+
+
 def test_h5ad_that_does_not_say_which(tmp_path: Path) -> None:
     adata = joined()[:, :3].copy()
-    adata.write_h5ad(tmp_path / "one.h5ad")
-    with pytest.raises(ValueError, match=r"AnnData with one modality.*its obsm has \[\]"):
-        read(tmp_path / "one.h5ad")
     adata.obsm["protein_a"] = adata.obsm["protein_b"] = COUNTS[:, 3:].astype(float)
     adata.write_h5ad(tmp_path / "two.h5ad")
     with pytest.raises(ValueError, match=r"these may be proteins: \['protein_a', 'protein_b'\]"):
         read(tmp_path / "two.h5ad")
+    hashtags = joined()
+    hashtags.var["feature_types"] = "Multiplexing Capture"
+    hashtags.write_h5ad(tmp_path / "hashtags.h5ad")
+    with pytest.raises(ValueError, match="holds hashtags.* alone, which does not tell types of cells"):
+        read(tmp_path / "hashtags.h5ad")
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".h5mu", ".h5"])
