@@ -1,0 +1,109 @@
+"""Cells placed by the reference's fit, beside the rows that the fit gives for its own cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import scmag_muon as smm
+from scmag_muon import _mudata
+from scmag_muon._mudata import copy_of, make_mudata, no_pull_on_update
+from scmag_muon.model import SCMAG
+from scmag_muon.model._new_cells import feature_names
+from scmag_muon.model._placing import placed, reference_fit
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+    from scmag_muon.manifold.fit import ManifoldFit
+
+N = 90
+
+
+@pytest.fixture(scope="module", params=[None, "batch"], ids=["one batch", "two batches"])
+def reference(request: pytest.FixtureRequest) -> tuple[MuData, dict[str, Any], ManifoldFit]:
+    """Cells of which 20 lack RNA and 25 proteins, completed, as a model is set up with them; and their fit."""
+    whole = smm.datasets.simulate_citeseq(n_obs=N, n_vars=40, n_prot=9, n_clusters=3, n_batches=2)
+    with no_pull_on_update():
+        mdata = make_mudata({"rna": whole["rna"][:70].copy(), "prot": whole["prot"][25:].copy()}, whole.obs)
+    mdata["rna"].var["highly_variable"] = np.arange(40) % 7 != 0
+    smm.pp.manifold_fit(mdata, batch_key=request.param, step=0.8)
+    complete = smm.pp.complete_cells(mdata)
+    SCMAG.setup_mudata(complete, batch_key=request.param, present_key="present")
+    registry = SCMAG(complete, n_clusters=2).registry_
+    fit = reference_fit(complete, registry["setup_args"])
+    assert fit is not None
+    return complete, registry, fit
+
+
+def test_reference_cells_get_the_rows_of_the_fit(reference: tuple[MuData, dict[str, Any], ManifoldFit]) -> None:
+    complete, registry, fit = reference
+    order = np.random.default_rng(0).permutation(N)[:60]
+    with no_pull_on_update():
+        cells = complete[order].copy()
+    found = placed(cells, complete, fit, registry)
+    np.testing.assert_array_equal(found.obsm["present"], fit.present[order])
+    for i, name in enumerate(fit.names):
+        features = list(fit.modality(name).features)
+        own = sp.csr_array(complete[name].X)[fit.modality(name).cells][
+            :, complete[name].var_names.get_indexer(features)
+        ]
+        expected = fit.rows(name, order, counts=own)
+        layer = found[name].layers["manifold"]
+        assert list(found[name].var_names) == list(feature_names(registry, i))
+        columns = found[name].var_names.get_indexer(features)
+        # a cell's coordinates are found anew, so that of neighbours at the same distance others may be taken
+        same = np.isclose(layer[:, columns], expected, atol=2e-3).all(axis=1)
+        assert same[fit.present[order].all(axis=1)].all()
+        assert same.mean() > 0.95
+        assert not np.delete(layer, columns, axis=1).any()
+        np.testing.assert_array_equal(found[name].X.toarray(), cells[name][:, found[name].var_names].X.toarray())
+
+
+def test_order_of_cells_and_features_does_not_matter(reference: tuple[MuData, dict[str, Any], ManifoldFit]) -> None:
+    complete, registry, fit = reference
+    with no_pull_on_update():
+        cells = complete[:30].copy()
+        mods = {name: adata[::-1, ::-1].copy() for name, adata in cells.mod.items()}
+        turned = make_mudata(mods, cells.obs.iloc[::-1])
+    turned.obsm["present"] = cells.obsm["present"][::-1]
+    one, other = placed(cells, complete, fit, registry), placed(turned, complete, fit, registry)
+    for name in fit.names:
+        np.testing.assert_allclose(one[name].layers["manifold"], other[name].layers["manifold"][::-1], atol=1e-5)
+
+
+def test_no_fit_where_none_is_held(reference: tuple[MuData, dict[str, Any], ManifoldFit]) -> None:
+    complete, registry, _ = reference
+    setup = registry["setup_args"]
+    assert reference_fit(None, setup) is None
+    assert reference_fit(complete, {**setup, "input_layer": "other"}) is None
+
+
+def test_cells_without_counts_are_taken_as_they_are_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    whole = smm.datasets.simulate_citeseq(n_obs=60, n_vars=20, n_prot=6, n_clusters=2)
+    with no_pull_on_update():
+        own, rest = whole[:40].copy(), whole[40:].copy()
+    model = smm.tl.scmag(
+        own,
+        n_clusters=2,
+        max_epochs_pretrain=2,
+        max_epochs=1,
+        progress_bar=False,
+        accelerator="cpu",
+        return_model=True,
+    )
+    smm.pp.manifold_fit(rest)
+    by_counts = model.get_latent_representation(rest)
+    assert "fitted anew by the reference's fit" in caplog.text
+    without = copy_of(rest)
+    without.mod["rna"].X = without["rna"].X * 0.5
+    caplog.clear()
+    found = model.get_latent_representation(without)
+    assert "can't be fitted by the reference's fit" in caplog.text
+    assert "'rna'" in caplog.text
+    assert np.isfinite(found).all()
+    assert not np.allclose(found, by_counts, atol=1e-3)
+    assert _mudata.read_fit(own) is not None
