@@ -12,6 +12,7 @@ from scmag_muon._assays import ASSAYS
 from scmag_muon._mudata._cells import check_mudata
 from scmag_muon._mudata._kinds import check_kinds, recognize
 from scmag_muon._mudata._pairing import check_modalities, check_not_renamed, check_paired, check_same_cells, read_first
+from scmag_muon.manifold.joint import linked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +38,8 @@ def modality_names(
         known = {name: ASSAYS[kind].rank for name, kind in found.items() if kind is not None}
         if not known:
             raise ValueError(
-                f"No modality of the MuData is known to be RNA, proteins or ATAC: {available}. Tell with kinds=."
+                f"No modality of the MuData is known to be RNA, proteins or ATAC: {available}. If one is, tell with "
+                f"kinds={{{available[0]!r}: 'protein'}}."
             )
         if len(known) < len(found):
             left_out = [name for name in available if name not in known]
@@ -74,6 +76,7 @@ def check_cells(mdata: MuData, names: Sequence[str]) -> dict[str, np.ndarray]:
             check_same_cells(mdata, *sorted((name, others[0]), key=list(names).index))
     for first, other in itertools.combinations(names, 2):
         check_not_renamed(mdata, first, other)
+    _check_chain(mdata, names, cells)
     return cells
 
 
@@ -89,6 +92,20 @@ def check_complete(mdata: MuData, names: Sequence[str], manifold_key: str) -> No
             'setup_mudata(mdata, present_key="present").'
         )
     check_paired(mdata, names)
+
+
+def _check_chain(mdata: MuData, names: Sequence[str], cells: dict[str, np.ndarray]) -> None:
+    present = np.zeros((mdata.n_obs, len(names)), dtype=bool)
+    for i, name in enumerate(names):
+        present[cells[name], i] = True
+    reached = linked(present)
+    if not reached.all():
+        together = [name for name, link in zip(names, reached, strict=True) if link]
+        apart = [name for name in names if name not in together]
+        raise ValueError(
+            f"The cells of modalities {apart} have none of {together}, and no cells link them. Add cells that have modalities of "
+            f"both, or fit each apart, with modalities={together} of {read_first(mdata)}mdata = mdata[{_any_of(together)}].copy()."
+        )
 
 
 def _any_of(names: Sequence[str]) -> str:

@@ -104,17 +104,23 @@ def check_linked(present: np.ndarray, names: Sequence[str]) -> None:
         raise ValueError(
             f"{len(nothing)} cells have none of the modalities {list(names)}, the first is number {nothing[0]}."
         )
-    common = present.T.astype(np.int64) @ present > 0
-    reached = np.zeros(len(names), dtype=bool)
-    reached[0] = True
-    for _ in names:
-        reached = common[reached].any(axis=0)
+    reached = linked(present)
     if not reached.all():
-        apart = [name for name, linked in zip(names, reached, strict=True) if not linked]
+        apart = [name for name, link in zip(names, reached, strict=True) if not link]
         raise ValueError(
             f"Modality {apart[0]!r} shares no cell with {names[0]!r}, and no chain of other modalities links them. "
             "Add cells in which both are measured, or fit them apart."
         )
+
+
+def linked(present: np.ndarray) -> np.ndarray:
+    """Which modalities a chain of cells that have several links to the first, bool, ``(n_modalities,)``."""
+    common = present.T.astype(np.int64) @ present > 0
+    reached = np.zeros(present.shape[1], dtype=bool)
+    reached[0] = True
+    for _ in reached:
+        reached = common[reached].any(axis=0)
+    return reached
 
 
 def _halves(modality: Modality, counts: sp.csr_array, seed: int) -> Halves:
