@@ -143,7 +143,7 @@ def test_kinds_that_are_told_reach_every_reader(citeseq: MuData) -> None:
 
 def test_the_main_modality_follows_from_kinds(citeseq: MuData) -> None:
     mdata = renamed(citeseq, rna="mod1", prot="mod2")
-    assert _mudata.modality_pair(mdata, kinds={"mod1": "atac", "mod2": "rna"}) == ("mod2", "mod1")
+    assert _mudata.modality_names(mdata, kinds={"mod1": "atac", "mod2": "rna"}) == ["mod2", "mod1"]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_hashtags_are_never_taken_by_default(citeseq: MuData, caplog: pytest.Log
     assert "Modalities ['tags'] are left out" in caplog.text
     assert "manifold" not in mdata["tags"].layers
     both = _mudata.make_mudata({"tags": tags.copy(), **{name: adata.copy() for name, adata in citeseq.mod.items()}})
-    assert _mudata.modality_pair(both) == ("rna", "prot")
+    assert _mudata.modality_names(both) == ["rna", "prot"]
     assert _mudata.kinds_of(mdata, ["rna", "tags"]) == {"rna": "rna", "tags": "protein"}
     assert "'tags' holds hashtags, which are used as a panel of proteins" in caplog.text
 
