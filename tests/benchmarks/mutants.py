@@ -1,6 +1,6 @@
 """Share of small changes to the code that its tests notice: a random sample of cosmic-ray's mutants, each against the tests of its file.
 
-``python tests/benchmarks/mutants.py -n 60 --seed 0`` works on a copy of the checkout, and prints a line for each mutant and the rate.
+``python tests/benchmarks/mutants.py -n 60 --seed 0`` works on a copy of the checkout, and prints a line for each mutant and the rate. Tests that fail without any mutant end it at once.
 ``--survive`` names the share that must be noticed, else the exit status is 1. Needs ``pip install cosmic-ray``.
 """
 
@@ -11,6 +11,7 @@ import ast
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.work_db import WorkDB, use_db
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cosmic_ray.work_item import WorkItem
 
@@ -40,7 +41,7 @@ LONGEST = 300  # seconds; a mutant may loop for ever, which counts as noticed
 def tests_of(file: Path) -> list[str]:
     """The test files that mirror a source file; where none does, those of its room."""
     room, stem = file.parent.name.lstrip("_"), file.stem.lstrip("_")
-    near = [Path("tests") / room / f"test_{stem}.py", Path("tests") / f"test_{room}.py"]
+    near = [*sorted((Path("tests") / room).glob(f"test_{stem}*.py")), Path("tests") / f"test_{room}.py"]
     near += sorted(Path("tests").glob(f"test_{room}_*.py")) if room == "mudata" else []
     found = [str(path) for path in near if path.exists()]
     return found or [str(Path("tests") / room)]
@@ -95,10 +96,20 @@ def main() -> int:
         every = [item for item in mutants() if arguments.only in str(item.mutations[0].module_path)]
         chosen = random.Random(arguments.seed).sample(every, min(arguments.n or len(every), len(every)))
         print(f"{len(chosen)} of {len(every)} mutants, seed {arguments.seed}", flush=True)
+        check_unmutated(chosen)
         noticed = sum(notices(item) for item in chosen)
     rate = noticed / max(len(chosen), 1)
     print(f"noticed: {noticed} of {len(chosen)} ({rate:.0%})")
     return int(rate < arguments.survive)
+
+
+def check_unmutated(items: Sequence[WorkItem]) -> None:
+    """Exit where a test fails without any mutant, for it would notice all of them."""
+    for tests in sorted({tuple(tests_of(Path(item.mutations[0].module_path))) for item in items}):
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        if run.returncode:
+            sys.exit(f"Without any mutant {' '.join(tests)} fails:\n{run.stdout[-2000:]}{run.stderr[-500:]}")
 
 
 def notices(item: WorkItem) -> bool:

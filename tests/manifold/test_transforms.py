@@ -62,6 +62,14 @@ def test_zscore_is_clipped_and_constant_features_are_zero() -> None:
     assert unclipped[9, 6] == pytest.approx(np.sqrt(149), rel=1e-5)
 
 
+def test_scores_of_counts_above_zero_are_clipped_from_below_too() -> None:
+    counts = np.full((200, 1), 7.0)
+    counts[3] = 1
+    z = transforms.zscore(sp.csr_array(counts)).toarray()
+    assert z[3, 0] == z.min() == -10  # -sqrt(199) before the clip
+    np.testing.assert_allclose(z, reference.TRANSFORMS["zscore"](counts), rtol=1e-5)
+
+
 @given(counts=COUNTS)
 @settings(deadline=None, max_examples=60)
 def test_clr_sums_to_zero_in_each_cell(counts: np.ndarray) -> None:

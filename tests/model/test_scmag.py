@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from scipy.special import softmax
 
@@ -49,6 +50,21 @@ def test_spaces_are_the_papers(model: SCMAG) -> None:
     assert ((gate > 0) & (gate < 1)).all()
     with pytest.raises(ValueError, match="`kind` must be one of"):
         model.get_latent_representation(kind="zc")
+
+
+def test_median_totals_are_of_cells_that_have_counts(citeseq: MuData) -> None:
+    for name, n_empty in (("rna", 50), ("prot", 0)):
+        counts = citeseq[name].X.toarray()
+        counts[:n_empty] = 0
+        citeseq.mod[name].X = sp.csr_matrix(counts)
+    smm.pp.manifold_fit(citeseq)
+    SCMAG.setup_mudata(citeseq)
+    found = SCMAG(citeseq, n_clusters=3).module.median_totals.tolist()
+    expected = []
+    for adata in citeseq.mod.values():
+        totals = [row.sum() for row in adata.X.toarray()]
+        expected.append(np.median([total for total in totals if total > 0]))
+    np.testing.assert_allclose(found, expected)
 
 
 def test_assignments_follow_from_space_and_centres(model: SCMAG) -> None:

@@ -198,6 +198,23 @@ def test_largest_cluster_comes_first(mdata: MuData) -> None:
         assert (np.diff(np.bincount(model.get_cluster_assignments(), minlength=6)) <= 0).all()
 
 
+def test_centres_fit_the_final_network(mdata: MuData) -> None:
+    """They are renewed once more than epochs begin: after the last step, in the space of the network as it is then."""
+    model = SCMAG(mdata, 3, relative_distance=False)
+    recorder = train(model, 2, 3, plan_kwargs={"lr": 1e-2})
+    inputs = [torch.as_tensor(mdata.mod[name].layers["manifold"]) for name in ("rna", "prot")]
+    module, last = model.module, copy.deepcopy(model.module)
+    last.centers.copy_(recorder.after[-1].centers)  # as the last epoch began with them
+    with torch.no_grad():
+        zc = last.cluster_space(module.encoder(inputs))[0]
+        q = last.assign(zc)
+        renewed = (q / q.sum(dim=0)).T @ zc
+    order = torch.cdist(module.centers, renewed).argmin(dim=1)
+    assert sorted(order.tolist()) == [0, 1, 2]
+    torch.testing.assert_close(module.centers, renewed[order], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(last.centers[order], module.centers, rtol=1e-3, atol=1e-3)
+
+
 def test_second_training_does_not_warn(mdata: MuData) -> None:
     model = SCMAG(mdata, 3)
     for _ in range(2):

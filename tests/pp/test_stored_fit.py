@@ -148,3 +148,20 @@ def test_an_own_fit_leaves_no_shared_one_behind() -> None:
     assert not list(mdata.obsp)
     assert "fit" not in mdata["rna"].uns["manifold"]
     assert mudata.MuData is type(mdata)
+
+
+def test_order_of_the_cells_of_a_mosaic_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    # which counts go to which half is drawn by the cells' places, and so the weights differ a little
+    monkeypatch.setattr("scmag_muon.manifold.joint.modality_weights", lambda *_: np.sqrt([0.4, 0.6]))
+    one, other = mosaic(), mosaic()
+    turned = np.random.default_rng(3).permutation(N)
+    mods = {name: adata[np.random.default_rng(4).permutation(adata.n_obs)].copy() for name, adata in other.mod.items()}
+    other = make_mudata(mods, other.obs.iloc[turned])[other.obs_names[turned]].copy()
+    assert not other.obs_names.equals(one.obs_names)
+    for mdata in (one, other):
+        smm.pp.manifold_fit(mdata, batch_key="batch")
+    back = other[one.obs_names].copy()
+    np.testing.assert_allclose(back.obsm["X_manifold"], one.obsm["X_manifold"], atol=2e-3)
+    for name, adata in one.mod.items():
+        layer = other[name][adata.obs_names].layers["manifold"]
+        np.testing.assert_allclose(layer, adata.layers["manifold"], atol=2e-3)

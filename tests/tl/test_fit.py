@@ -51,6 +51,16 @@ def fitted(citeseq: MuData) -> MuData:
     return citeseq
 
 
+def test_a_fit_that_is_used_again_is_carried_whole(fitted: MuData) -> None:
+    work, renewed = ask(fitted)
+    assert not renewed
+    for slot in ("X_manifold", "X_manifold_unfitted"):
+        np.testing.assert_array_equal(work.obsm[slot], fitted.obsm[slot])
+    for name, adata in fitted.mod.items():
+        np.testing.assert_array_equal(work[name].layers["manifold"], adata.layers["manifold"])
+        assert work[name].uns["manifold"] == adata.uns["manifold"]
+
+
 def stored_otherwise(mdata: MuData) -> MuData:
     mdata["rna"].X = sp.csc_matrix(mdata["rna"].X).astype(np.float64)
     mdata["prot"].X = mdata["prot"].X.toarray() if sp.issparse(mdata["prot"].X) else sp.csr_matrix(mdata["prot"].X)
