@@ -25,7 +25,8 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 from common import kept, known, markdown
-from peers import Clusterings, Options
+from peers import N_COMPONENTS, N_GENES, Clusterings, Options
+from sklearn.neighbors import NearestNeighbors
 
 import scmag_muon as smm
 from scmag_muon._keys import Keys
@@ -102,8 +103,9 @@ def hidden(mdata: MuData, how: str, seed: int) -> tuple[MuData, dict[str, pd.Dat
     else:
         batch = mdata.obs["batch"].astype("category")
         rows = (batch == batch.cat.categories[-1]).to_numpy()
-    taken = mdata.mod[name][rows]
-    mods = {key: adata if key != name else adata[~rows].copy() for key, adata in mdata.mod.items()}
+    own = mdata.mod[name].obs_names.isin(mdata.obs_names[rows])
+    taken = mdata.mod[name][own]
+    mods = {key: adata if key != name else adata[~own].copy() for key, adata in mdata.mod.items()}
     truth = pd.DataFrame(taken.X.toarray(), index=taken.obs_names, columns=taken.var_names)
     return make_mudata(mods, mdata.obs), {name: truth}
 
@@ -126,10 +128,13 @@ def _run(files: list[Path], method: str, seed: int, arguments: argparse.Namespac
         warnings.simplefilter("ignore")
         found, embedding, imputed = METHODS[method](given, known(labels).nunique(), options)
     seconds = time.perf_counter() - started
-    found, has = pd.Series(found, index=given.obs_names), lacking.loc[given.obs_names]
+    cells_of = given.obs_names if len(found) == given.n_obs else next(iter(given.mod.values())).obs_names
+    found, has = pd.Series(found, index=cells_of), lacking.loc[cells_of]
     row: dict[str, Any] = {}
     for name in (EVERYWHERE, *sorted(lacking.unique())):
         cells = has.index if name == EVERYWHERE else has.index[has == name]
+        if not len(cells):
+            continue
         scores = smm.metrics.clustering_scores(labels.loc[cells], found.loc[cells])
         row |= {f"ARI {name}": scores["ARI"]} | ({"NMI": scores["NMI"]} if name == EVERYWHERE else {})
     row["mixing"] = smm.metrics.batch_mixing(embedding, has)["mixing"] if has.nunique() > 1 else None
@@ -185,6 +190,30 @@ def scmag_rna(mdata: MuData, n_clusters: int, options: Options) -> Found:
     return scmag(make_mudata({"rna": rna}, mdata.obs.loc[rna.obs_names]), n_clusters, options)
 
 
+def rna_knn(mdata: MuData, n_clusters: int, options: Options) -> Found:
+    """RNA alone by its components, of cells that have it; counts of the others are the mean of the 15 nearest cells that have both."""
+    names = list(mdata.mod)
+    rna = _bare(mdata.mod[names[0]])
+    sc.pp.normalize_total(rna)
+    sc.pp.log1p(rna)
+    if rna.n_vars > N_GENES:
+        sc.pp.highly_variable_genes(rna, n_top_genes=N_GENES)
+        rna = rna[:, rna.var["highly_variable"]].copy()
+    sc.pp.scale(rna, max_value=10)
+    sc.pp.pca(rna, n_comps=N_COMPONENTS, random_state=options.seed)
+    space = pd.DataFrame(rna.obsm["X_pca"], index=rna.obs_names)
+    imputed = {}
+    for name in names[1:]:
+        adata = mdata.mod[name]
+        both = adata.obs_names.intersection(space.index)
+        near = NearestNeighbors(n_neighbors=15).fit(space.loc[both]).kneighbors(space, return_distance=False)
+        counts = adata[both].X.toarray()
+        imputed[name] = pd.DataFrame(counts[near].mean(axis=1), index=space.index, columns=adata.var_names)
+    found = Clusterings(space.to_numpy(), n_clusters, options.seed).leiden(n_clusters)
+    whole = pd.Series(found, index=space.index).reindex(mdata.obs_names, fill_value=-1)
+    return whole.to_numpy(), space.reindex(mdata.obs_names, fill_value=0.0).to_numpy(), imputed
+
+
 def mofa(mdata: MuData, n_clusters: int, options: Options) -> Found:
     mods = {name: _bare(adata) for name, adata in mdata.mod.items()}
     for name, adata in mods.items():
@@ -194,8 +223,8 @@ def mofa(mdata: MuData, n_clusters: int, options: Options) -> Found:
         else:
             sc.pp.normalize_total(adata)
             sc.pp.log1p(adata)
-            if adata.n_vars > 4000:
-                sc.pp.highly_variable_genes(adata, n_top_genes=4000)
+            if adata.n_vars > N_GENES:
+                sc.pp.highly_variable_genes(adata, n_top_genes=N_GENES)
                 mods[name] = adata[:, adata.var["highly_variable"]].copy()
     joint = make_mudata(mods)
     iterations = {} if options.max_epochs is None else {"n_iterations": options.max_epochs}
@@ -250,11 +279,11 @@ def _padded(mdata: MuData) -> MuData:
     mods = {}
     for name, adata in mdata.mod.items():
         bare = _bare(adata)
-        if bare.n_vars > 4000:
+        if bare.n_vars > N_GENES:
             scratch = bare.copy()
             sc.pp.normalize_total(scratch)
             sc.pp.log1p(scratch)
-            sc.pp.highly_variable_genes(scratch, n_top_genes=4000)
+            sc.pp.highly_variable_genes(scratch, n_top_genes=N_GENES)
             bare = bare[:, scratch.var["highly_variable"]].copy()
         rows = bare.obs_names.get_indexer(mdata.obs_names)
         has = sp.csr_matrix(
@@ -277,6 +306,7 @@ METHODS: dict[str, Callable[[MuData, int, Options], Found]] = {
     "scmag": scmag,
     "scmag_complete": scmag,
     "scmag_rna": scmag_rna,
+    "rna_knn": rna_knn,
     "totalvi": totalvi,
     "multivi": multivi,
     "mofa": mofa,
