@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from scipy.spatial.distance import cdist, pdist
+from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _STANDARD_ERRORS = 2
+AGREE = 0.75
+"""Agreement of clusters before and after fitting from which on fitting is believed."""
 _MOST_ELEMENTS = 2**22  # of what is computed of all cells at once
 
 
@@ -132,11 +135,46 @@ def join_communities(
     -------
     Integers from 0, shape ``(n_cells,)``.
     """
+    joined = _joined(z, communities, n_clusters, profiles, profile_weight)
+    return torch.as_tensor(_consensus(joined, n_clusters), device=z.device)
+
+
+def join_before_and_after(
+    z: Tensor,
+    communities: Tensor,
+    n_clusters: int,
+    profiles: Sequence[np.ndarray] | None = None,
+    profile_weight: float = 1.0,
+    *,
+    n_unfitted: int,
+) -> tuple[Tensor, float]:
+    """Join communities as :func:`join_communities` does, where some divisions are of the space before manifold fitting.
+
+    These are the last ``n_unfitted``. Fitted and unfitted divisions are joined apart first. If the two outcomes agree (adjusted
+    Rand index of .75 or more) all divisions are joined together, else the unfitted ones alone: fitting may make a cluster
+    clearer, but where it changes what the clusters are, it made them up.
+
+    Returns
+    -------
+    Integers from 0, shape ``(n_cells,)``, and the agreement, 1 where all divisions are of one kind.
+    """
+    table = _joined(z, communities, n_clusters, profiles, profile_weight)
+    agreement = 1.0
+    if 0 < n_unfitted < table.shape[1]:
+        kinds = table[:, :-n_unfitted], table[:, -n_unfitted:]
+        agreement = float(adjusted_rand_score(*(_consensus(each, n_clusters) for each in kinds)))
+        table = table if agreement >= AGREE else kinds[1]
+    return torch.as_tensor(_consensus(table, n_clusters), device=z.device), agreement
+
+
+def _joined(
+    z: Tensor, communities: Tensor, n_clusters: int, profiles: Sequence[np.ndarray] | None, weight: float
+) -> np.ndarray:
+    """Each division joined by itself, ``(n_cells, n_partitions)``."""
     divisions = communities.reshape(len(communities), -1).long().T
     of_divisions = [None] * len(divisions) if profiles is None else profiles
-    joined = [_join(z, *each, n_clusters, weight=profile_weight) for each in zip(divisions, of_divisions, strict=True)]
-    table = torch.stack(joined, dim=1).cpu().numpy()
-    return torch.as_tensor(_consensus(table, n_clusters), device=z.device)
+    joined = [_join(z, *each, n_clusters, weight=weight) for each in zip(divisions, of_divisions, strict=True)]
+    return torch.stack(joined, dim=1).cpu().numpy()
 
 
 def _consensus(clusterings: np.ndarray, n_clusters: int) -> np.ndarray:

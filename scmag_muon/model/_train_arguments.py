@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu")
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", 32)
 _AT_LEAST_ZERO = ("lr", "cluster_lr", "weight_decay", "kl_weight", "cluster_weight", "profile_weight")
-_PLAN = (*_AT_LEAST_ZERO, "eps", "patience", "cluster_patience", "label_tolerance", "join_overlapping")
+_PLAN = (*_AT_LEAST_ZERO, "eps", "patience", "cluster_patience", "label_tolerance", "join_overlapping", "n_unfitted")
 _STAGES_END = "Stages end by themselves: set `patience`, `label_tolerance` or `cluster_patience` in plan_kwargs."
 _SAVE = "The loss is lowest before there are clusters: call save() after training, from where a second train() goes on."
 _REFUSED_BY_PLAN = dict.fromkeys(
@@ -56,6 +56,8 @@ def check_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
     checked = dict(plan)
     for name in set(plan) & set(_AT_LEAST_ZERO):
         checked[name] = check_number(name, plan[name], low=0)
+    if "n_unfitted" in plan:
+        checked["n_unfitted"] = check_number("n_unfitted", plan["n_unfitted"], integer=True, low=0)
     if "eps" in plan:
         checked["eps"] = check_number("eps", plan["eps"], above=0)
     if "label_tolerance" in plan:

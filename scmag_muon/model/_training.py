@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from scmag_muon.model._clustering import join_communities, join_overlapping
+from scmag_muon.model._clustering import join_before_and_after, join_overlapping
 from scmag_muon.model._health import STAGE_NAMES, check_network, check_space, check_terms
 from scmag_muon.model._module import PRESENT
 
@@ -44,9 +44,9 @@ class SCMAGTrainingPlan(TrainingPlan):
     initial_labels
         Cluster of every cell from which the centres start, or finer communities that are joined to clusters first, or several
         such divisions side by side; ``None`` starts the centres by k-means on Z1.
-    initial_profiles, profile_weight
+    initial_profiles, profile_weight, n_unfitted
         Mean expression of the communities of each division, and how much it counts, for
-        :func:`~scmag_muon.model._clustering.join_communities`.
+        :func:`~scmag_muon.model._clustering.join_before_and_after`.
     join_overlapping
         Join those of the initial clusters that are one in Z1: fewer clusters than the module has centres then hold cells.
     patience
@@ -78,6 +78,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         initial_labels: np.ndarray | None = None,
         initial_profiles: Sequence[np.ndarray] | None = None,
         profile_weight: float = 1.0,
+        n_unfitted: int = 0,
         join_overlapping: bool = False,
         patience: int = 5,
         label_tolerance: float = 1e-3,
@@ -105,6 +106,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.initial_labels = initial_labels
         self.initial_profiles = initial_profiles
         self.profile_weight = profile_weight
+        self.n_unfitted = n_unfitted
         self.join_overlapping = join_overlapping
         self.patience = patience
         self.cluster_lr = cluster_lr
@@ -274,7 +276,15 @@ class SCMAGTrainingPlan(TrainingPlan):
             labels = torch.as_tensor(kmeans.fit_predict(z1.cpu().numpy()), device=z1.device)
         else:
             communities = torch.as_tensor(self.initial_labels, device=z1.device)
-            labels = join_communities(z1, communities, n_clusters, self.initial_profiles, self.profile_weight)
+            labels, agreement = join_before_and_after(
+                z1,
+                communities,
+                n_clusters,
+                self.initial_profiles,
+                self.profile_weight,
+                n_unfitted=self.n_unfitted,
+            )
+            self.module.fit_agreement.fill_(agreement)
             if self.join_overlapping:
                 labels = join_overlapping(z1, labels)
         q = torch.nn.functional.one_hot(labels.long(), n_clusters).to(z1.dtype)

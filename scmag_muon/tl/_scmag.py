@@ -12,6 +12,7 @@ from scmag_muon._checks import check_number, check_random_state
 from scmag_muon._keys import Keys, check_key
 from scmag_muon.model import SCMAG
 from scmag_muon.model._checkpoint import check_folder
+from scmag_muon.model._clustering import AGREE
 from scmag_muon.tl._derived import forget_derived, older_maps, renew_markers, same_run
 from scmag_muon.tl._fit import Asked, fingerprint_of_batches, fit_or_reuse, is_fitted
 from scmag_muon.tl._results import collect, write
@@ -149,7 +150,8 @@ def scmag(
         For each of its features: Pearson correlation, and root mean squared error, of imputed with held-out counts, both as
         log(1 + normalised count), over up to 500 cells that have it and another modality.
     ``mdata.uns[key_added]``
-        ``params``, ``n_clusters``, ``history`` (a row per epoch, the stage and a column per term of eq. 33), ``converged``
+        ``params``, ``n_clusters``, ``fit_agreement`` (adjusted Rand index of clusters from communities before and after manifold
+        fitting; below .75 those before fitting alone decide), ``history`` (a row per epoch, the stage and a column per term of eq. 33), ``converged``
         (whether stage 3 ended because cells stopped changing clusters), ``gate`` (mean gate of eq. 17 in each cluster, 0 to
         1, a row per cluster, a column per latent dimension named after its modality), ``versions``.
 
@@ -175,7 +177,9 @@ def scmag(
     public sets. The centres start from many small communities of the neighbour graph of the fitted data, joined to K by
     the distances of their means in the latent space of stage 2 and in expression, in place of k-means, which the paper's
     ancestors use. Two standard errors are taken off the difference in expression, so that a few odd cells are no cluster. This is
-    done for communities of up to six sizes, twice, and the outcomes are joined by how often they hold two cells together.
+    done for communities of up to six sizes, twice, of the space before fitting and of that after, and the outcomes are joined by how
+    often they hold two cells together. If the clusters before and after fitting disagree, the latter are left out, and a warning
+    says so.
 
     Examples
     --------
@@ -262,11 +266,19 @@ def scmag(
             plan_kwargs={
                 "join_overlapping": join,
                 "profile_weight": start.profile_weight,
+                "n_unfitted": start.n_unfitted,
                 **(_PAPER_PLAN if settings == "paper" else {}),
                 **(plan_kwargs or {}),
             },
         )
         results = collect(model, lean, work, names, fit)
+    agreement = float(model.module.fit_agreement)
+    if agreement < AGREE:
+        logger.warning(
+            "Clusters change with manifold fitting (adjusted Rand index %.2f of those before and after), so it was left out of their "
+            "start. Types may be hard to tell in these data.",
+            agreement,
+        )
     present = results.clusters
     if len(present) < n_clusters:
         if join:
@@ -305,6 +317,7 @@ def scmag(
         "n_clusters": len(present) if join else n_clusters,
         "history": model.training_history,
         "converged": model.converged_,
+        "fit_agreement": agreement,
         "gate": results.gate,
         "versions": {package: version(package) for package in _VERSIONS_OF},
     }

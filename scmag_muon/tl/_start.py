@@ -6,13 +6,14 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from scmag_muon import _mudata
 from scmag_muon._keys import Keys
 from scmag_muon.tl._graph_clusters import community_profiles, fine_communities, typical_communities
 from scmag_muon.tl._lean import expression
 
 if TYPE_CHECKING:
-    import numpy as np
     from mudata import MuData
 
     from scmag_muon.manifold.fit import ManifoldFit
@@ -27,6 +28,7 @@ class Start:
     labels: np.ndarray | None = None
     profiles: list[np.ndarray] | None = None
     profile_weight: float = 1.0
+    n_unfitted: int = 0
 
 
 def initial_clusters(
@@ -47,10 +49,13 @@ def initial_clusters(
         if settings == "default":
             start = Start(labels)
     elif settings == "default":
-        fitted = work.obsm[Keys.fitted_embedding(manifold_key)]
-        labels = fine_communities(fitted, n_clusters, random_state=random_state)
+        spaces = [Keys.fitted_embedding(manifold_key)]
+        if fit is None:  # before fitting, blocks of modalities that a cell lacks are guesses
+            spaces.append(Keys.joint_embedding(manifold_key))
+        divisions = [fine_communities(work.obsm[space], n_clusters, random_state=random_state) for space in spaces]
+        labels = np.hstack(divisions)
         batches = _mudata.get_batches(work, batch_key)
         counts = expression(work, manifold_key, fit, random_state or 0)
         profiles, weight = community_profiles(work, labels, counts=counts, manifold_key=manifold_key, batches=batches)
-        start = Start(labels, profiles, weight)
+        start = Start(labels, profiles, weight, n_unfitted=sum(each.shape[1] for each in divisions[1:]))
     return n_clusters, start

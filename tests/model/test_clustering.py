@@ -17,6 +17,7 @@ from scmag_muon.model._clustering import (
     centroid_linkage,
     clustering_loss,
     group_sums,
+    join_before_and_after,
     join_communities,
     join_overlapping,
     soft_assignment,
@@ -499,3 +500,32 @@ def test_new_numbers_for_clusters_change_nothing_else(
     torch.testing.assert_close(again, zc)
     torch.testing.assert_close(module.assign(again), q[:, order])
     torch.testing.assert_close(module.centers, centers[order])
+
+
+def _before_and_after(*, fitted_is_right: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Three groups of points; two divisions after fitting, of the groups or at random, and two of the groups before it."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(3), 80)
+    z = np.eye(3)[group] * 6 + rng.normal(size=(240, 3))
+    right = [group * 2 + rng.integers(0, 2, 240) for _ in range(4)]
+    after = right[:2] if fitted_is_right else [rng.integers(0, 6, 240) for _ in range(2)]
+    return torch.as_tensor(z, dtype=torch.float32), torch.as_tensor(np.column_stack([*after, *right[2:]]))
+
+
+def test_divisions_that_agree_before_and_after_fitting_are_joined_together() -> None:
+    z, divisions = _before_and_after(fitted_is_right=True)
+    found, agreement = join_before_and_after(z, divisions, 3, n_unfitted=2)
+    assert agreement == 1
+    assert torch.equal(found, join_communities(z, divisions, 3))
+
+
+def test_fitting_that_changes_what_the_clusters_are_is_left_out() -> None:
+    z, divisions = _before_and_after(fitted_is_right=False)
+    found, agreement = join_before_and_after(z, divisions, 3, n_unfitted=2)
+    assert agreement < 0.3
+    assert torch.equal(found, join_communities(z, divisions[:, 2:], 3))
+    assert adjusted_rand_score(found, np.repeat(np.arange(3), 80)) == 1
+    for n_unfitted in (0, 4):  # nothing to compare with
+        found, agreement = join_before_and_after(z, divisions, 3, n_unfitted=n_unfitted)
+        assert agreement == 1
+        assert torch.equal(found, join_communities(z, divisions, 3))
