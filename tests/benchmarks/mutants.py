@@ -41,7 +41,8 @@ LONGEST = 300  # seconds; a mutant may loop for ever, which counts as noticed
 def tests_of(file: Path) -> list[str]:
     """The test files that mirror a source file; where none does, those of its room."""
     room, stem = file.parent.name.lstrip("_"), file.stem.lstrip("_")
-    near = [*sorted((Path("tests") / room).glob(f"test_{stem}*.py")), Path("tests") / f"test_{room}.py"]
+    near = [Path("tests") / room / f"test_{stem}.py", *sorted((Path("tests") / room).glob(f"test_{stem}_*.py"))]
+    near += [Path("tests") / f"test_{room}.py"]
     near += sorted(Path("tests").glob(f"test_{room}_*.py")) if room == "mudata" else []
     found = [str(path) for path in near if path.exists()]
     return found or [str(Path("tests") / room)]
