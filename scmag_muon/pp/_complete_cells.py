@@ -47,14 +47,12 @@ def complete_cells(mdata: MuData, *, manifold_key: str = Keys.MANIFOLD) -> MuDat
 
     Examples
     --------
-    >>> import mudata
     >>> import scmag_muon as smm
     >>> mdata = smm.datasets.simulate_citeseq(n_obs=150, n_vars=80, n_prot=12, n_clusters=3)
-    >>> mdata = mudata.MuData({"rna": mdata["rna"], "prot": mdata["prot"][:100].copy()})
     >>> smm.pp.manifold_fit(mdata)
     >>> complete = smm.pp.complete_cells(mdata)
     >>> complete["prot"].shape, int(complete.obsm["present"][:, 1].sum())
-    ((150, 12), 100)
+    ((150, 12), 150)
     >>> smm.model.SCMAG.setup_mudata(complete, present_key="present")
     """
     fitted = [name for name, adata in mdata.mod.items() if manifold_key in adata.uns and manifold_key in adata.layers]
