@@ -13,7 +13,15 @@ from scmag_muon._mudata._cells import (
     make_mudata,
     no_pull_on_update,
 )
-from scmag_muon._mudata._complete import borrowed, fitted_everywhere, in_all_cells, is_complete, measured, padded
+from scmag_muon._mudata._complete import (
+    borrowed,
+    fitted_everywhere,
+    in_all_cells,
+    is_complete,
+    measured,
+    padded,
+    rows_of,
+)
 from scmag_muon._mudata._counts import check_layer, get_counts, layer_of
 from scmag_muon._mudata._features import expand_features, used_features, with_features
 from scmag_muon._mudata._fit import drop_fit, lend_fit, read_fit, write_fit
@@ -35,6 +43,7 @@ from scmag_muon._mudata._working import PRESENT, complete_mudata, working_copy
 from scmag_muon._mudata._write import copy_fitted, from_json, to_json, to_uns, view_layers
 
 __all__ = [
+    "rows_of",
     "lend_fit",
     "PRESENT",
     "complete_mudata",

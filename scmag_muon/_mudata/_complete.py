@@ -58,6 +58,13 @@ def in_all_cells(values: np.ndarray, mdata: MuData, name: str) -> np.ndarray:
     return result
 
 
+def rows_of(values: np.ndarray, mdata: MuData, name: str) -> np.ndarray:
+    """Of rows for all cells those of the cells that have the modality, in its order."""
+    adata = mdata.mod[name]
+    rows = mdata.obs_names.get_indexer(adata.obs_names)
+    return values if np.array_equal(rows, np.arange(mdata.n_obs)) else values[rows]
+
+
 def is_complete(mdata: MuData, names: Sequence[str]) -> bool:
     """Whether every cell has every one of the modalities."""
     return all(mdata.mod[name].n_obs == mdata.n_obs for name in names)

@@ -80,6 +80,16 @@ def check_present(mdata: MuData, key: str, modalities: Sequence[str]) -> None:
         )
 
 
+def registered_counts(mdata: MuData, name: str, setup: Mapping[str, Any]) -> sp.csr_array:
+    """Counts of all features of a modality from where the model was set up to find them, checked."""
+    return _mudata.get_counts(
+        mdata.mod[name],
+        modality=name,
+        layer=_mudata.layer_of(setup["layer"], name),
+        round_counts=bool(setup.get("round_counts")),
+    )
+
+
 def cells_of_model(mdata: MuData, registry: Mapping[str, Any]) -> MuData:
     """The MuData itself where it fits the model as it is, else one of the model's features in the model's order."""
     check_cells(mdata, registry)
@@ -89,12 +99,7 @@ def cells_of_model(mdata: MuData, registry: Mapping[str, Any]) -> MuData:
     names = setup["modalities"]
     for name in names:
         try:
-            _mudata.get_counts(
-                mdata.mod[name],
-                modality=name,
-                layer=_mudata.layer_of(setup["layer"], name),
-                round_counts=bool(setup.get("round_counts")),
-            )
+            registered_counts(mdata, name, setup)
         except ValueError as error:
             raise ValueError(
                 f"{error} The model was trained on counts there. Put them back, or load with adata=False and give the cells to "

@@ -13,7 +13,6 @@ import torch
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
-from scmag_muon import _mudata
 from scmag_muon.model._new_cells import (
     cells_signature,
     check_cells,
@@ -21,6 +20,7 @@ from scmag_muon.model._new_cells import (
     feature_names,
     fit_signature,
     minibatches,
+    registered_counts,
 )
 from scmag_muon.model._placing import placed, reference_fit
 from scmag_muon.model._rows import rows_of
@@ -294,12 +294,7 @@ class OutputsMixin(BaseModelClass):
     def _losses(self, mdata: MuData | None, indices: Any, batch_size: int | None) -> pd.DataFrame:
         cells, rows, size = self._asked(mdata, indices, batch_size)
         for name in self.modalities_:
-            _mudata.get_counts(
-                cells.mod[name],
-                modality=name,
-                layer=self._counts_layer(name),
-                round_counts=bool(self.registry_["setup_args"].get("round_counts")),
-            )
+            registered_counts(cells, name, self.registry_["setup_args"])
         tables = []
         with torch.inference_mode():
             for tensors, inference in self._inferred(cells, rows, size, counts=True, batches=True):
@@ -309,9 +304,6 @@ class OutputsMixin(BaseModelClass):
                 terms = [*output.reconstruction_loss.values(), output.kl_local["kl"]]
                 tables.append(torch.stack(terms, dim=1).cpu().double().numpy())
         return pd.DataFrame(np.concatenate(tables), columns=[*self.modalities_, "kl"])
-
-    def _counts_layer(self, name: str) -> str | None:
-        return _mudata.layer_of(self.registry_["setup_args"]["layer"], name)
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:  # noqa: FBT001, FBT002
         """Names of the model's features in each modality, in the network's order; there without cells, too."""
@@ -340,12 +332,7 @@ class OutputsMixin(BaseModelClass):
     def _has_counts(self, cells: MuData, which: int) -> bool:
         name = self.modalities_[which]
         try:
-            _mudata.get_counts(
-                cells.mod[name],
-                modality=name,
-                layer=self._counts_layer(name),
-                round_counts=bool(self.registry_["setup_args"].get("round_counts")),
-            )
+            registered_counts(cells, name, self.registry_["setup_args"])
         except ValueError as error:
             logger.warning('library_size="observed" needs raw counts: %s The median library size is taken.', error)
             return False

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from scmag_muon import _mudata
 from scmag_muon._keys import Keys
-from scmag_muon.model._new_cells import feature_names
+from scmag_muon.model._new_cells import feature_names, registered_counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,26 +42,28 @@ def placed(cells: MuData, reference: MuData, fit: ManifoldFit, registry: Mapping
     names, present_key, batch_key = setup["modalities"], setup.get("present_key"), setup["batch_key"]
     n_obs = cells.n_obs
     present = np.ones((n_obs, len(names)), bool) if present_key is None else np.asarray(cells.obsm[present_key])
-    counts = {name: _counts(cells, name, setup) for name in names}
-    of_fit = {name: cells.mod[name].var_names.get_indexer(pd.Index(fit.modality(name).features)) for name in names}
-    batches = None
-    codes = np.full(n_obs, -1)
-    if batch_key is not None and fit.batches:
-        batches = np.asarray(_mudata.get_batches(cells, batch_key), dtype=object)
-        codes = pd.Index(fit.batches).get_indexer(pd.Index(batches))
+    counts = {name: registered_counts(cells, name, setup) for name in names}
+    fitted = {name: pd.Index(fit.modality(name).features) for name in names}
+    batches = None if batch_key is None else np.asarray(_mudata.get_batches(cells, batch_key), dtype=object)
+    centered = batches is not None and bool(fit.batches)
+    codes = pd.Index(fit.batches).get_indexer(pd.Index(batches)) if centered else np.full(n_obs, -1)
     joint = fit.embed(
-        {name: counts[name][present[:, i]][:, of_fit[name]] for i, name in enumerate(names) if present[:, i].any()},
+        {
+            name: counts[name][present[:, i]][:, cells.mod[name].var_names.get_indexer(fitted[name])]
+            for i, name in enumerate(names)
+            if present[:, i].any()
+        },
         present={name: present[:, i] for i, name in enumerate(names)},
-        batches=batches,
+        batches=batches if centered else None,
     )
     operators = fit.operators(joint)
     mods = {}
     for i, name in enumerate(names):
         wanted = feature_names(registry, i)
-        own = _counts(reference, name, setup)[fit.modality(name).cells]
-        columns = reference.mod[name].var_names.get_indexer(pd.Index(fit.modality(name).features))
+        own = registered_counts(reference, name, setup)[fit.modality(name).cells]
+        columns = reference.mod[name].var_names.get_indexer(fitted[name])
         layer = np.zeros((n_obs, len(wanted)), dtype=np.float32)
-        layer[:, wanted.get_indexer(pd.Index(fit.modality(name).features))] = fit.fitted(
+        layer[:, wanted.get_indexer(fitted[name])] = fit.fitted(
             name, operators[name], counts=own[:, columns], codes=codes
         )
         place = _mudata.layer_of(setup["layer"], name)
@@ -72,19 +74,8 @@ def placed(cells: MuData, reference: MuData, fit: ManifoldFit, registry: Mapping
             var=pd.DataFrame(index=wanted.astype(str)),
             layers={setup["input_layer"]: layer, **({} if place is None else {place: of_model})},
         )
-    obs = None
-    if batch_key is not None:
-        obs = pd.DataFrame({batch_key: np.asarray(_mudata.get_batches(cells, batch_key))}, index=cells.obs_names)
+    obs = None if batches is None else pd.DataFrame({batch_key: batches}, index=cells.obs_names)
     result = _mudata.make_mudata(mods, obs)
     if present_key is not None:
         result.obsm[present_key] = present
     return result
-
-
-def _counts(mdata: MuData, name: str, setup: Mapping[str, Any]) -> sp.csr_array:
-    return _mudata.get_counts(
-        mdata.mod[name],
-        modality=name,
-        layer=_mudata.layer_of(setup["layer"], name),
-        round_counts=bool(setup.get("round_counts")),
-    )

@@ -56,10 +56,11 @@ def _held_out(lean: MuData, work: MuData, fit: ManifoldFit, name: str, rows: np.
     setup = model.registry_["setup_args"]
     others = [other for other in fit.names if other != name]
     present = {other: fit.present[rows, fit.names.index(other)] for other in others}
+    own_counts = {each: _own_counts(work, fit, each) for each in fit.names}
     counts = {}
     for other in others:
         own = np.searchsorted(fit.modality(other).cells, rows[present[other]])
-        counts[other] = sp.csr_array(_own_counts(work, fit, other)[own])
+        counts[other] = sp.csr_array(own_counts[other][own])
     batches = np.asarray(fit.batches, dtype=object)[fit.codes[rows]] if fit.batches else None
     operators = fit.operators(fit.embed(counts, present=present, batches=batches))
     mods = {}
@@ -68,7 +69,7 @@ def _held_out(lean: MuData, work: MuData, fit: ManifoldFit, name: str, rows: np.
         of_modality = {kernel: without_self(operator, rows) for kernel, operator in operators[other].items()}
         codes = fit.codes[rows] if fit.batches else None
         layers = {
-            setup["input_layer"]: fit.fitted(other, of_modality, counts=_own_counts(work, fit, other), codes=codes),
+            setup["input_layer"]: fit.fitted(other, of_modality, counts=own_counts[other], codes=codes),
         }
         zeros = sp.csr_matrix((len(rows), adata.n_vars), dtype=np.float32)
         place = _mudata.layer_of(setup["layer"], other)

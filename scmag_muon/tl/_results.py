@@ -12,7 +12,6 @@ from scipy.stats import entropy
 from scmag_muon import _mudata
 from scmag_muon._keys import Keys
 from scmag_muon.tl._imputation import imputation_scores
-from scmag_muon.tl._lean import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +72,7 @@ def write(mdata: MuData, results: Results, names: Sequence[str], *, key: str, ma
     for name, values in results.denoised.items():
         adata = mdata.mod[name]
         mask = adata.var[manifold_key].to_numpy()
-        adata.layers[key] = _mudata.expand_features(rows_of(values, mdata, name), mask)
+        adata.layers[key] = _mudata.expand_features(_mudata.rows_of(values, mdata, name), mask)
         adata.uns[key] = _mudata.make_record("scmag", {}, made_from={}, key=key)
         _forget_imputation(mdata, name, key)
         if adata.n_obs < mdata.n_obs:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse as sp
 
 from scmag_muon import _mudata
 from scmag_muon._keys import Keys
 from scmag_muon.tl._graph_clusters import community_profiles, fine_communities, typical_communities
-from scmag_muon.tl._lean import expression
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -59,3 +59,11 @@ def initial_clusters(
         profiles, weight = community_profiles(work, labels, counts=counts, manifold_key=manifold_key, batches=batches)
         start = Start(labels, profiles, weight, n_unfitted=sum(each.shape[1] for each in divisions[1:]))
     return n_clusters, start
+
+
+def expression(work: MuData, manifold_key: str, fit: ManifoldFit | None, random_state: int) -> dict[str, sp.csr_array]:
+    """Counts of the fitted features of all cells, where a modality was not measured those of a neighbour."""
+    counts = {name: sp.csr_array(adata.X[:, adata.var[manifold_key].to_numpy()]) for name, adata in work.mod.items()}
+    if fit is None:
+        return counts
+    return {name: _mudata.borrowed(x, fit, name, random_state=random_state) for name, x in counts.items()}

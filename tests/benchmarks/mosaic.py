@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import tempfile
 import time
 import warnings
 from functools import partial
@@ -25,7 +24,7 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 from common import kept, known, markdown
-from peers import N_COMPONENTS, N_GENES, Clusterings, Options
+from peers import N_COMPONENTS, N_GENES, Clusterings, Options, mofa_factors
 from sklearn.neighbors import NearestNeighbors
 
 import scmag_muon as smm
@@ -227,13 +226,8 @@ def mofa(mdata: MuData, n_clusters: int, options: Options) -> Found:
                 sc.pp.highly_variable_genes(adata, n_top_genes=N_GENES)
                 mods[name] = adata[:, adata.var["highly_variable"]].copy()
     joint = make_mudata(mods)
-    iterations = {} if options.max_epochs is None else {"n_iterations": options.max_epochs}
-    with tempfile.TemporaryDirectory() as folder:
-        outfile = str(Path(folder) / "mofa.hdf5")
-        muon.tl.mofa(
-            joint, use_obs="union", use_var=None, seed=options.seed, outfile=outfile, save_data=False, **iterations
-        )
-    embedding = pd.DataFrame(joint.obsm["X_mofa"], index=joint.obs_names).loc[mdata.obs_names].to_numpy()
+    factors = mofa_factors(joint, options, use_obs="union")
+    embedding = pd.DataFrame(factors, index=joint.obs_names).loc[mdata.obs_names].to_numpy()
     return Clusterings(embedding, n_clusters, options.seed).leiden(n_clusters), embedding, {}
 
 

@@ -84,10 +84,16 @@ def wnn(mdata: MuData, options: Options) -> sp.csr_matrix:
 
 def mofa(mdata: MuData, options: Options) -> np.ndarray:
     joint = make_mudata(dict(zip(modality_names(mdata), (_log_rna(mdata), _normalised_second(mdata)), strict=True)))
-    iterations = {} if options.max_epochs is None else {"n_iterations": options.max_epochs}
+    return mofa_factors(joint, options)
+
+
+def mofa_factors(joint: MuData, options: Options, **arguments: Any) -> np.ndarray:
+    """MOFA+'s factors of normalised values."""
+    if options.max_epochs is not None:
+        arguments["n_iterations"] = options.max_epochs
     with tempfile.TemporaryDirectory() as folder:
         outfile = str(Path(folder) / "mofa.hdf5")
-        muon.tl.mofa(joint, use_var=None, seed=options.seed, outfile=outfile, save_data=False, **iterations)
+        muon.tl.mofa(joint, use_var=None, seed=options.seed, outfile=outfile, save_data=False, **arguments)
     return joint.obsm["X_mofa"]
 
 

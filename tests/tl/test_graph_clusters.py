@@ -21,7 +21,7 @@ from scmag_muon.tl._graph_clusters import (
     order_by_size,
     typical_communities,
 )
-from scmag_muon.tl._lean import expression
+from scmag_muon.tl._start import expression
 
 
 @pytest.fixture
