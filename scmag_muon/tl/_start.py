@@ -14,6 +14,8 @@ from scmag_muon._keys import Keys
 from scmag_muon.tl._graph_clusters import community_profiles, fine_communities, typical_communities
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mudata import MuData
 
     from scmag_muon.manifold.fit import ManifoldFit
@@ -52,13 +54,26 @@ def initial_clusters(
         spaces = [Keys.fitted_embedding(manifold_key)]
         if fit is None:  # before fitting, blocks of modalities that a cell lacks are guesses
             spaces.append(Keys.joint_embedding(manifold_key))
-        divisions = [fine_communities(work.obsm[space], n_clusters, random_state=random_state) for space in spaces]
-        labels = np.hstack(divisions)
-        batches = _mudata.get_batches(work, batch_key)
-        counts = expression(work, manifold_key, fit, random_state or 0)
-        profiles, weight = community_profiles(work, labels, counts=counts, manifold_key=manifold_key, batches=batches)
-        start = Start(labels, profiles, weight, n_unfitted=sum(each.shape[1] for each in divisions[1:]))
+        start = communities_to_join(work, spaces, n_clusters, manifold_key, batch_key, random_state, fit)
     return n_clusters, start
+
+
+def communities_to_join(
+    work: MuData,
+    spaces: Sequence[str],
+    n_clusters: int,
+    manifold_key: str,
+    batch_key: str | None,
+    random_state: int | None,
+    fit: ManifoldFit | None = None,
+) -> Start:
+    """Fine communities of one or more spaces, those of the second counted as unfitted, and their mean expression."""
+    divisions = [fine_communities(work.obsm[space], n_clusters, random_state=random_state) for space in spaces]
+    labels = np.hstack(divisions)
+    batches = _mudata.get_batches(work, batch_key)
+    counts = expression(work, manifold_key, fit, random_state or 0)
+    profiles, weight = community_profiles(work, labels, counts=counts, manifold_key=manifold_key, batches=batches)
+    return Start(labels, profiles, weight, n_unfitted=sum(each.shape[1] for each in divisions[1:]))
 
 
 def expression(work: MuData, manifold_key: str, fit: ManifoldFit | None, random_state: int) -> dict[str, sp.csr_array]:

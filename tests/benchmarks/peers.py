@@ -23,7 +23,8 @@ import scmag_muon as smm
 from scmag_muon._keys import Keys
 from scmag_muon._mudata import make_mudata, modality_kind, modality_names
 from scmag_muon.model._clustering import join_communities
-from scmag_muon.tl._graph_clusters import communities, fine_communities
+from scmag_muon.tl._graph_clusters import fine_communities, typical_communities
+from scmag_muon.tl._start import communities_to_join
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,20 +152,33 @@ def joined_communities(embedding: np.ndarray, n_clusters: int, seed: int) -> np.
     return join_communities(torch.as_tensor(embedding), fine, n_clusters).numpy()
 
 
-def scmag_fit(mdata: MuData, n_clusters: int | None, options: Options) -> tuple[np.ndarray, np.ndarray]:
-    """No network: communities of the fitted space, as the network's centres start."""
-    fitted, unfitted = Keys.fitted_embedding(Keys.MANIFOLD), Keys.joint_embedding(Keys.MANIFOLD)
-    if fitted not in mdata.obsm:
+def no_network_fitted(mdata: MuData, n_clusters: int | None, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """Communities of the joint space after fitting, joined by that space and by expression."""
+    return _no_network(mdata, n_clusters, options, Keys.fitted_embedding(Keys.MANIFOLD))
+
+
+def no_network_unfitted(mdata: MuData, n_clusters: int | None, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """The same before fitting; where K is not given, the communities from which the network would start."""
+    return _no_network(mdata, n_clusters, options, Keys.joint_embedding(Keys.MANIFOLD))
+
+
+def _no_network(mdata: MuData, n_clusters: int | None, options: Options, space: str) -> tuple[np.ndarray, np.ndarray]:
+    unfitted = Keys.joint_embedding(Keys.MANIFOLD)
+    if space not in mdata.obsm:
         smm.pp.manifold_fit(mdata, batch_key=options.batch_key, random_state=options.seed)
     if n_clusters is None:
-        (labels,) = communities(mdata.obsm[unfitted], random_state=options.seed)
-    else:
-        labels = joined_communities(mdata.obsm[fitted], n_clusters, options.seed)
-    return labels, mdata.obsm[fitted]
+        labels = typical_communities(mdata.obsm[unfitted], random_state=options.seed)
+        if space == unfitted:
+            return labels, mdata.obsm[space]
+        n_clusters = int(labels.max()) + 1
+    start = communities_to_join(mdata, [space], n_clusters, Keys.MANIFOLD, options.batch_key, options.seed)
+    z, divisions = torch.as_tensor(mdata.obsm[space]), torch.as_tensor(start.labels)
+    joined = join_communities(z, divisions, n_clusters, start.profiles, start.profile_weight)
+    return joined.numpy(), mdata.obsm[space]
 
 
 OURS: dict[str, Callable[[MuData, int | None, Options], tuple[np.ndarray, np.ndarray]]] = {
-    f.__name__: f for f in (scmag, scmag_paper, scmag_fit)
+    f.__name__: f for f in (scmag, scmag_paper, no_network_fitted, no_network_unfitted)
 }
 
 

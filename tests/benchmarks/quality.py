@@ -2,7 +2,8 @@
 
 Run with ``python tests/benchmarks/quality.py FILE.h5mu [FILE.h5mu ...] --seeds 3 --output FOLDER``. Each run has a process
 of its own, is kept in the folder under its file's hash, method, seed and settings, and is not repeated. ``--summary-only``
-makes the tables and the picture of what the folder holds.
+makes the tables and the picture of what the folder holds, and ``--results tests/benchmarks/results/quality.json`` puts them
+where ``tables.py`` makes the docs' tables of them. F1 is the mean over types of the best cluster's F1 (``metrics.type_scores``).
 """
 
 from __future__ import annotations
@@ -22,22 +23,23 @@ from typing import TYPE_CHECKING, Any
 
 import mudata
 import numpy as np
-import pandas as pd
 from common import code_hash
 
 from scmag_muon._mudata import modality_kind, modality_names, no_pull_on_update
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+
+    import pandas as pd
 
 PEERS = ("rna_pca", "second", "concat", "wnn", "mofa", "totalvi", "multivi")
-OURS = ("scmag", "scmag_paper", "scmag_fit")
+OURS = ("scmag", "scmag_paper", "no_network_fitted", "no_network_unfitted")
+A_RUN_FOR_EACH_K = ("scmag", "no_network_fitted", "no_network_unfitted")
 NEEDS_SECOND = {"totalvi": "protein", "multivi": "atac"}
 BATCH_AWARE = ("totalvi", "multivi", *OURS)
 OFFSETS = (0, -2, -1, 1, 2, 3)
 UNKNOWN_K = "unknown"
 OWN_K = (0, UNKNOWN_K, -2, 2)
-MEASURES = ("ARI", "NMI", "AMI")
 _ERROR_LINES = 15
 
 
@@ -55,7 +57,8 @@ def main() -> None:
                     _run(described, method, seed, arguments)
     from quality_report import report
 
-    report(arguments.output, arguments.labels, [file.stem for file in arguments.files], arguments.max_epochs)
+    sets = [file.stem for file in arguments.files]
+    report(arguments.output, arguments.labels, sets, arguments.max_epochs, arguments.results)
 
 
 def _arguments() -> argparse.Namespace:
@@ -71,10 +74,11 @@ def _arguments() -> argparse.Namespace:
         nargs="+",
         type=_k,
         default=OWN_K,
-        help="K of scmag, as distances from the published number, or 'unknown'",
+        help="K of scmag and of what has no network, as distances from the published number, or 'unknown'",
     )
     parser.add_argument("--summary-only", action="store_true", help="run nothing")
     parser.add_argument("--output", type=Path, default=Path("quality"), help="folder of results")
+    parser.add_argument("--results", type=Path, help="JSON file of the docs' tables to put the rows into")
     parser.add_argument("--max-epochs", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -126,8 +130,8 @@ def _k(text: str) -> int | str:
 
 
 def _own_k(method: str, asked: Sequence[int | str]) -> Sequence[int | str | None]:
-    """K is part of a run where each needs training: as a distance from the published number."""
-    return asked if method == "scmag" else [None]
+    """K is part of a run where each K has one: as a distance from the published number."""
+    return asked if method in A_RUN_FOR_EACH_K else [None]
 
 
 def _k_text(k: int | str | None) -> str:
@@ -191,8 +195,7 @@ def _child(task: dict[str, Any]) -> None:
                 "published_k": published,
                 **dataclasses.asdict(meter),
                 "scores": [
-                    {"clustering": how, "k": k, **_scores(labels, known, found)}
-                    for (how, k), found in clusterings.items()
+                    {"clustering": how, "k": k, **_scores(labels, found)} for (how, k), found in clusterings.items()
                 ],
                 "finished": time.time(),
             }
@@ -244,38 +247,24 @@ def _own(mdata: Any, method: str, published: int, k: Any, options: Any, meter: _
     first = 0 if k is None else k
     with meter:
         labels, embedding = peers.OURS[method](mdata, None if first == UNKNOWN_K else published + first, options)
-    clusterings = {("own", first): labels}
-    if method == "scmag_fit":
-        for offset in (*_offsets(published)[1:], UNKNOWN_K):
-            n_clusters = None if offset == UNKNOWN_K else published + offset
-            clusterings["own", offset] = peers.OURS[method](mdata, n_clusters, options)[0]
-    return embedding, clusterings
+    return embedding, {("own", first): labels}
 
 
 def _offsets(published: int) -> list[int]:
     return [offset for offset in OFFSETS if published + offset >= 1]
 
 
-def _scores(labels: pd.Series, known: np.ndarray, found: np.ndarray) -> dict[str, Any]:
-    from scmag_muon.metrics import clustering_scores
+def _scores(labels: pd.Series, found: np.ndarray) -> dict[str, Any]:
+    from scmag_muon.metrics import clustering_scores, type_scores
 
-    scores = clustering_scores(labels.to_numpy(dtype=object), found)
-    table = pd.crosstab(labels[known].astype(str).to_numpy(), found[known])
-    return {**scores, "n_clusters": int(np.unique(found).size), "types": dict(_by_type(table))}
-
-
-def _by_type(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, float]]]:
-    """Recall and precision of each type in the cluster that holds most of its cells."""
-    for name, row in table.iterrows():
-        best, n_cells = row.idxmax(), int(row.sum())
-        yield (
-            str(name),
-            {
-                "n_cells": n_cells,
-                "recall": float(row[best] / n_cells),
-                "precision": float(row[best] / table[best].sum()),
-            },
-        )
+    true = labels.to_numpy(dtype=object)
+    types = type_scores(true, found).drop(columns="cluster")
+    return {
+        **clustering_scores(true, found),
+        "F1": float(types["F1"].mean()),
+        "n_clusters": int(np.unique(found).size),
+        "types": types.to_dict("index"),
+    }
 
 
 def _keep(stem: Path, result: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:

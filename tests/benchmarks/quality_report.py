@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import results
 from common import markdown
 
 if TYPE_CHECKING:
@@ -16,18 +17,19 @@ if TYPE_CHECKING:
 
 # in the order of the picture
 NAMES = {
-    "scmag": "scMAG",
-    "scmag_paper": "scMAG, paper's settings",
-    "scmag_fit": "manifold fit, no network",
+    "scmag": "scmag_muon",
+    "scmag_paper": "scmag_muon, paper's settings",
+    "no_network_fitted": "no network, fitted",
+    "no_network_unfitted": "no network, unfitted",
     "totalvi": "totalVI",
     "multivi": "MultiVI",
     "mofa": "MOFA+",
     "wnn": "WNN",
-    "concat": "both, side by side",
+    "concat": "both side by side",
     "second": "second modality alone",
     "rna_pca": "RNA alone",
 }
-OURS = ("scmag", "scmag_paper", "scmag_fit")
+OURS = ("scmag", "scmag_paper", "no_network_fitted", "no_network_unfitted")
 KINDS = {"protein": "RNA+protein", "atac": "RNA+ATAC"}
 PREFACE = """Agreement with known labels, mean ± sd over seeds; cells without a label are fitted and not scored. Seconds are wall
 time in a fresh process without imports and reading, but with numba's compilation, and grow with whatever else the machine
@@ -36,27 +38,36 @@ NEIGHBOURS = ("-2", "-1", "0", "1", "2", "3")
 _STYLES = {"own": ("#D55E00", "D", "its own clusters"), "k-means": ("#0072B2", "o", "k-means")} | {
     "Leiden": ("#009E73", "s", "Leiden, resolution searched for K")
 }
+_RARE = 0.01
+_COMMAND = "python tests/benchmarks/quality.py FILES --output FOLDER --results tests/benchmarks/results/quality.json"
 _KEY = ["set", "method", "options", "own_k"]
 
 
-def report(folder: Path, labels: str, sets: Collection[str], max_epochs: int | None = None) -> None:
+def report(
+    folder: Path, labels: str, sets: Collection[str], max_epochs: int | None = None, kept: Path | None = None
+) -> None:
     """Write and print what is kept, whatever there is of it."""
-    results = _results(folder, labels, sets, max_epochs)
-    if not results:
+    found = _results(folder, labels, sets, max_epochs)
+    if not found:
         print(f"{folder} holds no result for these labels and files.")
         return
-    table = pd.DataFrame([row for result in results for row in _rows(result)])
+    table = pd.DataFrame([row for result in found for row in _rows(result)])
     table.drop(columns="types").to_csv(folder / "quality.csv", index=False)
     types = [
         {**{key: row[key] for key in ("set", "pipeline", "seed", "k")}, "type": name, **values}
         for row in table.to_dict("records")
-        if row["k"] in ("0", "unknown")
+        if row["k"] in ("-2", "0", "2", "3", "unknown")
         for name, values in row["types"].items()
     ]
     pd.DataFrame(types).to_csv(folder / "quality_types.csv", index=False)
     text = "\n\n".join([PREFACE, *(f"## {title}\n\n{markdown(shown)}" for title, shown in _tables(table))]) + "\n"
     (folder / "quality.md").write_text(text)
     print(text)
+    if kept is not None:
+        results.merge(kept, _summed(table), command=_COMMAND, n_keys=3)
+        of_types = _summed_types(pd.DataFrame(types))
+        if of_types:
+            results.merge(kept.with_stem(f"{kept.stem}_types"), of_types, command=_COMMAND, n_keys=4)
     at_k = table[table["k"] == "0"]
     if not at_k.empty:
         _draw(at_k, folder / "quality.png")
@@ -87,7 +98,7 @@ def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "seed": result["options"]["seed"],
             "k": str(score["k"]),
             "k_asked": None if score["k"] == "unknown" else result["published_k"] + score["k"],
-            **{key: score[key] for key in ("n_clusters", "ARI", "NMI", "AMI", "types")},
+            **{key: score.get(key) for key in ("n_clusters", "ARI", "NMI", "AMI", "F1", "types")},
             # another K trained on a fit that is there has a time that does not compare
             **{
                 key: result[key] if result["own_k"] in (None, 0) else None
@@ -95,6 +106,27 @@ def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
             },
             "threads": result["threads"],
         }
+
+
+def _summed(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Mean and standard deviation over seeds; k-means at the published K only, to keep the file small."""
+    shown = table[(table["clustering"] != "k-means") | (table["k"] == "0")]
+    groups = shown.groupby(["set", "pipeline", "k"], sort=False)
+    summed = groups[["seed"]].nunique().rename(columns={"seed": "seeds"})
+    for measure in ("ARI", "NMI", "F1"):
+        summed[measure], summed[f"{measure} sd"] = groups[measure].mean(), groups[measure].std()
+    summed["clusters"] = groups["n_clusters"].apply(_range)
+    summed["seconds"] = groups["seconds"].mean().round()
+    return summed.reset_index().to_dict("records")
+
+
+def _summed_types(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Types of fewer than a hundredth of the labelled cells, mean over seeds."""
+    if table.empty:
+        return []
+    n_cells = table.groupby(["set", "pipeline", "seed", "k"])["n_cells"].transform("sum")
+    groups = table[table["n_cells"] < _RARE * n_cells].groupby(["set", "pipeline", "k", "type"], sort=False)
+    return groups[["n_cells", "recall", "precision", "F1"]].mean().reset_index().to_dict("records")
 
 
 def _tables(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -112,7 +144,7 @@ def _tables(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 def _of_set(table: pd.DataFrame) -> pd.DataFrame:
     groups = table.groupby("pipeline", sort=False)
     order = groups["ARI"].mean().sort_values(ascending=False).index
-    shown = {measure: groups[measure].apply(_mean_sd) for measure in ("ARI", "NMI", "AMI")}
+    shown = {measure: groups[measure].apply(_mean_sd) for measure in ("ARI", "NMI", "AMI", "F1")}
     shown["clusters"] = groups["n_clusters"].apply(_range)
     shown["seconds"] = groups["seconds"].mean().map("{:.0f}".format)
     shown["CPU s"] = groups["cpu_seconds"].mean().map("{:.0f}".format)
@@ -127,7 +159,9 @@ def _over_sets(table: pd.DataFrame) -> pd.DataFrame:
         parts["all"] = table
     order = table.groupby("pipeline")["ARI"].mean().sort_values(ascending=False).index
     shown = {
-        f"{part} {measure}": _mean_of_sets(rows, measure) for part, rows in parts.items() for measure in ("ARI", "NMI")
+        f"{part} {measure}": _mean_of_sets(rows, measure)
+        for part, rows in parts.items()
+        for measure in ("ARI", "NMI", "F1")
     }
     return pd.DataFrame(shown).reindex(order).fillna("–")
 

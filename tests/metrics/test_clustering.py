@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from scmag_muon.metrics import clustering_scores
+from scmag_muon.metrics import clustering_scores, type_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,3 +129,36 @@ def test_different_index() -> None:
 def test_unusable_labels(true: Any, pred: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         clustering_scores(true, pred)
+
+
+def test_best_cluster_of_each_type_by_hand() -> None:
+    # cluster 0: 2 B, 1 NK; cluster 1: 1 B, 3 T; cluster 2: 1 NK
+    table = type_scores([*TRUE, "unknown", None], [*PRED, 1, 1])
+    assert list(table.index) == ["B", "T", "NK"]
+    assert list(table["n_cells"]) == [3, 3, 2]
+    assert list(table["cluster"]) == ["0", "1", "2"]
+    np.testing.assert_allclose(table["recall"], [2 / 3, 1, 1 / 2])
+    np.testing.assert_allclose(table["precision"], [2 / 3, 3 / 4, 1])
+    np.testing.assert_allclose(table["F1"], [2 / 3, 6 / 7, 2 / 3])
+
+
+def test_the_best_cluster_is_not_the_one_with_most_of_the_type() -> None:
+    """Most dendritic cells lie in a large cluster of others, yet the small one is theirs."""
+    true, pred = ["T"] * 50 + ["DC"] * 5, ["0"] * 50 + ["0"] * 3 + ["1"] * 2
+    found = type_scores(true, pred).loc["DC"]
+    assert (found["cluster"], found["recall"], found["precision"]) == ("1", 2 / 5, 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1))
+def test_f1_is_scikit_learns_best(pairs: list[tuple[int, int]]) -> None:
+    true, pred = (np.array(labels) for labels in zip(*pairs, strict=True))
+    for name, row in type_scores(true, pred).iterrows():
+        best = max(metrics.f1_score(true == int(name), pred == cluster) for cluster in np.unique(pred))
+        assert row["F1"] == pytest.approx(best)
+
+
+def test_types_are_refused_as_scores_are() -> None:
+    with pytest.raises(ValueError, match="has 2 cells but"):
+        type_scores(["a", "b"], [1])
+    with pytest.raises(ValueError, match="no known label"):
+        type_scores(["unknown"], [1])
