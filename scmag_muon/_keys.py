@@ -81,8 +81,13 @@ class Keys:
 
     @staticmethod
     def confidence(scmag: str) -> str:
-        """``mdata.obs``: soft assignment to the cell's own cluster."""
+        """``mdata.obs``: how likely the cell is in the right cluster, by the vote of its nearest cells."""
         return f"{scmag}_confidence"
+
+    @staticmethod
+    def q(scmag: str) -> str:
+        """``mdata.obs``: soft assignment to the cell's own cluster (eq. 31)."""
+        return f"{scmag}_q"
 
     @staticmethod
     def measured(scmag: str) -> str:
@@ -163,6 +168,7 @@ class Keys:
         return {
             ("obs", scmag),
             ("obs", Keys.confidence(scmag)),
+            ("obs", Keys.q(scmag)),
             ("obs", Keys.entropy(scmag)),
             ("obsm", Keys.latent(scmag)),
             ("obsm", Keys.reconstruction_latent(scmag)),

@@ -59,6 +59,7 @@ def finished() -> MuData:
     mdata = make_mudata(mods, pd.DataFrame({"cell_type": pd.Categorical(known), "batch": batch}, index=cells))
     mdata.obs["scmag"] = pd.Categorical(labels.astype(str))
     mdata.obs["scmag_confidence"] = rng.uniform(0.85, 1, n)
+    mdata.obs["scmag_q"] = 0.99
     mdata.obs["scmag_entropy"] = rng.uniform(0, 0.5, n) * (labels + 1)
     centers = np.zeros((4, 32))
     centers[[0, 1, 2, 3], [0, 1, 2, 2]] = [3, 3, 3, 5]

@@ -18,7 +18,7 @@ _FEW_CELLS = 500
 _SMALL_CLUSTER = 20
 _LOW_REPLICATION = 0.1
 _LITTLE_WEIGHT = 0.5
-_LOW_CONFIDENCE = 0.8
+_LOW_CONFIDENCE = 0.7
 _LOW_COUNTS = 0.1
 _SHARE_WITH_LOW_COUNTS = 0.01
 _ONE_BATCH = 0.95
@@ -44,7 +44,8 @@ def doubts(mdata: MuData, key: str, batch_key: str | None) -> list[str]:
         low = [str(cluster) for cluster, mean in means.items() if mean < _LOW_CONFIDENCE]
         if low:
             found.append(
-                f"Mean confidence below {_LOW_CONFIDENCE} in clusters {', '.join(low)}: their borders are soft."
+                f"Mean confidence below {_LOW_CONFIDENCE} in clusters {', '.join(low)}: many of their nearest cells are in other "
+                "clusters."
             )
     if key in mdata.uns and not bool(mdata.uns[key].get("converged", True)):
         found.append(

@@ -44,7 +44,7 @@ def overview(
     Returns
     -------
     The axes, row by row. Markers are coloured by log(1 + normalised count), scaled to each marker's 99th percentile, or
-    its maximum where fewer cells have it. More than eight known labels are numbered on the map as well.
+    its maximum where fewer cells have it. Confidence is the share of a cell's nearest cells that are in its cluster. More than eight known labels are numbered on the map as well.
 
     Raises
     ------

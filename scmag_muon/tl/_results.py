@@ -11,6 +11,7 @@ from scipy.stats import entropy
 
 from scmag_muon import _mudata
 from scmag_muon._keys import Keys
+from scmag_muon.model._confidence import confidence
 from scmag_muon.tl._imputation import imputation_scores
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Results:
     """Arrays with a row for each cell; features are those that took part."""
 
     q: np.ndarray
+    confidence: np.ndarray
     latent: np.ndarray
     reconstruction_latent: np.ndarray
     gate: pd.DataFrame
@@ -44,11 +46,14 @@ class Results:
         return np.unique(self.labels)
 
 
-def collect(model: SCMAG, lean: MuData, work: MuData, names: Sequence[str], fit: ManifoldFit | None) -> Results:
+def collect(
+    model: SCMAG, lean: MuData, work: MuData, names: Sequence[str], fit: ManifoldFit | None, *, manifold_key: str
+) -> Results:
     """Ask the model for all that a run writes; with ``fit``, where cells lack modalities, also how well it imputes."""
     q = model.get_cluster_assignments(soft=True)
     return Results(
         q=q,
+        confidence=confidence(np.asarray(work.obsm[Keys.joint_embedding(manifold_key)]), q.argmax(axis=1)),
         latent=model.get_latent_representation(),
         reconstruction_latent=model.get_latent_representation(kind="reconstruction"),
         gate=_gate_by_cluster(model.get_gate(), q.argmax(axis=1), names),
@@ -62,7 +67,8 @@ def write(mdata: MuData, results: Results, names: Sequence[str], *, key: str, ma
     mdata.obs[key] = pd.Categorical(
         results.labels.astype(str), categories=[str(cluster) for cluster in results.clusters]
     )
-    mdata.obs[Keys.confidence(key)] = results.q.max(axis=1)
+    mdata.obs[Keys.confidence(key)] = results.confidence
+    mdata.obs[Keys.q(key)] = results.q.max(axis=1)
     mdata.obs[Keys.entropy(key)] = entropy(results.q, axis=1)
     mdata.obsm[Keys.latent(key)] = results.latent
     mdata.obsm[Keys.reconstruction_latent(key)] = results.reconstruction_latent

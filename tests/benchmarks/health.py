@@ -33,7 +33,7 @@ SHORT: dict[str, Any] = {"max_epochs_pretrain": 4, "max_epochs": 2, "progress_ba
 def not_finite(mdata: MuData) -> list[str]:
     """Slots that hold NaN or infinite values."""
     slots: dict[str, Any] = {f"obsm/{name}": mdata.obsm[name] for name in mdata.obsm if name.startswith("X_")}
-    slots |= {f"obs/{name}": mdata.obs[name] for name in ("scmag_confidence", "scmag_entropy")}
+    slots |= {f"obs/{name}": mdata.obs[name] for name in ("scmag_confidence", "scmag_q", "scmag_entropy")}
     for name, adata in mdata.mod.items():
         slots |= {f"{name}/layers/{key}": adata.layers[key] for key in ("manifold", "scmag") if key in adata.layers}
     history = mdata.uns["scmag"]["history"].drop(columns=["label_change", "validation_loss"], errors="ignore")

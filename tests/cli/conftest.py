@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-RESULTS = ("scmag", "scmag_confidence", "scmag_entropy")
+RESULTS = ("scmag", "scmag_confidence", "scmag_q", "scmag_entropy")
 
 
 @pytest.fixture

@@ -162,7 +162,7 @@ def test_warnings_name_what_is_wrong(finished: MuData) -> None:
     finished["rna"].X = counts.tocsr()
     found = "\n".join(doubts(finished, "scmag", "batch"))
     assert "Clusters of fewer than 20 cells: 9 (3)" in found
-    assert "below 0.8 in clusters 2:" in found
+    assert "below 0.7 in clusters 2:" in found
     assert "Training ended before" in found
     assert "1 (a)" in found
     assert "1 cells have no count at all in modality rna" in found

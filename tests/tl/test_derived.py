@@ -34,7 +34,7 @@ def test_all_that_rests_on_the_clusters_goes_and_nothing_else(
     maps = older_maps(finished, "scmag")
     tables = forget_derived(finished, "scmag")
     assert sorted(finished.uns) == ["cell_type_colors", "of_types", "other", "scmag"]
-    assert list(finished.obs) == ["cell_type", "batch", "scmag", "scmag_confidence", "scmag_entropy"]
+    assert list(finished.obs) == ["cell_type", "batch", "scmag", "scmag_confidence", "scmag_q", "scmag_entropy"]
     assert sorted(finished.obsp) == ["mine", "other_connectivities", "other_distances"]
     assert {"X_umap", "X_mine", "X_scmag"} <= set(finished.obsm)
     # drawn from neighbours in the space of the run, as far as can be told

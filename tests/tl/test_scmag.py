@@ -14,6 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import scmag_muon as smm
 from scmag_muon._mudata import make_mudata, no_pull_on_update
+from scmag_muon.model._confidence import confidence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,9 @@ def test_writes_what_the_docstring_says_and_it_survives_saving(citeseq: MuData, 
     sizes = citeseq.obs["scmag"].value_counts().reindex(["0", "1", "2"])
     assert sizes.sum() == 120
     assert (np.diff(sizes) <= 0).all()
-    assert citeseq.obs["scmag_confidence"].between(0, 1).all()
+    in_joint_space = confidence(citeseq.obsm["X_manifold_unfitted"], citeseq.obs["scmag"].to_numpy())
+    np.testing.assert_allclose(citeseq.obs["scmag_confidence"], in_joint_space)
+    assert citeseq.obs["scmag_q"].between(1 / 3, 1).all()
     assert citeseq.obsm["X_scmag"].shape == citeseq.obsm["X_scmag_recon"].shape == (120, 32)
     for name in ("rna", "prot"):
         layer = citeseq[name].layers["scmag"]
