@@ -20,14 +20,13 @@ from scmag_muon.manifold.neighborhoods import (
     neighborhoods_in,
 )
 from scmag_muon.manifold.neighbors import nearest_in, shared_neighbors
+from scmag_muon.manifold.placing import Placed, measured_blocks
 from scmag_muon.manifold.rows import Counts, fused_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Operators = dict[Kernel, sp.csr_array]
-
-_FEWEST_OF_A_BATCH = 20
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,7 @@ class ManifoldFit:
         *,
         present: Mapping[str, np.ndarray] | None = None,
         batches: Sequence[str] | np.ndarray | None = None,
+        measured: Mapping[str, np.ndarray] | None = None,
         spread: bool = True,
     ) -> np.ndarray:
         """Coordinates of further cells in the joint space, float32, shape ``(n_new, n_components)``.
@@ -120,8 +120,11 @@ class ManifoldFit:
             For each of these which cells have it, bool, ``(n_new,)``; by default all.
         batches
             Batch of each cell, ``(n_new,)``. Cells of a batch of the reference are centred as that was. Cells of another are
-            centred by their own mean where at least 20 of them have the modality, and otherwise not at all, as they are
-            without ``batches``.
+            moved among the reference's cells (:func:`~scmag_muon.manifold.alignment.batch_shift`), where there are at least 20 of
+            them; their own mean plays no part, since it tells which types they hold. Without ``batches`` no cell is moved.
+        measured
+            For each modality which of its features were measured, bool, ``(n_vars,)``; by default all. Others are taken to be
+            what is expected from the measured ones (:func:`~scmag_muon.manifold.missing.expected_scores`).
         spread
             As in :func:`~scmag_muon.manifold.joint.foretell`, which fills the blocks of modalities that a cell lacks.
         """
@@ -130,33 +133,13 @@ class ManifoldFit:
         for name in counts:
             self.modality(name)
         masks = {name: np.ones(x.shape[0], bool) if present is None else present[name] for name, x in counts.items()}
-        n_new = len(next(iter(masks.values())))
-        have = np.zeros((n_new, len(self.modalities)), dtype=bool)
-        blocks = []
-        for i, modality in enumerate(self.modalities):
-            block = np.zeros((n_new, modality.components.loadings.shape[1]), dtype=np.float32)
-            if modality.name in counts:
-                have[:, i] = masks[modality.name]
-                names = None if batches is None else np.asarray(batches)[have[:, i]]
-                block[have[:, i]] = self._scores(modality, counts[modality.name], names)
-            blocks.append(block)
+        own = self.blocks(self.joint)
+        reference = Placed(own, self.present, self.batches, self.codes)
+        have, blocks = measured_blocks(self.modalities, reference, counts, masks, batches, measured or {})
         if not have.any(axis=1).all():
             raise ValueError(f"{int((~have.any(axis=1)).sum())} cells have none of the modalities {list(self.names)}.")
         weights = np.array([modality.weight for modality in self.modalities])
-        return np.hstack(foretell(blocks, have, self.blocks(self.joint), self.present, weights, spread=spread))
-
-    def _scores(self, modality: FittedModality, counts: sp.csr_array, batches: np.ndarray | None) -> np.ndarray:
-        scores = modality.components.scores(modality.recipe.main_view(counts))
-        for name in np.unique(batches) if batches is not None else []:
-            rows = np.flatnonzero(batches == name)
-            if name in self.batches and self._has(modality, name):
-                scores[rows] -= modality.centers[self.batches.index(name)]
-            elif len(rows) >= _FEWEST_OF_A_BATCH:
-                scores[rows] -= scores[rows].mean(axis=0)
-        return modality.weight * scores / np.float32(modality.spread)
-
-    def _has(self, modality: FittedModality, batch: str) -> bool:
-        return bool((self.codes[modality.cells] == self.batches.index(batch)).any())
+        return np.hstack(foretell(blocks, have, own, self.present, weights, spread=spread))
 
     def operators(self, joint: np.ndarray) -> dict[str, Operators]:
         """For each modality and kernel the operator rows of cells at these coordinates, ``(n_new, n_obs)``, rows sum to 1.

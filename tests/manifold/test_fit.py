@@ -186,14 +186,36 @@ def test_imputed_neighborhoods_equal_reference() -> None:
         assert set(learnt.neighborhoods["prot"]["rbf"][i].tolist()) == set(ranked[:8])
 
 
-def test_cells_of_a_new_batch_are_centred_by_their_own_mean_where_there_are_enough() -> None:
-    counts = {"rna": counts_of()["rna"]}
-    learnt, _ = learn(prepare(counts), codes=CODES)
-    for n, centred in ((60, True), (19, False)):
-        found = learnt.embed({"rna": counts["rna"][:n]}, batches=["new"] * n)
-        plain = learnt.embed({"rna": counts["rna"][:n]})
-        expected = plain - plain.mean(axis=0) if centred else plain
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+def of_another_batch() -> tuple[ManifoldFit, dict[str, sp.csr_array], np.ndarray]:
+    """A fit of 300 cells, and counts of the same cells with every fourth feature tripled, as of another batch; their types."""
+    mdata = simulate_citeseq(n_obs=300, n_vars=60, n_prot=14, n_clusters=3, random_state=4)
+    counts = {name: sp.csr_array(adata.X) for name, adata in mdata.mod.items()}
+    learnt, _ = learn(prepare(counts), 300)
+    batch = {name: x.copy() for name, x in counts.items()}
+    for x in batch.values():
+        x.data *= np.where(x.indices % 4 == 0, 3, 1)
+    return learnt, batch, mdata.obs["cell_type"].to_numpy()
+
+
+def test_a_type_alone_lands_where_it_lands_with_all_types_of_its_batch() -> None:
+    learnt, batch, types = of_another_batch()
+    names = np.array(["new"] * 300)
+    unmoved, together = learnt.embed(batch), learnt.embed(batch, batches=names)
+    away = np.linalg.norm(unmoved - learnt.joint, axis=1).mean()
+    assert np.linalg.norm(together - learnt.joint, axis=1).mean() < 0.75 * away
+    for of_type in np.unique(types):
+        rows = np.flatnonzero(types == of_type)
+        alone = learnt.embed({name: x[rows] for name, x in batch.items()}, batches=names[rows])
+        assert np.linalg.norm(alone.mean(axis=0) - together[rows].mean(axis=0)) < 0.5 * away
+
+
+def test_too_few_cells_of_an_unseen_batch_stay_where_they_are() -> None:
+    learnt, batch, _ = of_another_batch()
+    for n, moved in ((100, True), (19, False)):
+        some = {name: x[:n] for name, x in batch.items()}
+        shifts = learnt.embed(some, batches=["new"] * n) - learnt.embed(some)
+        assert (np.abs(shifts).max() > 0.01) == moved
+        np.testing.assert_allclose(shifts, shifts[:1].repeat(n, axis=0), atol=1e-5)
 
 
 @pytest.mark.parametrize(
