@@ -178,7 +178,7 @@ def scmag(
 
     Notes
     -----
-    ``docs/method.md`` lists where ``settings="default"`` departs from the paper, ``docs/quality.md`` what each part is worth on
+    ``docs/method.md`` lists where ``settings="default"`` departs from the paper, ``docs/benchmarks/parts.md`` what each part is worth on
     public sets. The centres start from many small communities of the neighbour graph of the fitted data, joined to K by
     the distances of their means in the latent space of stage 2 and in expression, in place of k-means, which the paper's
     ancestors use. Two standard errors are taken off the difference in expression, so that a few odd cells are no cluster. This is

@@ -1,0 +1,249 @@
+"""Tables of README and docs, made of the JSON files in ``results/``.
+
+``python tests/benchmarks/tables.py`` renews what stands between ``<!-- table: NAME -->`` and ``<!-- end table -->`` in README and
+docs; ``--check`` says which pages are out of date. NAME is one of ``VIEWS``, or a file in ``results/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import results
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+ROOT = Path(__file__).parents[2]
+SETS = {
+    "teaseq_pbmc_rna_adt": "TEA-seq (11 types)",
+    "pbmc10k_citeseq": "PBMC 10k (7)",
+    "pbmc10k_5k_citeseq_2batch": "PBMC 10k + 5k, two batches (7)",
+    "scicar_kidney_rna_atac": "sci-CAR kidney (14)",
+    "pairedtag_h3k27me3_rna_histone": "Paired-Tag (20)",
+}
+FURTHER_SETS = {"bmmc_cite": "bone marrow, CITE-seq", "bmmc_multiome": "bone marrow, multiome"}
+_SHORT = {name: re.sub(r" \(.*", "", shown) for name, shown in {**SETS, **FURTHER_SETS}.items()}
+_MEAN_OF_FIVE = "mean of five sets"
+_BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end table -->)", re.S)
+_NONE = "–"
+_NOTE_ALL = "An earlier version of the code was measured."
+_NOTE_SOME = "Rows with * are of an earlier version of the code."
+_OF_OURS = ("scmag_muon", "no network")
+_DECIMALS = 3
+_SIGNIFICANT = 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where a page is out of date")
+    old = [page for page in pages() if filled(text := page.read_text(encoding="utf-8")) != text]
+    if parser.parse_args().check:
+        sys.exit(f"Out of date: {', '.join(str(page.relative_to(ROOT)) for page in old)}" if old else 0)
+    for page in old:
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+        print(f"renewed {page.relative_to(ROOT)}")
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def filled(text: str) -> str:
+    """The page with its tables as the results have them."""
+    return _BLOCK.sub(lambda block: f"{block[1]}{table(block[2])}\n{block[3]}", text)
+
+
+def table(name: str) -> str:
+    return VIEWS[name]() if name in VIEWS else plain(name)
+
+
+def plain(name: str) -> str:
+    """A results file as it is, a row a row."""
+    found = results.read(results.FOLDER / f"{name}.json")
+    rows = [[_SHORT.get(str(row[0]), row[0]), *row[1:-1]] for row in found["rows"]]
+    return _table(found["columns"], rows, [row[-1] for row in found["rows"]], found["command"])
+
+
+def _by_set(measure: str, k: str = "0", sets: dict[str, str] = SETS) -> str:
+    """A measure at one K: a row for each pipeline, a column for each set, and the mean where there is each of them."""
+    found = [row for row in _quality() if row["k"] == k and row["set"] in sets and row.get(measure) is not None]
+    shown = {}
+    for pipeline in dict.fromkeys(row["pipeline"] for row in found):
+        of_set = {row["set"]: row for row in found if row["pipeline"] == pipeline}
+        cells = [_cell(of_set.get(name), measure, clusters=k == "unknown") for name in sets]
+        mean = statistics.fmean(row[measure] for row in of_set.values()) if len(of_set) == len(sets) else None
+        shown[pipeline] = ([pipeline, *cells, mean], [row["measured"] for row in of_set.values()])
+    order = sorted(shown, key=lambda pipeline: -(shown[pipeline][0][-1] or -1))
+    columns = [f"{measure}, mean ± sd over seeds", *sets.values(), "mean"]
+    measured = [_oldest(pipeline, shown[pipeline][1]) for pipeline in order]
+    return _table(columns, [shown[pipeline][0] for pipeline in order], measured, _command("quality"))
+
+
+def _further_sets() -> str:
+    return _by_set("ARI", sets=FURTHER_SETS)
+
+
+def _summary() -> str:
+    """Means over the five sets, each method with Leiden or clusters of its own."""
+    columns = ["method", "ARI", "NMI", "macro F1", "ARI, K not given"]
+    rows = []
+    for pipeline in dict.fromkeys(row["pipeline"] for row in _quality()):
+        means = [_mean(pipeline, *what) for what in (("ARI", "0"), ("NMI", "0"), ("F1", "0"), ("ARI", "unknown"))]
+        if means[0] is not None and "k-means" not in pipeline:
+            rows.append([pipeline.removesuffix(", Leiden"), *means])
+    rows.sort(key=lambda row: -row[1])
+    return _table(columns, rows, [_pipeline_measured(str(row[0])) for row in rows], _command("quality"))
+
+
+def _neighbours() -> str:
+    """ARI from K - 2 to K + 3, mean over the five sets."""
+    ks = ("-2", "-1", "0", "1", "2", "3")
+    rows = []
+    for pipeline in dict.fromkeys(row["pipeline"] for row in _quality()):
+        means = [_mean(pipeline, "ARI", k) for k in ks]
+        if sum(mean is not None for mean in means) > 1:
+            rows.append([pipeline, *means])
+    columns = ["ARI, mean of five sets", *("K − 2", "K − 1", "K", "K + 1", "K + 2", "K + 3")]
+    return _table(columns, rows, [_pipeline_measured(str(row[0])) for row in rows], _command("quality"))
+
+
+def _no_network() -> str:
+    """What the network and the fitting add, set by set."""
+    rows, measured = [], []
+    for name, shown in {**SETS, **FURTHER_SETS}.items():
+        for k in ("0", "unknown"):
+            of = {row["pipeline"]: row for row in _quality() if row["set"] == name and row["k"] == k}
+            ways = ("scmag_muon", "no network, fitted", "no network, unfitted")
+            if all(way in of for way in ways):
+                rows.append([f"{shown}{', K not given' if k != '0' else ''}", *(_cell(of[way], "ARI") for way in ways)])
+                measured.append(_oldest("scmag_muon", [of[way]["measured"] for way in ways]))
+    columns = ["ARI", "with the network", "no network, fitted", "no network, not fitted"]
+    return _table(columns, rows, measured, _command("quality"))
+
+
+def _three_numbers() -> str:
+    """What the README shows."""
+    speed = {row["what"]: row for row in results.records(results.FOLDER / "speed.json")}
+    peers = [p for p in dict.fromkeys(row["pipeline"] for row in _quality()) if not p.startswith(_OF_OURS)]
+    best = max((p for p in peers if _mean(p, "ARI") is not None), key=lambda p: _mean(p, "ARI") or 0)
+    whole = speed["whole run over 400 epochs of totalVI"]
+    fit = speed["`pp.manifold_fit` over WNN neighbours"]
+    rows = [
+        ["ARI, mean of five public sets", _mean("scmag_muon", "ARI"), f"{best}: {_number(_mean(best, 'ARI'))}"],
+        ["whole run, 6,855 cells, two cores", _seconds(whole["first"]), f"totalVI: {_seconds(whole['second'])}"],
+        ["`pp.manifold_fit` of these cells", _seconds(fit["first"]), f"WNN neighbours: {_seconds(fit['second'])}"],
+    ]
+    return _lines(["", "scmag_muon", "other methods"], rows)
+
+
+def _performance() -> str:
+    """The figures of a whole run, with names for users."""
+    speed = {row["what"]: row for row in results.records(results.FOLDER / "speed.json")}
+    shown = {
+        "whole run": ("whole run over 400 epochs of totalVI", "totalVI, default training"),
+        "`pp.manifold_fit`": ("`pp.manifold_fit` over WNN neighbours", "WNN neighbours"),
+    }
+    rows = [
+        [what, _seconds(speed[row]["first"]), f"{other}: {_seconds(speed[row]['second'])}"]
+        for what, (row, other) in shown.items()
+    ]
+    for n_obs in ("10,000", "30,000", "100,000"):
+        seconds = _seconds(speed[f"`pp.manifold_fit` of {n_obs} simulated cells"]["first"])
+        rows += [[f"`pp.manifold_fit`, {n_obs} cells", seconds, _NONE]]
+    memory = {part: speed[f"peak memory beyond libraries and data, {part}, MB"]["ratio"] for part in ("whole", "wnn")}
+    rows.append(
+        ["peak memory beyond libraries and data", f"{memory['whole']} MB", f"WNN neighbours: {memory['wnn']} MB"]
+    )
+    measured = [speed["whole run over 400 epochs of totalVI"]["measured"]]
+    return _table(["", "scmag_muon", "other methods"], rows, measured * len(rows), _command("speed"))
+
+
+VIEWS: dict[str, Callable[[], str]] = {
+    "quality_ari": lambda: _by_set("ARI"),
+    "quality_nmi": lambda: _by_set("NMI"),
+    "quality_f1": lambda: _by_set("F1"),
+    "quality_unknown": lambda: _by_set("ARI", "unknown"),
+    "quality_further_sets": _further_sets,
+    "quality_summary": _summary,
+    "quality_neighbours": _neighbours,
+    "no_network": _no_network,
+    "three_numbers": _three_numbers,
+    "performance_summary": _performance,
+}
+
+
+def _quality() -> list[dict[str, Any]]:
+    return results.records(results.FOLDER / "quality.json")
+
+
+def _command(name: str) -> str:
+    return results.read(results.FOLDER / f"{name}.json")["command"]
+
+
+def _mean(pipeline: str, measure: str, k: str = "0") -> float | None:
+    """Over the five sets, or as it was noted for all of them."""
+    found = {
+        row["set"]: row[measure]
+        for row in _quality()
+        if row["pipeline"] == pipeline and row["k"] == k and row.get(measure) is not None
+    }
+    if all(name in found for name in SETS):
+        return statistics.fmean(found[name] for name in SETS)
+    return found.get(_MEAN_OF_FIVE)
+
+
+def _pipeline_measured(pipeline: str) -> str:
+    rows = [row for row in _quality() if row["pipeline"].removesuffix(", Leiden") == pipeline.removesuffix(", Leiden")]
+    return _oldest(pipeline, [row["measured"] for row in rows if row["k"] == "0" and row["set"] in SETS])
+
+
+def _oldest(pipeline: str, measured: Iterable[str]) -> str:
+    """Other methods do not change with the code of this package."""
+    return results.EARLIER if pipeline.startswith(_OF_OURS) and results.EARLIER in set(measured) else ""
+
+
+def _cell(row: dict[str, Any] | None, measure: str, *, clusters: bool = False) -> str:
+    if row is None or row.get(measure) is None:
+        return _NONE
+    sd = row.get(f"{measure} sd")
+    text = _number(row[measure]) + (f" ± {_number(sd)}" if sd is not None else "")
+    return f"{text} ({row['clusters'].replace('-', '–')})" if clusters and row["clusters"] else text
+
+
+def _seconds(text: str) -> str:
+    value = float(text.split(" ")[0])
+    return f"{value:,.0f} s" if value >= _SIGNIFICANT // 10 else f"{value:.1f} s"
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return _NONE
+    if isinstance(value, int | str):
+        return str(value)
+    text = f"{abs(value):.{_DECIMALS}f}" if abs(value) < _SIGNIFICANT else f"{abs(value):,.0f}"
+    return ("−" if value < 0 else "") + (text[1:] if text.startswith("0.") else text)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], measured: Sequence[str], command: str) -> str:
+    """With the command that makes it, and marks at rows of earlier code."""
+    if not rows:
+        return f"No run is kept yet. `{command}` makes them."
+    earlier = [when == results.EARLIER for when in measured]
+    if any(earlier) and not all(earlier):
+        rows = [[f"{row[0]} *" if old else row[0], *row[1:]] for row, old in zip(rows, earlier, strict=True)]
+    note = _NOTE_ALL if all(earlier) else _NOTE_SOME if any(earlier) else ""
+    return f"{_lines(columns, rows)}\n\n`{command}`\n{note}".rstrip()
+
+
+def _lines(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [columns, ["---"] * len(columns), *([_number(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
