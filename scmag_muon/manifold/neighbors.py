@@ -133,14 +133,22 @@ def indicator(neighbors: np.ndarray, n_columns: int | None = None) -> sp.csr_arr
 
 
 def jaccard_graph(neighbors: np.ndarray, *, smallest: float = 1 / 15) -> sp.csr_array:
-    """Graph of the shared neighbours: shared over all of the two lists, edges below ``smallest`` left out, ``(n_obs, n_obs)``."""
+    """Graph of the shared neighbours: shared over all of the two lists, edges below ``smallest`` left out, ``(n_obs, n_obs)``.
+
+    By blocks of rows: most pairs that share anything share little, and all of them at once would not fit into memory.
+    """
     table = indicator(neighbors)
-    graph = sp.csr_array(table @ table.T)
-    graph.data /= 2 * neighbors.shape[1] - graph.data
-    graph.data[graph.data < smallest] = 0
-    graph.setdiag(0)
-    graph.eliminate_zeros()
-    return graph
+    transposed = table.T.tocsr()
+
+    def work(start: int) -> sp.csr_array:
+        graph = table[start : start + _BLOCK_ROWS] @ transposed
+        graph.data /= 2 * neighbors.shape[1] - graph.data
+        rows = np.repeat(np.arange(start, start + graph.shape[0]), np.diff(graph.indptr))
+        graph.data[(graph.data < smallest) | (graph.indices == rows)] = 0
+        graph.eliminate_zeros()
+        return graph
+
+    return sp.vstack(in_threads(work, range(0, len(neighbors), _BLOCK_ROWS)), format="csr")
 
 
 def shared_neighbors(neighbors: np.ndarray, x: np.ndarray, *, kernel: Kernel = "rbf") -> np.ndarray:

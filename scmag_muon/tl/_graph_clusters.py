@@ -12,13 +12,13 @@ from anndata import AnnData
 from scmag_muon._assays import ASSAYS
 from scmag_muon._checks import shifted_seed
 from scmag_muon._mudata import modality_kind, recorded_kind
-from scmag_muon.manifold.neighbors import jaccard_graph, nearest_neighbors
+from scmag_muon.manifold.neighbors import jaccard_graph, nearest_in, nearest_neighbors
 from scmag_muon.manifold.profiles import group_profiles
 from scmag_muon.manifold.transforms import scale_to_median, transform
 from scmag_muon.metrics._stability import most_typical
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
     from mudata import MuData
@@ -32,6 +32,9 @@ _N_SEEDS = 2
 _BETWEEN_SEEDS = 1000  # so that the seeds 0, 1, 2 … have none in common
 _DOUBLINGS = 8
 _CELLS_PER_COMMUNITY = 10
+_ALL_UP_TO = 100_000
+_SAMPLE = 50_000
+_VOTES = 5
 
 
 def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: int | None = 0) -> np.ndarray:
@@ -40,6 +43,8 @@ def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: in
     Leiden at a resolution that gives ``n_clusters`` at once cuts a large type in two before it recognises a small one. From
     many small communities the network joins those that lie near to each other in its own space, whatever their size. How
     small is best differs from one set to another, so it is given several divisions to choose from.
+
+    Of more than 100,000 cells a random 50,000 are divided; each other cell goes where most of the five nearest of these are.
 
     Parameters
     ----------
@@ -56,9 +61,13 @@ def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: in
     of the resolutions 1, 2, 4, 8, 16 and 32 at which there are at least K communities of ten cells on average. Where there are
     none, the first resolution at which there are K of any size.
     """
-    graph = _graph(embedding, _N_NEIGHBORS)
     seeds = [shifted_seed(random_state or 0, i * _BETWEEN_SEEDS) for i in range(_N_SEEDS)]
-    return np.column_stack([parts for seed in seeds for parts in _fine_communities(graph, n_clusters, seed)])
+
+    def divide(x: np.ndarray) -> list[np.ndarray]:
+        graph = _graph(x, _N_NEIGHBORS)
+        return [parts for seed in seeds for parts in _fine_communities(graph, n_clusters, seed)]
+
+    return np.column_stack(_divisions(embedding, divide, random_state))
 
 
 def _fine_communities(graph: sp.csr_array, n_clusters: int, random_state: int) -> list[np.ndarray]:
@@ -123,14 +132,42 @@ def communities(
     """Leiden communities of a space at several resolutions.
 
     The graph has 30 neighbours, and below 900 cells a thirtieth of their number, at least 10: of 200 cells, 30 are more than most
-    types have.
+    types have. More than 100,000 cells are divided as in :func:`fine_communities`.
 
     Returns
     -------
     For each resolution, integers from 0, largest community first, shape ``(n_obs,)``.
     """
-    graph = _graph(embedding, int(np.clip(len(embedding) // _CELLS_PER_NEIGHBOR, _FEWEST_NEIGHBORS, _N_NEIGHBORS)))
-    return [order_by_size(_leiden(graph, resolution, random_state)) for resolution in resolutions]
+
+    def divide(x: np.ndarray) -> list[np.ndarray]:
+        graph = _graph(x, int(np.clip(len(x) // _CELLS_PER_NEIGHBOR, _FEWEST_NEIGHBORS, _N_NEIGHBORS)))
+        return [order_by_size(_leiden(graph, resolution, random_state)) for resolution in resolutions]
+
+    return _divisions(embedding, divide, random_state)
+
+
+def _divisions(
+    embedding: np.ndarray, divide: Callable[[np.ndarray], list[np.ndarray]], random_state: int | None
+) -> list[np.ndarray]:
+    """Divisions of all cells, or of a sample of many, to which the others are added by the vote of their nearest."""
+    n_obs = len(embedding)
+    if n_obs <= _ALL_UP_TO:
+        return divide(embedding)
+    sample = np.sort(np.random.default_rng(random_state or 0).choice(n_obs, _SAMPLE, replace=False))
+    others = np.setdiff1d(np.arange(n_obs), sample, assume_unique=True)
+    nearest = nearest_in(embedding[others], embedding[sample], _VOTES)
+    found = []
+    for of_sample in divide(embedding[sample]):
+        labels = np.empty(n_obs, dtype=of_sample.dtype)
+        labels[sample], labels[others] = of_sample, _vote(of_sample[nearest])
+        found.append(order_by_size(labels))
+    return found
+
+
+def _vote(labels: np.ndarray) -> np.ndarray:
+    """The label that most of a row have, of those that as many have the first, shape ``(n_rows,)``."""
+    votes = np.stack([(labels == column[:, None]).sum(axis=1, dtype=np.int8) for column in labels.T], axis=1)
+    return labels[np.arange(len(labels)), votes.argmax(axis=1)]
 
 
 def typical_communities(embedding: np.ndarray, *, random_state: int | None = 0) -> np.ndarray:

@@ -140,6 +140,16 @@ def test_jaccard_graph(smallest: float) -> None:
     assert expected.min() < 1 / 15 < expected.max()
 
 
+def test_jaccard_graph_over_several_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = neighbors.nearest_neighbors(points(), 8)
+    whole = neighbors.jaccard_graph(lists)
+    monkeypatch.setattr(neighbors, "_BLOCK_ROWS", 7)
+    found = neighbors.jaccard_graph(lists)
+    assert found.shape == (60, 60)
+    for part in ("indptr", "indices", "data"):  # Leiden depends on the order of the edges
+        np.testing.assert_array_equal(getattr(found, part), getattr(whole, part))
+
+
 def test_shared_neighbors_of_cells_far_down_a_large_table() -> None:
     # the lists of two cells, among the first of a table and a million rows down
     x = points(8, 3)

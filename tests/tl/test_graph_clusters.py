@@ -12,6 +12,7 @@ import scmag_muon as smm
 from scmag_muon.manifold.neighbors import jaccard_graph, nearest_neighbors
 from scmag_muon.manifold.profiles import group_profiles
 from scmag_muon.manifold.transforms import scale_to_median, transform
+from scmag_muon.tl import _graph_clusters
 from scmag_muon.tl._graph_clusters import (
     RESOLUTIONS,
     _leiden,
@@ -66,6 +67,34 @@ def test_where_communities_of_ten_cells_are_too_few_they_may_be_smaller(blobs: t
 def test_more_clusters_than_the_graph_can_give() -> None:
     with pytest.raises(ValueError, match=r"into 4 communities at most, fewer than n_clusters=5. Ask for fewer"):
         fine_communities(np.zeros((4, 2), dtype=np.float32), 5)
+
+
+def test_of_many_cells_a_sample_is_divided(
+    blobs: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, labels = blobs
+    whole, number = fine_communities(x, 4), typical_communities(x)
+    divided: list[int] = []
+    graph = _graph_clusters._graph
+    monkeypatch.setattr(_graph_clusters, "_ALL_UP_TO", 500)
+    monkeypatch.setattr(_graph_clusters, "_SAMPLE", 450)
+    monkeypatch.setattr(_graph_clusters, "_graph", lambda of, k: divided.append(len(of)) or graph(of, k))
+    divisions = fine_communities(x, 4)
+    assert divided == [450]
+    for found in divisions.T:
+        sizes = np.bincount(found)
+        assert sizes.sum() == 540
+        assert (np.diff(sizes) <= 0).all()
+        assert sizes.min() > 0
+        assert sum(np.bincount(labels[found == i]).max() for i in range(len(sizes))) > 0.97 * len(x)
+    assert adjusted_rand_score(whole[:, 0], divisions[:, 0]) > 0.8
+    assert adjusted_rand_score(number, typical_communities(x)) > 0.95
+    np.testing.assert_array_equal(divisions, fine_communities(x, 4))
+
+
+def test_each_other_cell_goes_where_most_of_its_nearest_are() -> None:
+    labels = np.array([[2, 1, 1, 2, 0], [0, 3, 3, 3, 0], [1, 2, 3, 4, 5]])
+    assert _graph_clusters._vote(labels).tolist() == [2, 3, 1]
 
 
 def test_same_seed_same_communities(blobs: tuple[np.ndarray, np.ndarray]) -> None:
