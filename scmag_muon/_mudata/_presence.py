@@ -80,14 +80,19 @@ def check_cells(mdata: MuData, names: Sequence[str]) -> dict[str, np.ndarray]:
     return cells
 
 
-def check_complete(mdata: MuData, names: Sequence[str], manifold_key: str) -> None:
-    """Raise unless every cell has every modality, in one order."""
+def check_complete(
+    mdata: MuData, names: Sequence[str], manifold_key: str, layer: str | Mapping[str, str | None] | None = None
+) -> None:
+    """Raise unless every cell has every modality, in one order; ``layer``, that of the counts, is for the fix."""
     check_modalities(mdata, names)
     lacking = [name for name in names if 0 < mdata.obs_names.isin(mdata.mod[name].obs_names).sum() < mdata.n_obs]
     if lacking and all(mdata.mod[name].n_obs >= FEWEST_CELLS for name in names):
         check_cells(mdata, names)
+        arguments = f"modalities={list(names)}, " + ("" if layer is None else f"layer={layer!r}, ")
+        is_fitted = all(manifold_key in mdata.mod[name].layers for name in names)
+        fit = "" if is_fitted else f"scmag_muon.pp.manifold_fit(mdata, {arguments}key_added={manifold_key!r}); "
         raise ValueError(
-            f"Some cells lack {' and '.join(map(repr, lacking))}. Fill in what they lack with "
+            f"Some cells lack {' and '.join(map(repr, lacking))}. Fill in what they lack with {fit}"
             f"mdata = scmag_muon.pp.complete_cells(mdata, manifold_key={manifold_key!r}); a model takes it with "
             'setup_mudata(mdata, present_key="present").'
         )

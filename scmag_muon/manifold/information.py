@@ -20,6 +20,7 @@ CONCORDANT = 0.05
 """Concordance from which on a modality has its full weight."""
 
 _SPEAKS = 0.02
+_N_NEIGHBORS = 30
 _MOST_CELLS = 3_000
 
 
@@ -46,9 +47,7 @@ def neighborhood_overlap(first: np.ndarray, second: np.ndarray) -> float:
     n_obs, k = first.shape[0], first.shape[1] - 1
     both = indicator(first[:, 1:]).multiply(indicator(second[:, 1:])).sum(dtype=np.float64) / (n_obs * k)
     chance = k / (n_obs - 1)
-    if chance >= 1:
-        return 0.0
-    return float((both - chance) / (1 - chance))
+    return float((both - chance) / (1 - chance)) if chance < 1 else 0.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def split_halves(
     kind: Transform,
     *,
     scale: bool,
-    n_neighbors: int = 30,
+    n_neighbors: int = _N_NEIGHBORS,
     n_pcs: int = 30,
     random_state: int | None = 0,
 ) -> Halves:
@@ -175,10 +174,8 @@ def concordances(halves: Sequence[Halves], *, random_state: int | None = 0) -> n
 
     Parameters
     ----------
-    halves
-        Of each modality, on the same cells.
-    random_state
-        Seed that :func:`split_halves` had.
+    halves, random_state
+        Of each modality, on the same cells, and the seed that :func:`split_halves` had.
     """
     shares = [replication(of.tables) for of in halves]
     found = np.full(len(halves), np.nan)
@@ -192,6 +189,23 @@ def concordances(halves: Sequence[Halves], *, random_state: int | None = 0) -> n
         known = [value for value in candidates if not np.isnan(value)]
         found[i] = max(known, default=np.nan)
     return found
+
+
+def concordance_error(replications: np.ndarray, n_obs: int) -> np.ndarray:
+    """Standard error of each modality's concordance with the best other where cells are paired at random, ``(n_modalities,)``.
+
+    Two lists of k of the other n - 1 cells share :math:`k^2 / (n - 1)` by chance, with about that variance. Where a third
+    replicates, the error is .04 with 100 cells and .004 with 1,000.
+    """
+    n = min(n_obs, _MOST_CELLS)
+    k = min(_N_NEIGHBORS, (n - 1) // 2)
+    replicated = np.sqrt(replications * _best_others(replications))
+    overlap = 1 / np.sqrt(n * (n - 1 - k)) if k > 0 else np.inf
+    return np.divide(overlap, replicated, out=np.full(len(replicated), np.inf), where=replicated > 0)
+
+
+def _best_others(replications: np.ndarray) -> np.ndarray:
+    return np.array([np.delete(replications, i).max(initial=0) for i in range(len(replications))])
 
 
 def _together(halves: Sequence[Halves], shares: Sequence[float], random_state: int | None) -> list[np.ndarray]:
@@ -232,6 +246,5 @@ def modality_weights(replications: np.ndarray, concordance: float | np.ndarray =
     agrees = np.minimum(np.nan_to_num(np.broadcast_to(concordance, r.shape), nan=CONCORDANT) / CONCORDANT, 1)
     doubt = 1 - agrees
     doubt[0] *= agrees[1:].max() if len(r) > 2 else 0
-    vouch = [np.delete(r, i).max(initial=0) for i in range(len(r))]
-    r = r * (1 - doubt * np.minimum(np.divide(vouch, _SPEAKS), 1))
+    r = r * (1 - doubt * np.minimum(_best_others(r) / _SPEAKS, 1))
     return np.sqrt(r / r.sum()) if r.sum() > 0 else np.full(len(r), np.sqrt(1 / len(r)))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.spatial.distance import pdist
 
 from scmag_muon.manifold.transforms import POWER
 
@@ -26,6 +27,10 @@ def group_profiles(
     over features, which count as they do in :func:`~scmag_muon.manifold.transforms.scaled`, and over modalities by the squares
     of their weights. So scaled, the squared distance of two groups of a and b cells that differ by chance only is
     :math:`1/a + 1/b`.
+
+    A protein of a thousand counts differs by more standard deviations than a gene of one. Among three or more modalities the
+    squared weight of each is therefore divided by its median squared distance of two groups, at least that of chance. Else the
+    types that only the modalities of few counts tell apart would be lost. The shares still sum to 1.
 
     Parameters
     ----------
@@ -50,13 +55,27 @@ def group_profiles(
 
 
 def _profiles(views: Sequence[_Centered], weights: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    scaled = []
-    for view, weight in zip(views, weights, strict=True):
-        means, deviation = view.standardized_means(groups)
-        of_feature = deviation ** (2 - 2 * POWER)
-        scaled.append(means * np.sqrt(weight * of_feature / max(of_feature.sum(), 1e-12)))
+    if len(views) > 2:
+        alone = [_scaled(view, 1.0, groups) for view in views]
+        weights = weights / [_typical_distance(means, np.bincount(groups)) for means in alone]
+        weights = weights / weights.sum()
+        scaled = [means * np.sqrt(weight) for means, weight in zip(alone, weights, strict=True)]
+    else:
+        scaled = [_scaled(view, weight, groups) for view, weight in zip(views, weights, strict=True)]
     vectors, values, _ = np.linalg.svd(np.hstack(scaled), full_matrices=False)
     return vectors * values
+
+
+def _scaled(view: _Centered, weight: float, groups: np.ndarray) -> np.ndarray:
+    means, deviation = view.standardized_means(groups)
+    of_feature = deviation ** (2 - 2 * POWER)
+    return means * np.sqrt(weight * of_feature / max(of_feature.sum(), 1e-12))
+
+
+def _typical_distance(means: np.ndarray, sizes: np.ndarray) -> float:
+    """Median squared distance of two groups, at least what chance gives to groups of these sizes."""
+    by_chance = float(np.median(2 / sizes))
+    return by_chance if len(means) < 2 else max(float(np.median(pdist(means, "sqeuclidean"))), by_chance)
 
 
 class _Centered:

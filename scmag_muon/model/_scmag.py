@@ -204,7 +204,7 @@ class SCMAG(TrainMixin, SavingMixin, OutputsMixin):
             Where a modality, layer or column is not there.
         """
         modalities = _mudata.modality_names(mdata, modalities, kinds)
-        _mudata.check_complete(mdata, modalities, input_layer)
+        _mudata.check_complete(mdata, modalities, input_layer, layer)
         others = [name for name in mdata.mod if name not in modalities and mdata.mod[name].n_obs < mdata.n_obs]
         if others:
             raise ValueError(

@@ -12,7 +12,7 @@ from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_choice, check_number, check_random_state
 from scmag_muon._keys import Keys, check_key
 from scmag_muon.manifold.fusion import fitted_view
-from scmag_muon.manifold.information import CONCORDANT
+from scmag_muon.manifold.information import CONCORDANT, concordance_error
 from scmag_muon.manifold.joint import Joint, joint_space
 from scmag_muon.manifold.modality import VIEWS, Modality, make_modality
 from scmag_muon.pp._features import select_features
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 Neighborhoods = Literal["shared", "own"]
 
 _LOW_REPLICATION = 0.1
+_STANDARD_ERRORS = 2
 
 
 def manifold_fit(
@@ -292,8 +293,10 @@ def _warn_of_little_information(modalities: list[Modality], joint: Joint) -> Non
                 weight,
             )
     main = 1 if len(modalities) == 2 else 0
+    # of few cells the concordance may be low by chance
+    surely = joint.concordances + _STANDARD_ERRORS * concordance_error(joint.replications, len(joint.values))
     for i in range(main, len(modalities)):
-        if joint.concordances[i] < CONCORDANT and joint.replications[i] >= _LOW_REPLICATION:
+        if surely[i] < CONCORDANT and joint.replications[i] >= _LOW_REPLICATION:
             logger.warning(
                 "Modalities %r and %r know next to nothing of the same cells: of the neighbours that each finds for itself they "
                 "share %.1f %%. Make sure that the cells are paired. %r gets a weight of %.2f in the joint neighbourhoods.",

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scmag_muon.manifold import information
 from scmag_muon.manifold.information import (
     concordance,
+    concordance_error,
     half_neighborhoods,
     modality_weights,
     neighborhood_overlap,
@@ -201,6 +202,32 @@ def test_concordance_is_not_less_for_being_measured_on_few_counts() -> None:
     across = [neighborhood_overlap(halves[0], other[1]) for halves in (deep, shallow)]
     assert across[1] < across[0] / 1.5
     assert concordance(shallow, other) == pytest.approx(concordance(deep, other), abs=0.1)
+
+
+@pytest.mark.parametrize("n_obs", [60, 240])
+def test_error_of_concordance_is_the_spread_over_random_pairings(n_obs: int) -> None:
+    first, second = (half_neighborhoods(clusters(3, seed)[:n_obs], "log", scale=True) for seed in (0, 1))
+    replications = np.array([replication(first), replication(second)])
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(60):
+        order = rng.permutation(n_obs)
+        shuffled = [np.argsort(order)[table][order] for table in second]
+        across = [neighborhood_overlap(first[0], shuffled[1]), neighborhood_overlap(first[1], shuffled[0])]
+        found.append(np.mean(across) / np.sqrt(replications.prod()))
+    error = concordance_error(replications, n_obs)
+    assert error[0] == error[1]
+    assert np.std(found) == pytest.approx(error[0], rel=0.35)
+    assert abs(np.mean(found)) < error[0]
+
+
+def test_error_of_concordance_by_hand() -> None:
+    # of 101 cells, 30 of 100 others are neighbours
+    found = concordance_error(np.array([0.4, 0.1, 0.0]), 101)
+    overlap = 1 / np.sqrt(101 * 70)
+    np.testing.assert_allclose(found, [overlap / 0.2, overlap / 0.2, np.inf])
+    assert np.isinf(concordance_error(np.array([0.4, 0.1]), 2)).all()
+    assert concordance_error(np.array([0.4, 0.1]), 10**6)[0] == concordance_error(np.array([0.4, 0.1]), 3000)[0]
 
 
 def test_concordance_is_unknown_where_nothing_replicates() -> None:

@@ -93,3 +93,29 @@ def test_modality_without_weight_and_features_without_spread_do_not_count(
     np.testing.assert_allclose(pdist(found), alone, rtol=1e-5)
     ones = transforms.transform(sp.csr_array(np.ones((120, 3))), "log")
     assert not group_profiles([ones], [1.0], groups[:, None])[0].any()
+
+
+def distances_alone(view: transforms.View, groups: np.ndarray) -> np.ndarray:
+    return pdist(group_profiles([view], [1.0], groups[:, None])[0]) ** 2
+
+
+def test_three_modalities_count_by_their_weights_whatever_their_units_are(groups: np.ndarray) -> None:
+    rich = sp.csr_array(np.random.default_rng(5).poisson(200 * (1 + groups[:, None] * np.arange(1, 7))).astype(float))
+    views = [transforms.transform(x, "log") for x in (counts_of(40, 0), rich, counts_of(30, 6))]
+    weights = np.array([0.6, 0.5, 0.4])
+    alone = [distances_alone(view, groups) for view in views]
+    by_chance = np.median(2 / np.bincount(groups))
+    units = [max(np.median(of), by_chance) for of in alone]
+    assert units[1] > 100 * units[0]
+    shares = weights**2 / units / (weights**2 / units).sum()
+    found = pdist(group_profiles(views, list(weights), groups[:, None])[0]) ** 2
+    np.testing.assert_allclose(found, sum(s * of for s, of in zip(shares, alone, strict=True)), rtol=1e-5)
+
+
+def test_third_modality_in_which_nothing_differs_is_not_blown_up(
+    views: list[transforms.View], groups: np.ndarray
+) -> None:
+    ones = transforms.transform(sp.csr_array(np.ones((120, 3))), "log")
+    (found,) = group_profiles([*views, ones], [0.7, 0.5, 0.1], groups[:, None])
+    (alone,) = group_profiles([*views, ones], [0.7, 0.5, 0.0], groups[:, None])
+    np.testing.assert_allclose(pdist(found), pdist(alone), rtol=0.02)

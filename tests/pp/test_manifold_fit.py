@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import mudata
@@ -11,6 +12,7 @@ import scipy.sparse as sp
 import scmag_muon as smm
 from scmag_muon.datasets import simulate_citeseq, simulate_multiome
 from scmag_muon.manifold import information
+from scmag_muon.pp._manifold_fit import _warn_of_little_information
 from tests.reference import manifold as reference
 
 if TYPE_CHECKING:
@@ -258,6 +260,21 @@ def test_a_second_modality_of_other_cells_is_told_and_weighs_little(caplog: pyte
     assert before["modality_weight"] > 0.6
     assert after["modality_weight"] < 0.35
     assert mdata["rna"].uns["manifold"]["modality_weight"] ** 2 + after["modality_weight"] ** 2 == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("n_obs", "warns"), [(80, False), (1000, True)])
+def test_few_cells_do_not_tell_that_modalities_are_of_other_cells(
+    n_obs: int, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    joint = SimpleNamespace(
+        values=np.zeros((n_obs, 2)),
+        replications=np.array([0.3, 0.3, 0.3]),
+        concordances=np.array([0.2, 0.2, 0.03]),
+        weights=np.array([0.6, 0.6, 0.5]),
+    )
+    _warn_of_little_information([SimpleNamespace(name=name) for name in ("rna", "prot", "atac")], joint)
+    assert ("'atac' and 'the others' know next to nothing" in caplog.text) is warns
+    assert "'prot'" not in caplog.text
 
 
 def test_whether_a_modality_is_of_other_cells_is_found_with_any_seed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,13 +113,23 @@ def test_complete_cells_refuses_other_cells_and_no_fit() -> None:
         smm.pp.complete_cells(_mudata.copy_of(mdata[10:]))
 
 
-def test_setting_up_a_mosaic_names_what_to_call() -> None:
+@pytest.mark.parametrize("layer", [None, "counts"])
+@pytest.mark.parametrize("fitted", [False, True])
+def test_setting_up_a_mosaic_names_what_to_call(fitted: bool, layer: str | None) -> None:
     mdata = mosaic()
-    smm.pp.manifold_fit(mdata)
-    with pytest.raises(ValueError, match=r"mdata = scmag_muon.pp.complete_cells\(mdata, manifold_key='manifold'\)"):
-        smm.model.SCMAG.setup_mudata(mdata)
-    mdata = smm.pp.complete_cells(mdata, manifold_key="manifold")
-    smm.model.SCMAG.setup_mudata(mdata, present_key="present")
+    for adata in mdata.mod.values() if layer else ():
+        adata.layers[layer], adata.X = adata.X, sp.csr_matrix(np.log1p(adata.X.toarray()))
+    if fitted:
+        smm.pp.manifold_fit(mdata, layer=layer)
+    with pytest.raises(ValueError, match="Some cells lack") as refused:
+        smm.model.SCMAG.setup_mudata(mdata, layer=layer)
+    fix = str(refused.value).split("what they lack with ")[1].split("; a model takes it with ")
+    assert ("manifold_fit" in fix[0]) is not fitted
+    names = {"mdata": mdata, "scmag_muon": smm}
+    exec(fix[0], names)
+    given = {} if layer is None else {"layer": layer}
+    assert fix[1] == 'setup_mudata(mdata, present_key="present").'
+    smm.model.SCMAG.setup_mudata(names["mdata"], present_key="present", **given)
 
 
 def test_order_of_rows_and_modalities_does_not_matter() -> None:
