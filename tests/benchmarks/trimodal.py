@@ -1,14 +1,14 @@
 """Three modalities beside any two of them and each alone, and beside three of which the third says nothing.
 
-Run with ``python tests/benchmarks/trimodal.py --seeds 3 --output FOLDER``. Cells are those of ``datasets.simulate_trimodal``; the
-useless third modality is ATAC with its cells in another order. Prints the ARI with the simulated types, mean over seeds.
+Run with ``python tests/benchmarks/trimodal.py --seeds 3``. Cells are those of ``datasets.simulate_trimodal``; the useless third
+modality is ATAC with its cells in another order. Prints the ARI with the simulated types, mean over seeds.
+``--results tests/benchmarks/results/trimodal.json`` puts it into the file of which the docs' table is made.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import logging
 import warnings
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import results
 from common import markdown
 
 import scmag_muon as smm
@@ -31,9 +32,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path("trimodal"), help="folder of results")
+    parser.add_argument("--results", type=Path, help="JSON file of the docs' table to put the means into")
     arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
     logging.getLogger("scmag_muon").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     rows = []
@@ -43,8 +43,17 @@ def main() -> None:
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows).pivot(index="modalities", columns="seed", values="ARI")
     table["mean"] = table.mean(axis=1)
-    (arguments.output / "trimodal.json").write_text(json.dumps(table["mean"].to_dict(), indent=1))
     print(markdown(table.map("{:.3f}".format), "modalities"))
+    if arguments.results:
+        keep(table, arguments.seeds, arguments.results)
+
+
+def keep(table: pd.DataFrame, n_seeds: int, path: Path) -> None:
+    """Put the means into the file of results, most modalities last."""
+    order = sorted(table.index, key=lambda names: (names.count("+"), "shuffled" not in names))
+    means = [{"modalities": names.replace("+", " + "), "ARI": table.loc[names, "mean"]} for names in order]
+    command = f"python tests/benchmarks/trimodal.py --seeds {n_seeds} --results tests/benchmarks/results/{path.name}"
+    results.merge(path, means, command=command, n_keys=1)
 
 
 def cases(n_obs: int, seed: int) -> list[tuple[str, MuData]]:
