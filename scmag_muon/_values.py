@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
 from scmag_muon import _mudata
+from scmag_muon._feature_names import is_housekeeping
 from scmag_muon._keys import Keys
 
 if TYPE_CHECKING:
@@ -115,17 +116,28 @@ def find_feature(mdata: MuData, feature: str, modalities: Sequence[str]) -> Feat
     return found[0]
 
 
+Across = Literal["features", "cells"]
+"""What a centred log ratio is taken across: the proteins of a cell, or the cells of a protein."""
+
+
 def normalize(
-    counts: sp.csr_array, kind: _mudata.ModalityKind, totals: np.ndarray | None = None
+    counts: sp.csr_array,
+    kind: _mudata.ModalityKind,
+    totals: np.ndarray | None = None,
+    *,
+    across: Across = "features",
 ) -> sp.csr_array | np.ndarray:
     """Log of normalised counts, never negative, in natural units as scanpy's fold changes want them.
 
-    RNA and ATAC: log(1 + counts at the median library size). Proteins: log(1 + counts over the cell's geometric mean of
-    1 + counts), as Seurat and muon's ``prot.pp.clr(axis=1)`` have it, because the total of a small panel says little.
+    RNA and ATAC: log(1 + counts at the median library size). Proteins: log(1 + counts over a geometric mean of 1 + counts),
+    because the total of a small panel says little. The mean is the cell's across ``"features"``, as muon's
+    ``prot.pp.clr(axis=1)`` has it, to compare cells; or the protein's across ``"cells"``, as ``axis=0``, to compare groups by a
+    protein: what a cell lacks would else make all its other proteins high, isotype controls among them.
     """
     if not _mudata.ASSAYS[kind].scales:
         dense = np.asarray(counts.toarray(), dtype=np.float32)
-        return np.log1p(dense / np.exp(np.log1p(dense).mean(axis=1, keepdims=True)))
+        axis = 1 if across == "features" else 0
+        return np.log1p(dense / np.exp(np.log1p(dense).mean(axis=axis, keepdims=True)))
     totals = np.asarray(counts.sum(axis=1)).ravel() if totals is None else totals
     median = np.median(totals[totals > 0]) if (totals > 0).any() else 1.0
     factors = np.divide(median, totals, out=np.zeros_like(totals, dtype=np.float64), where=totals > 0)
@@ -134,13 +146,17 @@ def normalize(
     return scaled
 
 
-def normalized_counts(mdata: MuData, modality: str, *, layer: str | None, key: str) -> sp.csr_array | np.ndarray:
+def normalized_counts(
+    mdata: MuData, modality: str, *, layer: str | None, key: str, across: Across = "features"
+) -> sp.csr_array | np.ndarray:
     """Normalised counts of all features of a modality, a row for each of its own cells."""
     counts = counts_in_use(mdata, key, modality, layer)
-    return normalize(counts, kind_in_use(mdata, key, modality))
+    return normalize(counts, kind_in_use(mdata, key, modality), across=across)
 
 
-def normalized_features(mdata: MuData, features: Sequence[Feature], *, key: str) -> dict[Feature, np.ndarray]:
+def normalized_features(
+    mdata: MuData, features: Sequence[Feature], *, key: str, across: Across = "features"
+) -> dict[Feature, np.ndarray]:
     """Normalised counts of some features, each ``(n_obs,)``, missing where not measured; library sizes are of the whole modality."""
     found: dict[Feature, np.ndarray] = {}
     for modality in dict.fromkeys(feature.modality for feature in features):
@@ -150,7 +166,7 @@ def normalized_features(mdata: MuData, features: Sequence[Feature], *, key: str)
         kind = kind_in_use(mdata, key, modality)
         columns = adata.var_names.get_indexer(names)
         if not _mudata.ASSAYS[kind].scales:
-            values = normalize(counts, kind)[:, columns]
+            values = normalize(counts, kind, across=across)[:, columns]
         else:
             totals = np.asarray(counts.sum(axis=1)).ravel()
             values = np.asarray(sp.csr_array(normalize(sp.csr_array(counts[:, columns]), kind, totals)).toarray())
@@ -178,3 +194,25 @@ def denoised_features(mdata: MuData, features: Sequence[Feature], *, key: str) -
         values = np.log1p(np.asarray(column.toarray() if sp.issparse(column) else column).ravel())
         found[feature] = _mudata.in_all_cells(values, mdata, feature.modality)
     return found
+
+
+def short_list(table: pd.DataFrame, n_markers: int, *, housekeeping: bool = False) -> pd.DataFrame:
+    """Rows of the best ``n_markers`` features of each cluster and modality in a table of :func:`scmag_muon.tl.markers`.
+
+    Features that are higher in the cluster than in each other one come first, and of these the highest AUROC. Ribosomal and
+    mitochondrial genes are left out unless asked for. A cluster without markers gets none; a modality in which no cluster
+    has any shows its features of highest AUROC.
+    """
+    rows = table if housekeeping else table[~is_housekeeping(table["feature"])]
+    if "is_marker" in rows:
+        modality = rows["modality"].astype(str)
+        some = rows["is_marker"].astype(bool)
+        rows = rows[some | ~modality.isin(modality[some])]
+    specific = (
+        rows["log2_fold_change_next"] > 0 if "log2_fold_change_next" in rows else pd.Series(data=True, index=rows.index)
+    )
+    order = pd.DataFrame({"specific": specific, "auroc": rows["auroc"]}).sort_values(
+        ["specific", "auroc"], ascending=False, kind="stable"
+    )
+    rows = rows.loc[order.index]
+    return rows.groupby(["modality", "cluster"], observed=True, sort=False).head(n_markers)

@@ -24,14 +24,15 @@ def test_rna_is_normalised_as_scanpy_does(finished: MuData) -> None:
     np.testing.assert_allclose(_values.normalize(counts, "rna").toarray(), theirs.X.toarray(), rtol=1e-5)
 
 
-def test_proteins_are_normalised_as_muon_does(finished: MuData) -> None:
+@pytest.mark.parametrize(("across", "axis"), [("features", 1), ("cells", 0)])
+def test_proteins_are_normalised_as_muon_does(finished: MuData, across: _values.Across, axis: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # muon's imports
         import muon
     theirs = AnnData(finished["prot"].X.toarray())
-    muon.prot.pp.clr(theirs, axis=1)
+    muon.prot.pp.clr(theirs, axis=axis)
     np.testing.assert_allclose(
-        _values.normalize(sp.csr_array(finished["prot"].X), "protein"), np.asarray(theirs.X), rtol=1e-5
+        _values.normalize(sp.csr_array(finished["prot"].X), "protein", across=across), np.asarray(theirs.X), rtol=1e-5
     )
 
 
@@ -74,3 +75,21 @@ def test_clusters_are_text_without_empty_categories(finished: MuData) -> None:
     assert list(_values.cluster_column(finished, "some").cat.categories) == ["x"]
     with pytest.raises(KeyError, match=r"No clusters in mdata.obs\['scmog'\]. Make them with scmag_muon.tl.scmag"):
         _values.cluster_column(finished, "scmog")
+
+
+def ranked(**columns: list[object]) -> pd.DataFrame:
+    table = pd.DataFrame({"feature": ["MT-CO1", "RPS4X", "CD3E", "IL7R", "CD8A", "LYZ"], "modality": "rna"})
+    table["cluster"] = ["0"] * 5 + ["1"]
+    table["auroc"] = [0.99, 0.98, 0.9, 0.8, 0.7, 0.6]
+    return table.assign(**columns)
+
+
+def test_short_lists_hold_what_tells_the_cluster_from_the_next() -> None:
+    table = ranked(is_marker=[True] * 4 + [False, False], log2_fold_change_next=[1.0, 1, -0.5, 0.4, 2, 1])
+    assert _values.short_list(table, 3)["feature"].tolist() == ["IL7R", "CD3E"]
+    assert _values.short_list(table, 1, housekeeping=True)["feature"].tolist() == ["MT-CO1"]
+
+
+def test_a_modality_without_markers_and_a_table_of_an_earlier_version() -> None:
+    assert _values.short_list(ranked(is_marker=[False] * 6), 2)["feature"].tolist() == ["CD3E", "IL7R", "LYZ"]
+    assert _values.short_list(ranked(), 2)["feature"].tolist() == ["CD3E", "IL7R", "LYZ"]

@@ -62,8 +62,7 @@ def clusters(mdata: MuData, key: str, labels: str | None, batch_key: str | None)
     ranked = mdata.uns.get(Keys.markers(key), {}).get("table")
     if ranked is not None:
         for modality, rows in ranked.groupby(ranked["modality"].astype(str), sort=False):
-            best = rows[rows["log2_fold_change"] > 0].sort_values("auroc", ascending=False)
-            found = best.groupby(best["cluster"].astype(str)).head(_N_NAMED)
+            found = _values.short_list(rows[rows["log2_fold_change"] > 0], _N_NAMED)
             texts = (
                 found.groupby(found["cluster"].astype(str))["feature"]
                 .agg(lambda each: ", ".join(map(str, each)))

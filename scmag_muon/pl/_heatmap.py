@@ -30,6 +30,7 @@ def heatmap(
     key: str = Keys.SCMAG,
     groupby: str | None = None,
     dendrogram_key: str | None = None,
+    housekeeping: bool = False,
 ) -> np.ndarray:
     """Mean of each feature in each cluster, clusters in the order of a dendrogram (paper, figure 8c).
 
@@ -49,10 +50,13 @@ def heatmap(
         Column of groups; ``None`` takes the clusters.
     dendrogram_key
         Name of the dendrogram in ``mdata.uns``; ``None`` is scanpy's, ``f"dendrogram_{groupby}"``.
+    housekeeping
+        Take ribosomal and mitochondrial genes as markers too.
 
     Returns
     -------
-    The axes of the heat map and of the dendrogram. Colours are log(1 + normalised count), mean over the cluster,
+    The axes of the heat map and of the dendrogram. Colours are log(1 + normalised count), proteins
+    normalised across cells, mean over the cluster,
     standardised over the clusters: standard deviations above or below the mean of the clusters. Cells that lack the
     modality don't count; a cluster of such cells alone is grey.
 
@@ -82,9 +86,11 @@ def heatmap(
     of_latent = str(tree.get("use_rep")) == Keys.latent(key) and Keys.latent(key) in mdata.obsm
     if not dendrogram_is_of(tree, labels, mdata.obsm[Keys.latent(key)] if of_latent else None):
         raise KeyError(f"mdata.uns[{slot!r}] is of other clusters. Run {verb}.")
-    chosen = _features(mdata, modality, features, key)
+    chosen = _features(mdata, modality, features, key, housekeeping=housekeeping)
     found = [_values.find_feature(mdata, name, [modality]) for name in chosen]
-    values = pd.DataFrame({f.name: v for f, v in _values.normalized_features(mdata, found, key=key).items()})
+    values = pd.DataFrame(
+        {f.name: v for f, v in _values.normalized_features(mdata, found, key=key, across="cells").items()}
+    )
     means = values.groupby(labels.astype(str).to_numpy()).mean()
     drawn = dendrogram(np.asarray(tree["linkage"]), labels=list(map(str, labels.cat.categories)), no_plot=True)
     means = means.loc[drawn["ivl"]]
@@ -92,15 +98,17 @@ def heatmap(
     return _draw_heatmap((means - means.mean(axis=0)) / spread.where(spread > 0, 1.0), drawn, modality)
 
 
-def _features(mdata: MuData, modality: str, features: Sequence[str] | None, key: str) -> list[str]:
+def _features(
+    mdata: MuData, modality: str, features: Sequence[str] | None, key: str, *, housekeeping: bool
+) -> list[str]:
     if features is not None:
         return list(features)
     if mdata.mod[modality].n_vars <= _MOST:
         return list(mdata.mod[modality].var_names)
     found = _draw.record(mdata, Keys.markers(key), "scmag_muon.tl.markers(mdata), or name features=")
     table = found["table"]
-    table = table[table["modality"].astype(str) == modality].sort_values("auroc", ascending=False)
-    best = table.groupby("cluster", observed=True, sort=True).head(3).sort_values("cluster", kind="stable")
+    best = _values.short_list(table[table["modality"].astype(str) == modality], 3, housekeeping=housekeeping)
+    best = best.sort_values("cluster", kind="stable")
     return list(dict.fromkeys(best["feature"].astype(str)))[:_MOST]
 
 

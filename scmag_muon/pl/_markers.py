@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scmag_muon import _values
 from scmag_muon._checks import check_number
 from scmag_muon._keys import Keys
 from scmag_muon.pl import _draw
@@ -21,6 +22,7 @@ def markers(
     modality: str | None = None,
     key: str = Keys.SCMAG,
     markers_key: str | None = None,
+    housekeeping: bool = False,
 ) -> Axes:
     """The best markers of each cluster over all clusters: colour is the effect, size the share of cells that have it.
 
@@ -29,13 +31,16 @@ def markers(
     mdata
         As :func:`scmag_muon.tl.markers` left it.
     n_markers
-        Features to take from each cluster, those with the highest AUROC.
+        Features to take from each cluster: markers that are higher in it than in each other cluster first, and of these those
+        with the highest AUROC.
     modality
         Modality to show; ``None`` is the first that was ranked.
     key
         The ``key`` of :func:`scmag_muon.tl.markers`.
     markers_key
         Its ``key_added``; ``None`` is ``f"{key}_markers"``.
+    housekeeping
+        Show ribosomal and mitochondrial genes too.
 
     Returns
     -------
@@ -63,7 +68,7 @@ def markers(
     if table.empty:
         raise KeyError(f"mdata.uns[{slot!r}] ranks no features of modality {modality!r}.")
     clusters = list(dict.fromkeys(table["cluster"].astype(str)))
-    best = table.sort_values("auroc", ascending=False, kind="stable").groupby("cluster", observed=True).head(n_markers)
+    best = _values.short_list(table, n_markers, housekeeping=housekeeping)
     order = best["cluster"].astype(str).map({name: i for i, name in enumerate(clusters)})
     features = list(dict.fromkeys(best.loc[order.sort_values(kind="stable").index, "feature"].astype(str)))
     rows = table[table["feature"].astype(str).isin(features)]

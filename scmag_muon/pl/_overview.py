@@ -75,7 +75,7 @@ def overview(
     confidence = _mudata.get_obs_column(mdata, Keys.confidence(key), argument="key").to_numpy(dtype=float)
     best = best_marker(table)
     features = list(dict.fromkeys(best.values()))
-    values = _values.normalized_features(mdata, features, key=key)
+    values = _values.normalized_features(mdata, features, key=key, across="cells")
     figure, top, bottom = _draw.two_grids(2 + len(shown), len(best))
     _draw.categories_on_map(top[0], xy, clusters, "clusters")
     for ax, (title, column) in zip(top[1:-1], shown.items(), strict=True):
@@ -89,8 +89,8 @@ def overview(
 
 
 def best_marker(table: pd.DataFrame) -> dict[tuple[str, str], _values.Feature]:
-    """The feature with the highest AUROC of each cluster and modality, all of one modality first."""
-    rows = table.loc[table.groupby(["modality", "cluster"], observed=True, sort=False)["auroc"].idxmax()]
+    """The best marker of each cluster and modality that has one, all of one modality first."""
+    rows = _values.short_list(table, 1).sort_values(["modality", "cluster"], kind="stable")
     return {
         (str(row.cluster), str(row.modality)): _values.Feature(str(row.modality), str(row.feature))
         for row in rows.itertuples()

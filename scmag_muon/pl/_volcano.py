@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from scmag_muon._checks import check_number
+from scmag_muon._feature_names import is_housekeeping
 from scmag_muon._keys import Keys
 from scmag_muon.pl import _draw
 
@@ -31,6 +32,7 @@ def volcano(
     min_fold_change: float = 1.0,
     min_share: float = 0.05,
     n_names: int = 8,
+    housekeeping: bool = False,
 ) -> np.ndarray:
     """Fold change and significance of every feature between two clusters, in each modality (paper, figure 8a, b).
 
@@ -54,6 +56,8 @@ def volcano(
         Features that fewer cells of both clusters have are left out: their fold changes are noise.
     n_names
         Features to name on each side.
+    housekeeping
+        Name ribosomal and mitochondrial genes too.
 
     Returns
     -------
@@ -92,7 +96,7 @@ def volcano(
     for ax, modality in zip(axes[0], modalities, strict=True):
         ranked = table[table["modality"].astype(str) == modality]
         rows = ranked[ranked[["share", "share_others"]].max(axis=1) >= min_share]
-        _volcano(ax, rows, max_p_adjusted, min_fold_change, n_names)
+        _volcano(ax, rows, max_p_adjusted, min_fold_change, n_names, housekeeping=housekeeping)
         ax.set_title(
             f"{_draw.text(modality)}: {len(rows):,} of {len(ranked):,} features, in {min_share:.0%} of cells or more",
             loc="left",
@@ -105,7 +109,7 @@ def volcano(
     return axes[0]
 
 
-def _volcano(ax: Axes, rows: pd.DataFrame, max_p: float, min_fold: float, n_names: int) -> None:
+def _volcano(ax: Axes, rows: pd.DataFrame, max_p: float, min_fold: float, n_names: int, *, housekeeping: bool) -> None:
     fold = rows["log2_fold_change"].to_numpy(dtype=float)
     log_p = -np.log10(np.maximum(rows["p_adjusted"].to_numpy(dtype=float), 10**-_MAX_LOG_P))
     x = np.clip(fold, -_MAX_FOLD, _MAX_FOLD)
@@ -128,8 +132,9 @@ def _volcano(ax: Axes, rows: pd.DataFrame, max_p: float, min_fold: float, n_name
     top = max(float(log_p.max(initial=0)), -np.log10(max_p)) * 1.08
     ax.set_ylim(-0.02 * top, top)
     names = rows["feature"].astype(str).to_numpy()
+    named = good if housekeeping else good & ~is_housekeeping(names)
     for side in (-1, 1):
-        candidates = np.flatnonzero(good & (np.sign(fold) == side))
+        candidates = np.flatnonzero(named & (np.sign(fold) == side))
         best = candidates[np.argsort(-np.abs(rows["score"].to_numpy()[candidates]), kind="stable")][:n_names]
         _name_points(ax, x[best], log_p[best], names[best], side, top, widest)
 

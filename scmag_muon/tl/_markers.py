@@ -13,6 +13,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmag_muon import _mudata, _values
+from scmag_muon._checks import check_number
+from scmag_muon._feature_names import is_isotype_control
 from scmag_muon._keys import Keys, check_key
 from scmag_muon._made_from import made_from
 
@@ -44,7 +46,12 @@ _COLUMNS = [
     "p_adjusted",
     "share",
     "share_others",
+    "next_cluster",
+    "log2_fold_change_next",
+    "over_controls",
+    "is_marker",
 ]
+_TINY = 1e-9  # scanpy's, in fold changes
 
 
 def markers(
@@ -56,11 +63,14 @@ def markers(
     reference: str = "rest",
     modalities: Sequence[str] | None = None,
     layer: str | Mapping[str, str | None] | None = None,
+    min_fold_change: float = 0.5,
+    min_share: float = 0.1,
     key_added: str | None = None,
 ) -> pd.DataFrame:
     """Rank the features of each modality by how well they tell each cluster from the others (paper, 4.2 and 4.3).
 
-    Wilcoxon's rank-sum test of :func:`scanpy.tl.rank_genes_groups` on normalised *raw* counts.
+    Wilcoxon's rank-sum test of :func:`scanpy.tl.rank_genes_groups` on normalised *raw* counts. Isotype controls, which are
+    recognised by their names, are no markers; they measure the noise of the other antibodies.
 
     Parameters
     ----------
@@ -79,6 +89,8 @@ def markers(
         Modalities to look at; by default those that were joined.
     layer
         Layer of the raw counts, one for all or by modality; ``None`` takes what :func:`scmag_muon.tl.scmag` was told.
+    min_fold_change, min_share
+        What makes a marker: the least log2 fold change, and the least share of the group's cells that have any count.
     key_added
         Name under which the table is written; ``None`` is ``f"{key}_markers"``, or ``f"{key}_markers_{group}_vs_{reference}"``
         where one group is compared with another.
@@ -89,7 +101,10 @@ def markers(
     test, positive where the feature is higher in the group); ``log2_fold_change`` of the normalised counts; ``auroc``, the
     chance that a cell of the group has more of it than one of the others (0.5: none; an effect size that does not grow with
     the number of cells); ``p`` and ``p_adjusted`` (Benjamini-Hochberg within group and modality); ``share`` and
-    ``share_others``, the share of cells with any count, 0 to 1.
+    ``share_others``, the share of cells with any count, 0 to 1; ``next_cluster``, the other cluster with the highest mean, and
+    ``log2_fold_change_next`` against it: above 0 where the feature is highest in this cluster; ``over_controls``, log2 of the
+    mean count over the highest mean of an isotype control in the same cells, below 0 in the noise, missing without controls;
+    ``is_marker``, whether fold change and share reach the least, and the feature is not in the noise.
 
     Written to ``mdata.uns[key_added]`` as ``table``, with ``params``.
 
@@ -98,7 +113,8 @@ def markers(
     KeyError
         Where clusters, a modality or a layer are not there.
     ValueError
-        Where a group does not exist or has fewer than two cells, there are fewer than two groups, or a layer holds no raw counts.
+        Where a group does not exist or has fewer than two cells, there are fewer than two groups, a layer holds no raw counts, or
+        a least value is out of range.
 
     Notes
     -----
@@ -106,7 +122,10 @@ def markers(
     clusters were made of those same neighbours, so tests on denoised values find differences where there are none.
     The clusters themselves were made from these counts too: read p values as a ranking, and trust effect sizes.
 
-    RNA and ATAC are normalised to the median library size, proteins by the geometric mean of the cell; then log(1 + x).
+    RNA and ATAC are normalised to the median library size. Each protein is divided by its geometric mean across cells, as
+    ``muon.prot.pp.clr`` does it. Then log(1 + x).
+
+    The table holds ribosomal and mitochondrial genes. Pictures and short lists leave them out.
 
     Examples
     --------
@@ -120,6 +139,8 @@ def markers(
     >>> len(pair)
     92
     """
+    check_number("min_fold_change", min_fold_change, low=0)
+    check_number("min_share", min_share, low=0, high=1)
     column = groupby or key
     labels = _values.cluster_column(mdata, column, argument="groupby")
     names = _values.used_modalities(mdata, key, modalities)
@@ -133,11 +154,12 @@ def markers(
     _mudata.check_free_record(mdata, key_added, "markers", argument="key_added")
     _mudata.check_layer(mdata, layer, names)
     layers = {name: _mudata.layer_of(layer, name) or _values.counts_layer(mdata, key, name) for name in names}
-    tables = []
-    for name, asked in layers.items():
-        tables.append(_rank(mdata, name, asked, labels, chosen, reference, key))
+    tables = [_rank(mdata, name, asked, labels, chosen, reference, key) for name, asked in layers.items()]
     table = pd.concat(tables, ignore_index=True)
-    for text, categories in (("modality", names), ("cluster", chosen), ("feature", None)):
+    table["is_marker"] = (
+        (table["log2_fold_change"] >= min_fold_change) & (table["share"] >= min_share) & ~(table["over_controls"] < 0)
+    )
+    for text, categories in (("modality", names), ("cluster", chosen), ("feature", None), ("next_cluster", None)):
         table[text] = pd.Categorical(table[text].astype(str), categories=categories)
     params = {
         "key": key,
@@ -146,6 +168,8 @@ def markers(
         "groups": chosen,
         "modalities": names,
         "layer": layer,
+        "min_fold_change": min_fold_change,
+        "min_share": min_share,
     }
     sources = made_from(mdata, obs=[column], counts=layers)
     mdata.uns[key_added] = _mudata.make_record(
@@ -180,14 +204,21 @@ def _rank(
     mdata: MuData, modality: str, layer: str | None, labels: pd.Series, groups: list[str], reference: str, key: str
 ) -> pd.DataFrame:
     adata = mdata.mod[modality]
-    values = _values.normalized_counts(mdata, modality, layer=layer, key=key)
+    values = _values.normalized_counts(mdata, modality, layer=layer, key=key, across="cells")
     labels = labels.reindex(adata.obs_names)
     known = labels.notna().to_numpy()
     text = pd.Categorical(labels[known].astype(str), categories=[str(name) for name in labels.cat.categories])
+    controls = np.zeros(adata.n_vars, dtype=bool)
+    if _values.kind_in_use(mdata, key, modality) == "protein":
+        controls = is_isotype_control(adata.var_names)
+    if controls.all():
+        raise ValueError(f"All {adata.n_vars} features of modality {modality!r} are isotype controls: leave it out.")
+    counts = _values.counts_in_use(mdata, key, modality, layer)[known]
+    values = values[known][:, ~controls]
     scratch = AnnData(
-        sp.csr_matrix(values[known]) if sp.issparse(values) else values[known],
+        sp.csr_matrix(values) if sp.issparse(values) else values,
         obs=pd.DataFrame({"group": text}, index=adata.obs_names[known].astype(str)),
-        var=pd.DataFrame(index=adata.var_names.astype(str)),
+        var=pd.DataFrame(index=adata.var_names[~controls].astype(str)),
     )
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         # scanpy 1.11 adds columns one by one
@@ -211,4 +242,36 @@ def _rank(
     table["auroc"] = 0.5 + table["score"] * np.sqrt(n_in * n_out * (n_in + n_out + 1) / 12) / (n_in * n_out)
     table["auroc"] = table["auroc"].clip(0, 1)
     table.insert(0, "modality", modality)
-    return table[_COLUMNS]
+    table = _with_next(table, _means(values, text, scratch.var_names))
+    return _with_controls(table, _means(counts, text, adata.var_names.astype(str)), controls).reindex(columns=_COLUMNS)
+
+
+def _means(values: sp.csr_array | np.ndarray, groups: pd.Categorical, features: pd.Index) -> pd.DataFrame:
+    """Mean of each group that holds any cell, ``(n_groups, n_features)``."""
+    groups = groups.remove_unused_categories()
+    shares = 1 / np.bincount(groups.codes)[groups.codes]
+    averaging = sp.csr_array((shares, (groups.codes, np.arange(len(groups)))))
+    return pd.DataFrame((averaging @ sp.csr_array(values)).toarray(), index=groups.categories, columns=features)
+
+
+def _with_next(table: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
+    """Compare each group with the one that has the highest mean among the others."""
+    row = means.index.get_indexer(table["cluster"].astype(str))
+    column = means.columns.get_indexer(table["feature"].astype(str))
+    order = np.argsort(-means.to_numpy(), axis=0, kind="stable")
+    following = np.where(order[0][column] == row, order[1][column], order[0][column])
+    level = np.expm1(means.to_numpy()) + _TINY
+    table["next_cluster"] = means.index.to_numpy()[following]
+    table["log2_fold_change_next"] = np.log2(level[row, column] / level[following, column])
+    return table
+
+
+def _with_controls(table: pd.DataFrame, means: pd.DataFrame, controls: np.ndarray) -> pd.DataFrame:
+    """Compare mean counts with those of the isotype control that binds most in the same group."""
+    table["over_controls"] = np.nan
+    if controls.any():
+        noise = means.to_numpy()[:, controls].max(axis=1)
+        row = means.index.get_indexer(table["cluster"].astype(str))
+        column = means.columns.get_indexer(table["feature"].astype(str))
+        table["over_controls"] = np.log2((means.to_numpy()[row, column] + 1) / (noise[row] + 1))
+    return table

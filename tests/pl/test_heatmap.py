@@ -24,7 +24,7 @@ def test_standardised_means_in_the_order_of_the_dendrogram(
     # clusters 2 and 3 lie next to each other in X_scmag
     assert abs(order.index("2") - order.index("3")) == 1
     assert [label.get_text() for label in ax.get_xticklabels()] == list(finished["prot"].var_names)
-    values = _values.normalized_counts(finished, "prot", layer=None, key="scmag")
+    values = _values.normalized_counts(finished, "prot", layer=None, key="scmag", across="cells")
     labels = finished.obs["scmag"].astype(str).to_numpy()
     means = np.stack([values[labels == name].mean(axis=0) for name in order])
     np.testing.assert_allclose(ax.images[0].get_array(), zscore(means, axis=0), atol=1e-4)

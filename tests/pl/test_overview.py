@@ -35,7 +35,7 @@ def test_the_values_are_the_cells_own(finished: MuData) -> None:
     name = axes[-1].get_title(loc="left").split(": ")[1].split(" (")[0]
     feature = _values.Feature("prot", name)
     points = axes[-1].collections[0]
-    values = _values.normalized_features(finished, [feature], key="scmag")[feature]
+    values = _values.normalized_features(finished, [feature], key="scmag", across="cells")[feature]
     xy = np.asarray(finished.obsm["X_umap"])
     drawn = {(round(x, 4), round(y, 4)): v for (x, y), v in zip(points.get_offsets(), points.get_array(), strict=True)}
     for place, value in zip(xy, values, strict=True):

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 import scmag_muon as smm
 from scmag_muon import _values
+from scmag_muon._mudata import make_mudata
 from scmag_muon.model._clustering import join_communities
 from scmag_muon.tl._graph_clusters import fine_communities
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def dense(mdata: MuData, modality: str) -> np.ndarray:
-    values = _values.normalized_counts(mdata, modality, layer=None, key="scmag")
+    values = _values.normalized_counts(mdata, modality, layer=None, key="scmag", across="cells")
     return values.toarray() if sp.issparse(values) else values
 
 
@@ -71,7 +72,10 @@ def test_equals_scanpy_and_auroc_equals_sklearn(finished: MuData, reference: str
 
 
 def test_p_is_scipys_without_ties(finished: MuData) -> None:
-    # continuous depth makes ties of protein values rare, so scanpy's normal approximation is scipy's
+    # without ties scanpy's normal approximation is scipy's
+    counts = finished["prot"].X.toarray()
+    counts[:, 5] = 200 * counts[:, 5] + np.random.default_rng(0).permutation(180)
+    finished["prot"].X = sp.csr_matrix(counts)
     table = smm.tl.markers(finished, modalities=["prot"]).set_index(["cluster", "feature"])
     values, labels = dense(finished, "prot"), finished.obs["scmag"].astype(str).to_numpy()
     theirs = mannwhitneyu(
@@ -175,3 +179,63 @@ def test_decimals_have_a_fix_that_works(finished: MuData, layer: str | None) -> 
             smm.tl.markers(finished, layer=layer)
         exec(str(caught.value).split("Round them: ")[1].removesuffix("."), {"mdata": finished})
     assert len(smm.tl.markers(finished, layer=layer)) == 4 * 70
+
+
+def test_the_next_cluster_is_the_second_highest(finished: MuData) -> None:
+    counts = finished["prot"].X.toarray()
+    labels = finished.obs["scmag"].to_numpy()
+    counts[labels == "3", 0] = counts[labels == "0", 0][:20]  # p0 marks clusters 0 and 3
+    finished["prot"].X = sp.csr_matrix(counts)
+    table = smm.tl.markers(finished).set_index(["cluster", "feature"])
+    values = dense(finished, "prot")
+    for cluster, expected in (("0", "3"), ("3", "0"), ("1", table.at[("1", "p0"), "next_cluster"])):
+        row = table.loc[(cluster, "p0")]
+        assert row["next_cluster"] == expected
+        level = np.expm1([values[labels == name, 0].mean() for name in (cluster, expected)])
+        assert row["log2_fold_change_next"] == pytest.approx(np.log2(level[0] / level[1]), rel=1e-4)
+    assert table.at[("0", "p1"), "log2_fold_change_next"] > 2
+    assert abs(table.at[("0", "p0"), "log2_fold_change_next"]) < 0.5
+    assert table.at[("1", "p0"), "log2_fold_change_next"] < -2
+
+
+def test_fold_change_and_detection_make_a_marker(finished: MuData) -> None:
+    table = smm.tl.markers(finished, min_fold_change=1.5, min_share=0.3)
+    expected = (table["log2_fold_change"] >= 1.5) & (table["share"] >= 0.3)
+    assert 20 < expected.sum() < 60
+    pd.testing.assert_series_equal(table["is_marker"], expected, check_names=False)
+    assert not table.loc[table["feature"] == "p9", "is_marker"].any()
+    with pytest.raises(ValueError, match="`min_share` must be a number at least 0 and at most 1, got 3"):
+        smm.tl.markers(finished, min_share=3)
+
+
+def test_isotype_controls_measure_noise_and_are_no_markers(finished: MuData) -> None:
+    # p0 and p1 mark cluster 0, and the control binds there as much as p1
+    names = finished["prot"].var_names.tolist()
+    finished["prot"].var_names = [*names[:8], "IgG2a_control", names[9]]
+    counts = finished["prot"].X.toarray()
+    counts[:, 8] = counts[:, 1] + 1
+    finished["prot"].X = sp.csr_matrix(counts)
+    table = smm.tl.markers(finished)
+    assert "IgG2a_control" not in set(table["feature"])
+    rows = table[table["modality"] == "prot"].set_index(["cluster", "feature"])
+    inside = finished.obs["scmag"].to_numpy() == "0"
+    by_hand = np.log2((counts[inside, 0].mean() + 1) / (counts[inside, 8].mean() + 1))
+    assert rows.at[("0", "p0"), "over_controls"] == pytest.approx(by_hand, abs=1e-4)
+    assert rows.at[("0", "p1"), "over_controls"] < 0
+    assert not rows.at[("0", "p1"), "is_marker"]
+    assert rows.at[("1", "p2"), "is_marker"]
+    assert table.loc[table["modality"] == "rna", "over_controls"].isna().all()
+    with pytest.raises(ValueError, match="All 1 features of modality 'prot' are isotype controls: leave it out"):
+        smm.tl.markers(make_mudata({"rna": finished["rna"], "prot": finished["prot"][:, [8]].copy()}, finished.obs))
+
+
+def test_a_cell_that_lacks_its_proteins_makes_no_other_protein_high(finished: MuData) -> None:
+    # cluster 1 keeps few counts but of p8, of which all cells have the same: no marker of it
+    counts = finished["prot"].X.toarray()
+    inside = finished.obs["scmag"].to_numpy() == "1"
+    counts[inside] = np.random.default_rng(0).poisson(0.3, counts[inside].shape)
+    counts[:, 8] = np.random.default_rng(1).poisson(5, len(counts))
+    finished["prot"].X = sp.csr_matrix(counts)
+    row = smm.tl.markers(finished).set_index(["cluster", "feature"]).loc[("1", "p8")]
+    assert abs(row["auroc"] - 0.5) < 0.1
+    assert not row["is_marker"]
