@@ -110,6 +110,21 @@ class Keys:
         return f"{scmag}_entropy"
 
     @staticmethod
+    def leaf(scmag: str) -> str:
+        """``mdata.obs``: leaf of the tree of clusters that holds the cell."""
+        return f"{scmag}_leaf"
+
+    @staticmethod
+    def level(scmag: str, n_clusters: int) -> str:
+        """``mdata.obs``: clusters at another level of the tree."""
+        return f"{scmag}_{n_clusters}"
+
+    @staticmethod
+    def cluster_tree(scmag: str) -> str:
+        """``mdata.uns``: features that tell the two sides of each split of the tree apart."""
+        return f"{scmag}_cluster_tree"
+
+    @staticmethod
     def markers(scmag: str) -> str:
         """``mdata.uns``: features ranked for each cluster and modality."""
         return f"{scmag}_markers"
@@ -170,6 +185,7 @@ class Keys:
             ("obs", Keys.confidence(scmag)),
             ("obs", Keys.q(scmag)),
             ("obs", Keys.entropy(scmag)),
+            ("obs", Keys.leaf(scmag)),
             ("obsm", Keys.latent(scmag)),
             ("obsm", Keys.reconstruction_latent(scmag)),
             ("layers", scmag),

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 import hypothesis
 import matplotlib as mpl
 import mudata
+import numpy as np
 import pytest
 import torch
 
 import scmag_muon as smm
-from scmag_muon._mudata import no_pull_on_update
+from scmag_muon import _fingerprint
+from scmag_muon._mudata import no_pull_on_update, to_uns
+from scmag_muon.tl._levels import grow_levels, to_record
+from scmag_muon.tl._start import Start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,6 +64,29 @@ def finished(request: pytest.FixtureRequest) -> MuData:
     if request.param == "in memory":
         return _finished()
     return mudata.read_h5mu(request.getfixturevalue("_finished_file"))
+
+
+@pytest.fixture
+def with_tree(finished: MuData) -> MuData:
+    """The same with its tree of clusters: the two largest of the 4 clusters fall apart in two leaves each."""
+    codes = finished.obs["scmag"].cat.codes.to_numpy().astype(int)
+    half = np.arange(finished.n_obs) % 2
+    communities = np.where(codes < 2, 2 * codes + half, codes + 2)
+    space = 4.0 * np.eye(6)[communities] + 3.0 * np.eye(6)[2 * codes.clip(max=2)]
+    space[:, 0] += 3 * (codes == 3)
+    space += np.random.default_rng(3).normal(scale=0.8, size=space.shape)
+    finished.obsm["X_manifold_unfitted"] = space.astype(np.float32)
+    start = Start(communities[:, None], [np.eye(6)])
+    latent = np.asarray(finished.obsm["X_scmag"])
+    levels = grow_levels(codes, start, space=space, latent=latent, random_state=0)
+    finished.obs["scmag_leaf"] = levels.leaves
+    made_from = {"cells": _fingerprint.of_cells(finished.obs_names)}
+    finished.uns["scmag"] = {
+        **finished.uns["scmag"],
+        "tree": to_uns(to_record(levels, finished.obs_names)),
+        "made_from": made_from,
+    }
+    return finished
 
 
 @pytest.fixture

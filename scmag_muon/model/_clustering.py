@@ -214,14 +214,14 @@ def _join(
     points = (means @ whitening(within_covariance(z, means, sizes, sums))).cpu().numpy()
     chance = 0.0
     if profile is not None:
-        unit = _median_distance(profile) / np.sqrt(weight)
-        points = np.hstack([points / _median_distance(points), profile / unit])
+        unit = median_distance(profile) / np.sqrt(weight)
+        points = np.hstack([points / median_distance(points), profile / unit])
         chance = (_STANDARD_ERRORS / unit) ** 2
     joined = centroid_linkage(points, sizes.cpu().numpy(), n_clusters, below=below, chance=chance)
     return torch.as_tensor(joined, device=z.device)[communities]
 
 
-def _median_distance(points: np.ndarray) -> float:
+def median_distance(points: np.ndarray) -> float:
     return max(float(np.median(pdist(points))), 1e-12)
 
 
@@ -233,8 +233,6 @@ def centroid_linkage(
     Of the squared distance of groups of a and b points ``chance * (1 / a + 1 / b)`` is taken off. More than ``n_clusters`` are
     left where no two means lie nearer than ``below``.
 
-    Each group's nearest one is kept and sought again only where one of these two was joined.
-
     SciPy's ``linkage(method="centroid")`` starts from single points; here each row stands for as many as ``sizes`` says, as in
     ``hclust(members=)`` of R.
 
@@ -242,23 +240,48 @@ def centroid_linkage(
     -------
     Integers from 0, shape ``(n_groups,)``.
     """
-    means, sizes, cluster = means.copy(), sizes.astype(float), np.arange(len(means))
+    cluster = np.arange(len(means))
+    for one, other in centroid_joins(means, sizes, n_clusters, below=below, chance=chance):
+        cluster[cluster == other] = one
+    return np.unique(cluster, return_inverse=True)[1]
+
+
+def centroid_joins(
+    means: np.ndarray,
+    sizes: np.ndarray,
+    n_clusters: int,
+    *,
+    below: float = np.inf,
+    chance: float = 0.0,
+    within: np.ndarray | None = None,
+) -> list[tuple[int, int]]:
+    """The joins of :func:`centroid_linkage` in their order: of each the group that goes on and the one that becomes part of it.
+
+    Groups for which ``within``, integers of shape ``(n_groups,)``, differs are never joined. Each group's nearest one is kept and
+    sought again only where one of these two was joined.
+    """
+    means, sizes = means.copy(), sizes.astype(float)
     apart = cdist(means, means, "sqeuclidean") - chance * np.add.outer(1 / sizes, 1 / sizes)
     np.fill_diagonal(apart, np.inf)
+    if within is not None:
+        apart[within[:, None] != within] = np.inf
     groups = np.arange(len(means))
     nearest = apart.argmin(axis=1)
     shortest = apart[groups, nearest]
+    joins = []
     for _ in range(len(means) - n_clusters):
         one = shortest.argmin()
         other = nearest[one]
-        if shortest[one] > below**2:
+        if shortest[one] > below**2 or np.isinf(shortest[one]):
             break
+        joins.append((int(one), int(other)))
         means[one] = np.average(means[[one, other]], axis=0, weights=sizes[[one, other]])
         sizes[one] += sizes[other]
         means[other] = np.inf
-        cluster[cluster == other] = one
         distances = cdist(means[[one]], means, "sqeuclidean")[0] - chance * (1 / sizes[one] + 1 / sizes)
         distances[one] = np.inf
+        if within is not None:
+            distances[within != within[one]] = np.inf
         apart[one] = apart[:, one] = distances
         apart[other] = apart[:, other] = np.inf
         # of groups at the same distance the first is the nearest
@@ -268,7 +291,7 @@ def centroid_linkage(
         nearest[nearer] = one
         nearest[lost] = apart[lost].argmin(axis=1)
         shortest = apart[groups, nearest]
-    return np.unique(cluster, return_inverse=True)[1]
+    return joins
 
 
 class SelectiveGate(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scmag_muon.tl._batch_mixing import batch_mixing
+from scmag_muon.tl._cut import cut
 from scmag_muon.tl._enrichment import enrichment
 from scmag_muon.tl._held_out_markers import held_out_markers
 from scmag_muon.tl._markers import markers
@@ -13,6 +14,7 @@ from scmag_muon.tl._trajectory import trajectory
 
 __all__ = [
     "batch_mixing",
+    "cut",
     "enrichment",
     "held_out_markers",
     "markers",

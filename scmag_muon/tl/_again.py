@@ -22,7 +22,7 @@ _FIT = ("batch_key", "n_neighbors", "n_pcs", "neighborhoods", "fusion_penalty", 
 def recorded_run(mdata: MuData, key: str) -> dict[str, Any]:
     """The arguments of the recorded :func:`scmag_muon.tl.scmag`, as that takes them, also where they were read from disk."""
     _mudata.check_mudata(mdata)
-    if key not in mdata.uns or "params" not in mdata.uns[key]:
+    if not _mudata.is_record(mdata.uns.get(key), "scmag"):
         raise KeyError(f"No run in mdata.uns[{key!r}]. Make it with scmag_muon.tl.scmag(mdata, key_added={key!r}).")
     record = mdata.uns[key]
     _check_same(mdata, key)

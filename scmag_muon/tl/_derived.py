@@ -78,6 +78,8 @@ def _arguments_of_markers(mdata: MuData, slot: str, key: str) -> dict[str, Any] 
     record = mdata.uns[slot]
     if not isinstance(record, Mapping) or str(record.get("verb", "")) != "markers":
         return None
+    if str(record.get("key", key)) != key:  # of a level that goes with the run
+        return None
     params = _mudata.plain(record["params"])
     groups, reference = params.get("groups"), params.get("reference", "rest")
     if reference == "rest" and (groups is None or key not in mdata.obs or len(groups) == _n_ranked(mdata, key)):
@@ -97,6 +99,10 @@ def _n_ranked(mdata: MuData, key: str) -> int:
 
 def _slots(mdata: MuData, key: str) -> list[tuple[str, str]]:
     found = [("uns", str(slot)) for slot, value in mdata.uns.items() if _is_derived(str(slot), value, key)]
+    for _, slot in list(found):
+        if str(mdata.uns[slot].get("verb")) in ("cut", "subcluster"):
+            own = [("obs", name) for name in (slot, Keys.confidence(slot)) if name in mdata.obs]
+            found += own + [each for each in _slots(mdata, slot) if each not in found]
     found += _of_scanpy(mdata, key)
     columns = [("obs", Keys.pseudotime(key))] if ("uns", Keys.trajectory(key)) in found else []
     spaces = [("obsm", f"X_{Keys.batch_mixing(key)}_{state}") for state in ("before", "after")]

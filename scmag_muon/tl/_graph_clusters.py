@@ -89,6 +89,31 @@ def _fine_communities(graph: sp.csr_array, n_clusters: int, random_state: int) -
     return found
 
 
+def leaf_communities(embedding: np.ndarray, n_leaves: int, *, random_state: int | None = 0) -> np.ndarray:
+    """Communities of a joint space at the first of the resolutions 1, 2, 4 … that gives ``n_leaves`` or more.
+
+    Where so many would hold fewer than ten cells on average, those at the resolution before.
+
+    Returns
+    -------
+    Integers from 0, largest community first, shape ``(n_obs,)``.
+    """
+
+    def divide(x: np.ndarray) -> list[np.ndarray]:
+        graph = _graph(x, _n_neighbors(len(x)))
+        found = _leiden(graph, 1, random_state)
+        for doublings in range(1, _DOUBLINGS):
+            if found.max() + 1 >= n_leaves:
+                break
+            finer = _leiden(graph, 2**doublings, random_state)
+            if (finer.max() + 1) * _CELLS_PER_COMMUNITY > len(x):
+                break
+            found = finer
+        return [order_by_size(found)]
+
+    return _divisions(embedding, divide, random_state)[0]
+
+
 def community_profiles(
     mdata: MuData,
     divisions: np.ndarray,
@@ -140,7 +165,7 @@ def communities(
     """
 
     def divide(x: np.ndarray) -> list[np.ndarray]:
-        graph = _graph(x, int(np.clip(len(x) // _CELLS_PER_NEIGHBOR, _FEWEST_NEIGHBORS, _N_NEIGHBORS)))
+        graph = _graph(x, _n_neighbors(len(x)))
         return [order_by_size(_leiden(graph, resolution, random_state)) for resolution in resolutions]
 
     return _divisions(embedding, divide, random_state)
@@ -190,6 +215,10 @@ def order_by_size(labels: np.ndarray) -> np.ndarray:
     rank = np.empty(len(counts), dtype=np.int64)
     rank[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
     return rank[codes]
+
+
+def _n_neighbors(n_obs: int) -> int:
+    return int(np.clip(n_obs // _CELLS_PER_NEIGHBOR, _FEWEST_NEIGHBORS, _N_NEIGHBORS))
 
 
 def _graph(embedding: np.ndarray, n_neighbors: int) -> sp.csr_array:

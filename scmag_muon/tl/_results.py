@@ -62,7 +62,16 @@ def collect(
     )
 
 
-def write(mdata: MuData, results: Results, names: Sequence[str], *, key: str, manifold_key: str, record: Any) -> None:
+def write(
+    mdata: MuData,
+    results: Results,
+    names: Sequence[str],
+    *,
+    key: str,
+    manifold_key: str,
+    record: Any,
+    leaves: np.ndarray,
+) -> None:
     """Write the results of a run into the MuData that has its fit."""
     mdata.obs[key] = pd.Categorical(
         results.labels.astype(str), categories=[str(cluster) for cluster in results.clusters]
@@ -70,6 +79,7 @@ def write(mdata: MuData, results: Results, names: Sequence[str], *, key: str, ma
     mdata.obs[Keys.confidence(key)] = results.confidence
     mdata.obs[Keys.q(key)] = results.q.max(axis=1)
     mdata.obs[Keys.entropy(key)] = entropy(results.q, axis=1)
+    mdata.obs[Keys.leaf(key)] = leaves
     mdata.obsm[Keys.latent(key)] = results.latent
     mdata.obsm[Keys.reconstruction_latent(key)] = results.reconstruction_latent
     complete = _mudata.is_complete(mdata, names)

@@ -7,14 +7,18 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_number, check_random_state
 from scmag_muon._keys import Keys, check_key
 from scmag_muon.model import SCMAG
 from scmag_muon.model._checkpoint import check_folder
 from scmag_muon.model._clustering import AGREE
+from scmag_muon.tl._cut import check_levels, write_levels
 from scmag_muon.tl._derived import forget_derived, older_maps, renew_markers, same_run
 from scmag_muon.tl._fit import Asked, fingerprint_of_batches, fit_or_reuse, is_fitted
+from scmag_muon.tl._levels import grow_levels, space_of_leaves, support, to_record
 from scmag_muon.tl._results import collect, write
 from scmag_muon.tl._start import initial_clusters
 
@@ -36,7 +40,7 @@ _ABLATIONS: dict[str, dict[str, Any]] = {"two_stage": {"two_stage": False}, "gat
 def scmag(
     mdata: MuData,
     *,
-    n_clusters: int | None = None,
+    n_clusters: int | Sequence[int] | None = None,
     modalities: Sequence[str] | None = None,
     kinds: Mapping[str, ModalityKind] | None = None,
     batch_key: str | None = None,
@@ -74,6 +78,9 @@ def scmag(
         resolution from 0.5 to 1 whose communities agree best with those at the others (:func:`~scmag_muon.tl.n_clusters`); the
         true number can't be known from the data alone. With ``batch_key``, communities that turn out to be one in Z1, as those of
         one type in two batches may, are joined: closer than two standard deviations their mixture has one mode.
+
+        Several numbers, as ``[6, 8, 10]``, train once, with the middle one (with ``settings="paper"`` the largest), and cut the
+        tree of that run at each (:func:`~scmag_muon.tl.cut`).
     modalities
         Names of the modalities; by default all that are RNA, proteins or ATAC, in this order.
     kinds
@@ -129,6 +136,8 @@ def scmag(
 
     ``mdata.obs[key_added]``
         Clusters, categorical, ``"0"`` the largest.
+    ``mdata.obs[f"{key_added}_{K}"]``
+        The clusters at each of several ``n_clusters``, with confidences and what else :func:`~scmag_muon.tl.cut` writes.
     ``mdata.obs[f"{key_added}_confidence"]``
         How likely the cell is in the right cluster, 0 to 1: the share of its up to 50 nearest cells that are in the same
         cluster, before manifold fitting and training, which pull cells to their clusters. On seven labelled sets it differs from
@@ -138,6 +147,8 @@ def scmag(
         also for those between two clusters.
     ``mdata.obs[f"{key_added}_entropy"]``
         Entropy of the soft assignment, in nats: 0 where one cluster takes all, log K where none is preferred.
+    ``mdata.obs[f"{key_added}_leaf"]``
+        Leaf of the tree of clusters (:func:`~scmag_muon.tl.cut`) that holds the cell, integers from 0.
     ``mdata.obsm[f"X_{key_added}"]``
         Clustering space Zc (eq. 17), float32, ``(n_obs, 16 * n_modalities)``: for neighbours, UMAP and distances.
     ``mdata.obsm[f"X_{key_added}_recon"]``
@@ -158,7 +169,11 @@ def scmag(
         ``params``, ``n_clusters``, ``fit_agreement`` (adjusted Rand index of clusters from communities before and after manifold
         fitting; below .75 those before fitting alone decide), ``history`` (a row per epoch, the stage and a column per term of eq. 33), ``converged``
         (whether stage 3 ended because cells stopped changing clusters), ``gate`` (mean gate of eq. 17 in each cluster, 0 to
-        1, a row per cluster, a column per latent dimension named after its modality), ``versions``.
+        1, a row per cluster, a column per latent dimension named after its modality), ``versions``; ``tree``, arrays: ``joins`` (the
+        two nodes of each, as in SciPy's ``linkage``), ``separation`` and ``height`` of each join, ``n_cells`` and ``cluster`` of each
+        leaf. Where the number of clusters was not given, ``levels``: for the levels of the tree near it the ``agreement`` with
+        communities at the resolutions 0.5 to 1 (mean adjusted Rand index) and the ``separation`` of its two nearest
+        clusters; and ``as_good``, the levels that agree as well as the one taken, or less than .02 worse.
 
     and, where the fit is new, the slots of :func:`~scmag_muon.pp.manifold_fit`. A fit of one's own, with other arguments, is used as
     long as cells, counts, features, batches and seed are those of this call; else it is renewed with its own arguments, and a
@@ -213,8 +228,7 @@ def scmag(
     complete = _mudata.is_complete(mdata, names)
     if settings == "paper":
         _check_paper(names, complete=complete)
-    if n_clusters is not None:
-        _mudata.check_n_clusters(n_clusters, mdata.n_obs)
+    n_clusters, wanted = check_levels(mdata, n_clusters, key_added, paper=settings == "paper")
     batches = _mudata.get_batches(mdata, batch_key)
     _check_keys(mdata, names, key_added, manifold_key, {"layer": layer, "batch_key": batch_key})
 
@@ -290,6 +304,13 @@ def scmag(
             logger.info("n_clusters=%d: of %d communities some are one in Z1.", len(present), n_clusters)
         else:
             logger.warning("Only %d of n_clusters=%d clusters hold any cell.", len(present), n_clusters)
+    levels = grow_levels(
+        results.labels,
+        start,
+        space=np.asarray(work.obsm[space_of_leaves(manifold_key, complete=fit is None)]),
+        latent=results.latent,
+        random_state=random_state,
+    )
     fingerprint = _fingerprint.of_labels(mdata.obs_names, results.labels.astype(str))
     of_batches = fingerprint_of_batches(mdata, batches)
     made_from: dict[str, Any] = {
@@ -324,6 +345,8 @@ def scmag(
         "converged": model.converged_,
         "fit_agreement": agreement,
         "gate": results.gate,
+        "tree": to_record(levels, mdata.obs_names),
+        **(support(levels, start.compared) if start.compared is not None else {}),
         "versions": {package: version(package) for package in _VERSIONS_OF},
     }
     record = _mudata.make_record("scmag", contents, made_from=made_from, key=key_added)
@@ -338,7 +361,8 @@ def scmag(
         tables = forget_derived(mdata, key_added)
     if refit:
         _mudata.copy_fitted(work, mdata, names, manifold_key)
-    write(mdata, results, names, key=key_added, manifold_key=manifold_key, record=record)
+    write(mdata, results, names, key=key_added, manifold_key=manifold_key, record=record, leaves=levels.leaves)
+    write_levels(mdata, levels, wanted, key=key_added)
     renew_markers(mdata, tables)
     returned = tuple(x for x, wanted in ((mdata, copy), (model, return_model)) if wanted)
     return returned[0] if len(returned) == 1 else returned or None

@@ -11,7 +11,8 @@ import scipy.sparse as sp
 
 from scmag_muon import _mudata
 from scmag_muon._keys import Keys
-from scmag_muon.tl._graph_clusters import community_profiles, fine_communities, typical_communities
+from scmag_muon.metrics._stability import most_typical
+from scmag_muon.tl._graph_clusters import communities, community_profiles, fine_communities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,8 @@ class Start:
     profiles: list[np.ndarray] | None = None
     profile_weight: float = 1.0
     n_unfitted: int = 0
+    compared: list[np.ndarray] | None = None
+    """Communities at several resolutions, where K is the number of those that agree best with the others."""
 
 
 def initial_clusters(
@@ -45,11 +48,11 @@ def initial_clusters(
     """K, where it is not given that of the joint space, and the start that the settings take."""
     start = Start()
     if n_clusters is None:
-        labels = typical_communities(work.obsm[Keys.joint_embedding(manifold_key)], random_state=random_state)
+        compared = communities(work.obsm[Keys.joint_embedding(manifold_key)], random_state=random_state)
+        labels = compared[most_typical(compared)]
         n_clusters = int(labels.max() + 1)
         logger.info("n_clusters is taken as %d, the communities of the joint space.", n_clusters)
-        if settings == "default":
-            start = Start(labels)
+        start = Start(labels if settings == "default" else None, compared=compared)
     elif settings == "default":
         spaces = [Keys.fitted_embedding(manifold_key)]
         if fit is None:  # before fitting, blocks of modalities that a cell lacks are guesses

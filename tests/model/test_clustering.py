@@ -14,6 +14,7 @@ from scmag_muon.model import _clustering
 from scmag_muon.model._clustering import (
     SelectiveGate,
     _consensus,
+    centroid_joins,
     centroid_linkage,
     clustering_loss,
     group_sums,
@@ -529,3 +530,9 @@ def test_fitting_that_changes_what_the_clusters_are_is_left_out() -> None:
         found, agreement = join_before_and_after(z, divisions, 3, n_unfitted=n_unfitted)
         assert agreement == 1
         assert torch.equal(found, join_communities(z, divisions, 3))
+
+
+def test_groups_apart_are_never_joined() -> None:
+    means, within = np.array([[0.0], [1], [1.1], [9], [3]]), np.array([0, 0, 1, 0, 1])
+    joins = centroid_joins(means, np.ones(5), 1, within=within)
+    assert [frozenset(pair) for pair in joins] == [frozenset({0, 1}), frozenset({2, 4}), frozenset({0, 3})]

@@ -19,6 +19,7 @@ from scmag_muon.tl._graph_clusters import (
     communities,
     community_profiles,
     fine_communities,
+    leaf_communities,
     order_by_size,
     typical_communities,
 )
@@ -154,3 +155,15 @@ def test_profiles_are_of_the_features_that_were_fitted_weighted_as_the_modalitie
     expected = group_profiles(views, weights, divisions, batches.codes if batched else None)
     for profiles, of_division in zip(found, expected, strict=True):
         np.testing.assert_allclose(pdist(profiles), pdist(of_division), rtol=1e-5)
+
+
+def test_leaves_are_the_coarsest_communities_that_are_enough(blobs: tuple[np.ndarray, np.ndarray]) -> None:
+    x, _ = blobs
+    graph = jaccard_graph(nearest_neighbors(x, 18))  # a thirtieth of 540 cells
+    numbers = [int(_leiden(graph, resolution, 0).max()) + 1 for resolution in (1, 2, 4, 8)]
+    assert numbers == sorted(numbers)
+    assert leaf_communities(x, numbers[1]).max() + 1 == numbers[1]
+    assert leaf_communities(x, numbers[1] + 1).max() + 1 == numbers[2]
+    found = leaf_communities(x, 540)
+    assert (found.max() + 1) * 10 <= 540
+    assert (np.diff(np.bincount(found)) <= 0).all()

@@ -59,7 +59,7 @@ def test_communities_of_batches_that_are_one_in_the_latent_space_are_joined(
     mdata.obs["batch"] = pd.Categorical(batch.astype(str))
     types = mdata.obs["cell_type"].cat.codes.to_numpy()
     by_batch = np.where((types == 0) & (batch == 1), 3, types)
-    monkeypatch.setattr("scmag_muon.tl._start.typical_communities", lambda *_args, **_kwargs: by_batch)
+    monkeypatch.setattr("scmag_muon.tl._start.communities", lambda *_args, **_kwargs: [by_batch])
     for batch_key, n_clusters in (("batch", 3), (None, 4)):
         smm.tl.scmag(
             mdata, batch_key=batch_key, manifold_key=f"fit_{n_clusters}", progress_bar=False, accelerator="cpu"

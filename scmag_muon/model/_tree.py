@@ -1,0 +1,217 @@
+"""Clusters at every level: a tree whose levels are nested, and of which the clusters of a run are one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.spatial.distance import cdist
+
+from scmag_muon.model._clustering import (
+    centroid_joins,
+    group_sums,
+    median_distance,
+    whitening,
+    within_covariance,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_STANDARD_ERRORS = 2
+FEWEST_CELLS = 10
+"""Of a leaf: as many as a community has on average at the finest."""
+
+
+@dataclass(frozen=True)
+class ClusterTree:
+    """Leaves, and the order in which they are joined.
+
+    Parameters
+    ----------
+    joins
+        The two nodes of each join, as in SciPy's ``linkage``: leaves are 0 to n_leaves - 1, and join i makes node
+        n_leaves + i. Shape ``(n_leaves - 1, 2)``.
+    separation
+        Distance of their means in the joint space before fitting, in standard deviations of the cells around the mean of
+        their leaf. Shape ``(n_leaves - 1,)``.
+    sizes
+        Cells of each leaf.
+    clusters
+        Cluster of the run that holds the leaf, integers from 0.
+    """
+
+    joins: np.ndarray
+    separation: np.ndarray
+    sizes: np.ndarray
+    clusters: np.ndarray
+
+    @property
+    def n_leaves(self) -> int:
+        """Clusters at the finest level."""
+        return len(self.sizes)
+
+    @property
+    def n_clusters(self) -> int:
+        """Clusters of the run."""
+        return int(self.clusters.max()) + 1
+
+    @property
+    def heights(self) -> np.ndarray:
+        """Of each join the largest separation of any join up to it, so that heights rise."""
+        return np.maximum.accumulate(self.separation)
+
+    def n_at(self, height: float) -> int:
+        """Clusters that are left when all joins up to a height are made."""
+        return self.n_leaves - int((self.heights <= height).sum())
+
+    def leaves_of(self, node: int) -> list[int]:
+        """The leaves of a node."""
+        if node < self.n_leaves:
+            return [node]
+        return [leaf for child in self.joins[node - self.n_leaves] for leaf in self.leaves_of(int(child))]
+
+    def nodes_at(self, n_clusters: int) -> list[int]:
+        """The nodes that are the clusters of a level, in the order in which they were made."""
+        made = self.n_leaves - n_clusters
+        gone = set(self.joins[:made].ravel().tolist())
+        return [node for node in range(self.n_leaves + made) if node not in gone]
+
+    def level(self, n_clusters: int) -> np.ndarray:
+        """Cluster of each leaf at a level, integers from 0, shape ``(n_leaves,)``; at the level of the run those of the run."""
+        if n_clusters == self.n_clusters:
+            return self.clusters
+        labels = np.empty(self.n_leaves, dtype=np.int64)
+        for i, node in enumerate(self.nodes_at(n_clusters)):
+            labels[self.leaves_of(node)] = i
+        return labels
+
+
+def find_leaves(clusters: np.ndarray, communities: np.ndarray, space: np.ndarray) -> np.ndarray:
+    """Divide clusters by communities of their cells.
+
+    Each community with ten cells or more in the cluster that holds most of it becomes a leaf. The other cells of the cluster
+    (parts of communities of other clusters, small communities) go to the leaf with the nearest mean, distances being in units
+    of the spread within clusters. A cluster with fewer than two such communities is one leaf.
+
+    Parameters
+    ----------
+    clusters, communities
+        Integers from 0 without gaps, shape ``(n_obs,)``.
+    space
+        Joint space, shape ``(n_obs, n_components)``.
+
+    Returns
+    -------
+    Integers from 0, shape ``(n_obs,)``.
+    """
+    points = space @ _whitening(space, clusters)
+    crossed = np.zeros((clusters.max() + 1, communities.max() + 1), dtype=np.int64)
+    np.add.at(crossed, (clusters, communities), 1)
+    home = crossed.argmax(axis=0)
+    leaves = np.empty(len(clusters), dtype=np.int64)
+    n_leaves = 0
+    for cluster, sizes in enumerate(crossed):
+        cells = np.flatnonzero(clusters == cluster)
+        own = np.flatnonzero((home == cluster) & (sizes >= FEWEST_CELLS))
+        if len(own) < 2:
+            own = own[:0]
+            leaves[cells] = n_leaves
+        else:
+            inside = communities[cells]
+            means = np.stack([points[cells[inside == community]].mean(axis=0) for community in own])
+            nearest = cdist(points[cells], means, "sqeuclidean").argmin(axis=1)
+            place = np.full(crossed.shape[1], -1)
+            place[own] = np.arange(len(own))
+            leaves[cells] = n_leaves + np.where(place[inside] >= 0, place[inside], nearest)
+        n_leaves += max(len(own), 1)
+    return leaves
+
+
+def grow(
+    clusters: np.ndarray,
+    leaves: np.ndarray,
+    *,
+    space: np.ndarray,
+    latent: np.ndarray,
+    communities: np.ndarray | None = None,
+    profiles: np.ndarray | None = None,
+    profile_weight: float = 1.0,
+) -> ClusterTree:
+    """Join leaves to the clusters of a run, and these to one.
+
+    One rule serves for all joins: always the two groups whose means are nearest, in units of the spread within groups, whatever
+    their size, so that a small group that lies apart is kept longer than the halves of a large one. Up to the clusters of the
+    run, distances are those of the joint space *before* fitting: the network was trained to draw the cells of a cluster together,
+    and fitting draws neighbours together, so that a gap within a cluster is judged where neither has been at work. From there
+    on clusters are joined as the run joined communities to them: by their means in the clustering space and in expression.
+
+    Parameters
+    ----------
+    clusters
+        Clusters of the run, integers from 0 without gaps, shape ``(n_obs,)``.
+    leaves
+        Finer groups, each within one cluster, integers from 0 without gaps, shape ``(n_obs,)``.
+    space
+        Joint space, shape ``(n_obs, n_components)``.
+    latent
+        Clustering space Zc, shape ``(n_obs, n_latent)``.
+    communities, profiles, profile_weight
+        A division of the cells, the mean expression of each of its communities (see
+        :func:`~scmag_muon.model._clustering.join_communities`), and how much that counts; without it, only Zc does.
+    """
+    n_leaves, n_clusters = int(leaves.max()) + 1, int(clusters.max()) + 1
+    cluster_of_leaf = np.empty(n_leaves, dtype=np.int64)
+    cluster_of_leaf[leaves] = clusters
+    means, sizes = _means(space @ _whitening(space, leaves), leaves)
+    below = centroid_joins(means, sizes, n_clusters, within=cluster_of_leaf)
+    points, chance = _means(latent @ _whitening(latent, clusters), clusters)[0], 0.0
+    if communities is not None and profiles is not None and n_clusters > 1:
+        crossed = np.zeros((n_clusters, len(profiles)))
+        np.add.at(crossed, (clusters, communities), 1)
+        expression = crossed / crossed.sum(axis=1, keepdims=True) @ profiles
+        unit = median_distance(expression) / np.sqrt(profile_weight)
+        points, chance = (
+            np.hstack([points / median_distance(points), expression / unit]),
+            (_STANDARD_ERRORS / unit) ** 2,
+        )
+    above = centroid_joins(points, np.bincount(clusters), 1, chance=chance)
+    first = [int(np.flatnonzero(cluster_of_leaf == cluster)[0]) for cluster in range(n_clusters)]
+    order = below + [(first[one], first[other]) for one, other in above]
+    joins, separation = _as_linkage(order, means, sizes)
+    return ClusterTree(joins, separation, sizes, cluster_of_leaf)
+
+
+def _as_linkage(
+    order: Sequence[tuple[int, int]], means: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes of each join numbered as SciPy does, and the distance of the two means; pairs name any leaf of each side."""
+    n_leaves = len(sizes)
+    node, means, weights = np.arange(n_leaves), means.copy(), sizes.astype(float)
+    joins, separation = np.empty((n_leaves - 1, 2), dtype=np.int64), np.empty(n_leaves - 1)
+    group = np.arange(n_leaves)  # the leaf that stands for the node of each leaf
+    for i, pair in enumerate(order):
+        one, other = group[pair[0]], group[pair[1]]
+        joins[i] = sorted((node[one], node[other]))
+        separation[i] = np.linalg.norm(means[one] - means[other])
+        means[one] = np.average(means[[one, other]], axis=0, weights=weights[[one, other]])
+        weights[one] += weights[other]
+        group[group == other] = one
+        node[one] = n_leaves + i
+    return joins, separation
+
+
+def _whitening(space: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    z = torch.from_numpy(np.ascontiguousarray(space, dtype=np.float64))
+    sizes, sums = group_sums(z, torch.from_numpy(groups), int(groups.max()) + 1)
+    return whitening(within_covariance(z, sums / sizes.unsqueeze(1), sizes, sums)).numpy()
+
+
+def _means(points: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of each group and its number of cells."""
+    sizes, sums = group_sums(
+        torch.from_numpy(np.ascontiguousarray(points)), torch.from_numpy(groups), int(groups.max()) + 1
+    )
+    return (sums / sizes.unsqueeze(1)).numpy(), sizes.numpy().astype(np.int64)
