@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _LONGEST = 150  # file systems take 255 bytes, and names are made longer
 
 
@@ -100,6 +105,26 @@ class Keys:
         return f"{scmag}_imputed_{modality}"
 
     @staticmethod
+    def transferred(scmag: str, column: str) -> str:
+        """``mdata.obs``: labels of a reference, transferred."""
+        return f"{scmag}_{column}"
+
+    @staticmethod
+    def transferred_probability(scmag: str, column: str) -> str:
+        """``mdata.obs``: probability of the transferred label."""
+        return f"{scmag}_{column}_probability"
+
+    @staticmethod
+    def transferred_probabilities(scmag: str, column: str) -> str:
+        """``mdata.obsm``: probabilities of all labels."""
+        return f"{scmag}_{column}_probabilities"
+
+    @staticmethod
+    def unlikeness(scmag: str) -> str:
+        """``mdata.obs``: how unlike its reference a cell is."""
+        return f"{scmag}_unlikeness"
+
+    @staticmethod
     def imputation(scmag: str, score: str) -> str:
         """``mod.var``: how well counts are imputed that were held out."""
         return f"{scmag}_imputation_{score}"
@@ -176,6 +201,15 @@ class Keys:
             ("varm", Keys.loadings(manifold)),
             ("uns", Keys.fit(manifold)),
         }
+
+    @staticmethod
+    def query_slots(scmag: str, columns: Iterable[str]) -> set[tuple[str, str]]:
+        """What :func:`scmag_muon.tl.map_query` writes beside :meth:`run_slots`, as ``(where, name)``."""
+        slots = {("obs", Keys.unlikeness(scmag))}
+        for column in columns:
+            slots |= {("obs", Keys.transferred(scmag, column)), ("obs", Keys.transferred_probability(scmag, column))}
+            slots.add(("obsm", Keys.transferred_probabilities(scmag, column)))
+        return slots
 
     @staticmethod
     def run_slots(scmag: str) -> set[tuple[str, str]]:

@@ -28,9 +28,11 @@ from scmag_muon._mudata._fit import drop_fit, lend_fit, read_fit, write_fit
 from scmag_muon._mudata._kinds import check_kinds, kinds_of, modality_kind, recognize, recorded_kind
 from scmag_muon._mudata._pairing import check_paired
 from scmag_muon._mudata._presence import check_cells, check_complete, modality_names
+from scmag_muon._mudata._query import MOST_CATEGORIES, Query, read_query, text_columns
 from scmag_muon._mudata._records import (
     check_apart,
     check_free_fit,
+    check_free_query,
     check_free_record,
     check_free_run,
     is_record,
@@ -43,6 +45,10 @@ from scmag_muon._mudata._working import PRESENT, complete_mudata, working_copy
 from scmag_muon._mudata._write import copy_fitted, from_json, to_json, to_uns, view_layers
 
 __all__ = [
+    "MOST_CATEGORIES",
+    "Query",
+    "read_query",
+    "text_columns",
     "rows_of",
     "lend_fit",
     "PRESENT",
@@ -63,6 +69,7 @@ __all__ = [
     "check_kinds",
     "check_apart",
     "check_free_fit",
+    "check_free_query",
     "check_free_record",
     "check_free_run",
     "check_format",

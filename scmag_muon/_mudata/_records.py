@@ -70,6 +70,14 @@ def check_free_run(mdata: MuData, names: Iterable[str], key: str) -> None:
     _check_free(mdata, unknown, Keys.run_slots(key), "scmag", "key_added")
 
 
+def check_free_query(mdata: MuData, names: Iterable[str], key: str, columns: Iterable[str]) -> None:
+    """Raise where mapping under ``key`` would overwrite what is not from an earlier mapping under it."""
+    if is_record(mdata.uns.get(key), "map_query"):
+        return
+    slots = Keys.run_slots(key) | Keys.query_slots(key, columns)
+    _check_free(mdata, names, slots, "map_query", "key_added")
+
+
 def check_free_fit(
     mdata: MuData, names: Iterable[str], manifold_key: str, *, argument: str, views: Iterable[str] = ()
 ) -> None:

@@ -22,7 +22,8 @@ from scmag_muon.model._new_cells import (
     minibatches,
     registered_counts,
 )
-from scmag_muon.model._placing import placed, reference_fit
+from scmag_muon.model._placing import placed
+from scmag_muon.model._reference import Reference, reference_of
 from scmag_muon.model._rows import rows_of
 
 if TYPE_CHECKING:
@@ -61,6 +62,13 @@ class OutputsMixin(BaseModelClass):
     fit_: str | None
     cells_: str | None
 
+    _reference: Reference | None = None
+
+    @property
+    def reference(self) -> Reference | None:
+        """All that further cells are mapped by; ``None`` where manifold fitting left nothing that could place them."""
+        return reference_of(self.adata, self.registry_) if self._reference is None else self._reference
+
     def _asked(self, mdata: MuData | None, indices: Any, batch_size: Any) -> tuple[MuData, np.ndarray, int]:
         """The cells asked about, once it is sure that they fit the model, which rows of them, and how many at a time."""
         self._check_if_trained(
@@ -92,10 +100,10 @@ class OutputsMixin(BaseModelClass):
             f"The layers {key!r} of these {cells.n_obs} cells were fitted without the reference, the cells that the model was "
             "trained on. "
         )
-        fit = reference_fit(self.adata, self.registry_["setup_args"])
-        if fit is not None and self.adata is not None:
+        reference = self.reference
+        if reference is not None:
             try:
-                found = placed(cells, self.adata, fit, self.registry_)
+                found = placed(cells, reference, self.registry_)
             except ValueError as error:
                 logger.warning("%sThey can't be fitted by the reference's fit: %s", what, error)
                 return cells

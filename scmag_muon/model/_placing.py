@@ -10,7 +10,6 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmag_muon import _mudata
-from scmag_muon._keys import Keys
 from scmag_muon.model._new_cells import feature_names, registered_counts
 
 if TYPE_CHECKING:
@@ -18,19 +17,11 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-    from scmag_muon.manifold.fit import ManifoldFit
+    from scmag_muon._mudata import Query
+    from scmag_muon.model._reference import Reference
 
 
-def reference_fit(reference: MuData | None, setup: Mapping[str, Any]) -> ManifoldFit | None:
-    """The fit that the reference holds, if there is one that can place further cells."""
-    key, present_key = setup["input_layer"], setup.get("present_key")
-    if reference is None or Keys.fit(key) not in reference.uns:
-        return None
-    present = None if present_key is None else np.asarray(reference.obsm[present_key])
-    return _mudata.read_fit(reference, key, present=present)
-
-
-def placed(cells: MuData, reference: MuData, fit: ManifoldFit, registry: Mapping[str, Any]) -> MuData:
+def placed(cells: MuData, reference: Reference, registry: Mapping[str, Any]) -> MuData:
     """The cells with the model's features and rows fitted over the reference's cells, as the network takes them.
 
     Raises
@@ -38,44 +29,81 @@ def placed(cells: MuData, reference: MuData, fit: ManifoldFit, registry: Mapping
     ValueError
         Where counts of the cells are no counts.
     """
-    setup = registry["setup_args"]
+    setup, fit = registry["setup_args"], reference.fit
     names, present_key, batch_key = setup["modalities"], setup.get("present_key"), setup["batch_key"]
-    n_obs = cells.n_obs
-    present = np.ones((n_obs, len(names)), bool) if present_key is None else np.asarray(cells.obsm[present_key])
+    present = np.ones((cells.n_obs, len(names)), bool) if present_key is None else np.asarray(cells.obsm[present_key])
     counts = {name: registered_counts(cells, name, setup) for name in names}
-    fitted = {name: pd.Index(fit.modality(name).features) for name in names}
     batches = None if batch_key is None else np.asarray(_mudata.get_batches(cells, batch_key), dtype=object)
-    centered = batches is not None and bool(fit.batches)
-    codes = pd.Index(fit.batches).get_indexer(pd.Index(batches)) if centered else np.full(n_obs, -1)
-    joint = fit.embed(
-        {
-            name: counts[name][present[:, i]][:, cells.mod[name].var_names.get_indexer(fitted[name])]
+    query = _mudata.Query(
+        obs_names=cells.obs_names,
+        counts={
+            name: sp.csr_array(counts[name][present[:, i]][:, _columns(cells, name, fit.modality(name).features)])
             for i, name in enumerate(names)
             if present[:, i].any()
         },
-        present={name: present[:, i] for i, name in enumerate(names)},
-        batches=batches if centered else None,
+        present=present,
+        measured={},
+        batches=batches if fit.batches else None,
     )
-    operators = fit.operators(joint)
+    of_model = {
+        name: sp.csr_matrix(counts[name][:, _columns(cells, name, feature_names(registry, i))])
+        for i, name in enumerate(names)
+    }
+    found = network_cells(query, embedded(query, reference), reference, registry, counts=of_model)
+    if batches is not None:
+        found.obs[batch_key] = batches
+    return found
+
+
+def embedded(query: Query, reference: Reference) -> np.ndarray:
+    """Coordinates of the cells in the reference's joint space, float32, shape ``(n_obs, n_components)``."""
+    names = reference.fit.names
+    return reference.fit.embed(
+        query.counts,
+        present={name: query.present[:, names.index(name)] for name in query.counts},
+        batches=query.batches,
+        measured=query.measured,
+    )
+
+
+def network_cells(
+    query: Query,
+    joint: np.ndarray,
+    reference: Reference,
+    registry: Mapping[str, Any],
+    *,
+    rows: slice = slice(None),
+    counts: Mapping[str, sp.csr_matrix] | None = None,
+) -> MuData:
+    """Cells at these coordinates as the network takes them.
+
+    ``rows`` chooses among the query's cells and coordinates; ``counts`` are of the model's features, by default zeros.
+    """
+    setup, fit = registry["setup_args"], reference.fit
+    cells = query.obs_names[rows]
+    operators = fit.operators(joint[rows])
+    codes = np.full(len(cells), -1)
+    if query.batches is not None and fit.batches:
+        codes = pd.Index(fit.batches).get_indexer(pd.Index(query.batches[rows]))
     mods = {}
-    for i, name in enumerate(names):
+    for i, name in enumerate(setup["modalities"]):
         wanted = feature_names(registry, i)
-        own = registered_counts(reference, name, setup)[fit.modality(name).cells]
-        columns = reference.mod[name].var_names.get_indexer(fitted[name])
-        layer = np.zeros((n_obs, len(wanted)), dtype=np.float32)
-        layer[:, wanted.get_indexer(fitted[name])] = fit.fitted(
-            name, operators[name], counts=own[:, columns], codes=codes
-        )
+        fitted = fit.fitted(name, operators[name], counts=reference.counts[name], codes=codes)
+        layer = np.zeros((len(cells), len(wanted)), dtype=np.float32)
+        layer[:, wanted.get_indexer(pd.Index(fit.modality(name).features))] = fitted
         place = _mudata.layer_of(setup["layer"], name)
-        of_model = sp.csr_matrix(counts[name][:, cells.mod[name].var_names.get_indexer(wanted)])
+        own = sp.csr_matrix(layer.shape, dtype=np.float32) if counts is None else counts[name][rows]
         mods[name] = AnnData(
-            of_model if place is None else None,
-            obs=cells.mod[name].obs[[]],
+            own if place is None else None,
+            obs=pd.DataFrame(index=cells),
             var=pd.DataFrame(index=wanted.astype(str)),
-            layers={setup["input_layer"]: layer, **({} if place is None else {place: of_model})},
+            layers={setup["input_layer"]: layer, **({} if place is None else {place: own})},
         )
-    obs = None if batches is None else pd.DataFrame({batch_key: batches}, index=cells.obs_names)
-    result = _mudata.make_mudata(mods, obs)
-    if present_key is not None:
-        result.obsm[present_key] = present
+    result = _mudata.make_mudata(mods, pd.DataFrame(index=cells))
+    if setup.get("present_key") is not None:
+        result.obsm[setup["present_key"]] = query.present[rows]
     return result
+
+
+def _columns(cells: MuData, name: str, features: Any) -> np.ndarray:
+    return cells.mod[name].var_names.get_indexer(pd.Index(features))

@@ -14,9 +14,12 @@ from scvi.model.base import BaseModelClass
 from scmag_muon.model._context import quiet
 from scmag_muon.model._model_files import read_cells, read_model, write_model
 from scmag_muon.model._new_cells import cells_of_model
+from scmag_muon.model._reference import Reference
 
 if TYPE_CHECKING:
     import os
+
+    import pandas as pd
 
     from scmag_muon.model._module import SCMAGModule
 
@@ -28,6 +31,8 @@ class SavingMixin(BaseModelClass):
     """Models in files that hold no code: tensors (safetensors) and JSON."""
 
     module: SCMAGModule
+    reference: Any
+    _reference: Reference | None
 
     def save(
         self,
@@ -35,6 +40,9 @@ class SavingMixin(BaseModelClass):
         prefix: None = None,
         overwrite: bool = False,  # noqa: FBT001, FBT002 - scvi-tools' callbacks and users give it by position
         save_anndata: bool = False,  # noqa: FBT001, FBT002
+        *,
+        reference: bool = True,
+        labels: pd.DataFrame | pd.Series | None = None,
         **arguments: Any,
     ) -> None:
         """Write the model to a folder: what it learnt, its history, the optimiser's state, and on request its cells.
@@ -53,6 +61,12 @@ class SavingMixin(BaseModelClass):
             Replace the model that the folder holds. A folder with other files is not replaced.
         save_anndata
             Save the MuData too; :meth:`load` then needs no ``adata``.
+        reference
+            Save all that :func:`scmag_muon.tl.map_query` needs: the manifold fit, the raw counts of the features that took part,
+            names of the cells, and columns of text about them. Without it the folder holds no counts.
+        labels
+            Columns about the model's cells that are to be transferred to other cells, for example ``mdata.obs[["cell_type"]]``,
+            beside those of text that the model's own cells have.
         **arguments
             For :meth:`mudata.MuData.write_h5mu`, with ``save_anndata``.
 
@@ -72,7 +86,17 @@ class SavingMixin(BaseModelClass):
             raise TypeError(f"save() has no arguments {sorted(arguments)}.")
         if save_anndata and self.adata is None:
             raise ValueError("The model was loaded without cells, so there are none to save: leave `save_anndata` out.")
+        kept = self.reference if reference else None
+        if labels is not None:
+            if kept is None:
+                raise ValueError(
+                    "`labels` are saved with the reference, and this model has none: it is left out, or the fit is by each view's own "
+                    "neighbours, which can't place other cells."
+                )
+            kept = kept.with_labels(labels)
         attributes = {name: value for name, value in vars(self).items() if name.endswith("_")}
+        if kept is not None:
+            attributes["reference"] = kept.to_dict()
         header = {
             "class": type(self).__name__,
             "summary": self._model_summary_string,
@@ -145,7 +169,7 @@ class SavingMixin(BaseModelClass):
                 accelerator, device, return_device="torch", validate_single_device=True
             )
         state = read_model(dir_path, (cls.__name__, *(allowed_classes_names_list or ())), trust_pickle=trust_pickle)
-        registry = state.pop("registry_")
+        registry, reference = state.pop("registry_"), state.pop("reference", None)
         cells = read_cells(dir_path) if adata is None else adata or None
         if cells is not None:
             cells = cells_of_model(cells, registry)
@@ -157,6 +181,7 @@ class SavingMixin(BaseModelClass):
             if cells is not None:  # scvi-tools would hold them for as long as the process lives
                 cls._setup_adata_manager_store.pop(cells.uns["_scvi_uuid"], None)
             raise
+        model._reference = None if reference is None else Reference.from_dict(reference)
         model.to_device(torch_device)
         model.module.eval()
         return model

@@ -6,6 +6,7 @@ from scmag_muon.tl._batch_mixing import batch_mixing
 from scmag_muon.tl._cut import cut
 from scmag_muon.tl._enrichment import enrichment
 from scmag_muon.tl._held_out_markers import held_out_markers
+from scmag_muon.tl._map_query import map_query
 from scmag_muon.tl._markers import markers
 from scmag_muon.tl._n_clusters import n_clusters
 from scmag_muon.tl._scmag import scmag
@@ -17,6 +18,7 @@ __all__ = [
     "cut",
     "enrichment",
     "held_out_markers",
+    "map_query",
     "markers",
     "n_clusters",
     "scmag",

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_number, check_random_state
@@ -351,7 +352,12 @@ def scmag(
     }
     record = _mudata.make_record("scmag", contents, made_from=made_from, key=key_added)
 
-    if not return_model:
+    if return_model:
+        for column, values in _mudata.text_columns(mdata.obs).items():
+            if column not in lean.obs:
+                lean.obs[column] = pd.Categorical(values)  # labels that the model may transfer to other cells
+        lean.obs[key_added] = pd.Categorical(results.labels.astype(str))
+    else:
         model.forget_data()
     if copy:
         mdata = _mudata.copy_of(mdata)

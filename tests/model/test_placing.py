@@ -13,18 +13,18 @@ from scmag_muon import _mudata
 from scmag_muon._mudata import copy_of, make_mudata, no_pull_on_update
 from scmag_muon.model import SCMAG
 from scmag_muon.model._new_cells import feature_names
-from scmag_muon.model._placing import placed, reference_fit
+from scmag_muon.model._placing import placed
+from scmag_muon.model._reference import Reference, reference_of
 
 if TYPE_CHECKING:
     from mudata import MuData
 
-    from scmag_muon.manifold.fit import ManifoldFit
 
 N = 90
 
 
 @pytest.fixture(scope="module", params=[None, "batch"], ids=["one batch", "two batches"])
-def reference(request: pytest.FixtureRequest) -> tuple[MuData, dict[str, Any], ManifoldFit]:
+def reference(request: pytest.FixtureRequest) -> tuple[MuData, dict[str, Any], Reference]:
     """Cells of which 20 lack RNA and 25 proteins, completed, as a model is set up with them; and their fit."""
     whole = smm.datasets.simulate_citeseq(n_obs=N, n_vars=40, n_prot=9, n_clusters=3, n_batches=2)
     with no_pull_on_update():
@@ -34,17 +34,18 @@ def reference(request: pytest.FixtureRequest) -> tuple[MuData, dict[str, Any], M
     complete = smm.pp.complete_cells(mdata)
     SCMAG.setup_mudata(complete, batch_key=request.param, present_key="present")
     registry = SCMAG(complete, n_clusters=2).registry_
-    fit = reference_fit(complete, registry["setup_args"])
-    assert fit is not None
-    return complete, registry, fit
+    found = reference_of(complete, registry)
+    assert found is not None
+    return complete, registry, found
 
 
-def test_reference_cells_get_the_rows_of_the_fit(reference: tuple[MuData, dict[str, Any], ManifoldFit]) -> None:
-    complete, registry, fit = reference
+def test_reference_cells_get_the_rows_of_the_fit(reference: tuple[MuData, dict[str, Any], Reference]) -> None:
+    complete, registry, of_cells = reference
+    fit = of_cells.fit
     order = np.random.default_rng(0).permutation(N)[:60]
     with no_pull_on_update():
         cells = complete[order].copy()
-    found = placed(cells, complete, fit, registry)
+    found = placed(cells, of_cells, registry)
     np.testing.assert_array_equal(found.obsm["present"], fit.present[order])
     for i, name in enumerate(fit.names):
         features = list(fit.modality(name).features)
@@ -63,23 +64,23 @@ def test_reference_cells_get_the_rows_of_the_fit(reference: tuple[MuData, dict[s
         np.testing.assert_array_equal(found[name].X.toarray(), cells[name][:, found[name].var_names].X.toarray())
 
 
-def test_order_of_cells_and_features_does_not_matter(reference: tuple[MuData, dict[str, Any], ManifoldFit]) -> None:
-    complete, registry, fit = reference
+def test_order_of_cells_and_features_does_not_matter(reference: tuple[MuData, dict[str, Any], Reference]) -> None:
+    complete, registry, of_cells = reference
     with no_pull_on_update():
         cells = complete[:30].copy()
         mods = {name: adata[::-1, ::-1].copy() for name, adata in cells.mod.items()}
         turned = make_mudata(mods, cells.obs.iloc[::-1])
     turned.obsm["present"] = cells.obsm["present"][::-1]
-    one, other = placed(cells, complete, fit, registry), placed(turned, complete, fit, registry)
-    for name in fit.names:
+    one, other = placed(cells, of_cells, registry), placed(turned, of_cells, registry)
+    for name in of_cells.fit.names:
         np.testing.assert_allclose(one[name].layers["manifold"], other[name].layers["manifold"][::-1], atol=1e-5)
 
 
-def test_no_fit_where_none_is_held(reference: tuple[MuData, dict[str, Any], ManifoldFit]) -> None:
+def test_no_reference_where_no_fit_is_held(reference: tuple[MuData, dict[str, Any], Reference]) -> None:
     complete, registry, _ = reference
-    setup = registry["setup_args"]
-    assert reference_fit(None, setup) is None
-    assert reference_fit(complete, {**setup, "input_layer": "other"}) is None
+    assert reference_of(None, registry) is None
+    setup = {**registry["setup_args"], "input_layer": "other"}
+    assert reference_of(complete, {**registry, "setup_args": setup}) is None
 
 
 def test_cells_without_counts_are_taken_as_they_are_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,81 @@
+"""What a trained network says of cells that are mapped onto its reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scmag_muon.model._placing import embedded, network_cells
+
+if TYPE_CHECKING:
+    from scmag_muon._mudata import Query
+    from scmag_muon.model._reference import Reference
+    from scmag_muon.model._scmag import SCMAG
+
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Arrays with a row for each cell of the query.
+
+    Parameters
+    ----------
+    joint
+        Coordinates in the joint space of manifold fitting, ``(n_obs, n_components)``.
+    q
+        Soft assignment to the reference's clusters, ``(n_obs, K)``.
+    latent, reconstruction_latent
+        Zc and Zr, ``(n_obs, n_latent)``.
+    denoised
+        For each modality of the reference its denoised counts, ``(n_obs, n_features)``, imputed where a cell lacks it.
+    """
+
+    joint: np.ndarray
+    q: np.ndarray
+    latent: np.ndarray
+    reconstruction_latent: np.ndarray
+    denoised: dict[str, np.ndarray]
+
+
+def mapped(model: SCMAG, reference: Reference, query: Query) -> Mapped:
+    """Place the cells and ask the network about them, some thousands at a time.
+
+    Cells of a batch that the model does not know are decoded in the largest batch of the reference.
+    """
+    joint = embedded(query, reference)
+    batch_key = model.registry_["setup_args"]["batch_key"]
+    batches = None if batch_key is None else _decoded_in(query, reference, len(joint))
+    parts = []
+    for start in range(0, len(joint), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        cells = network_cells(query, joint, reference, model.registry_, rows=rows)
+        if batches is not None:
+            cells.obs[batch_key] = batches[rows]
+        parts.append(
+            (
+                model.get_cluster_assignments(cells, soft=True),
+                model.get_latent_representation(cells),
+                model.get_latent_representation(cells, kind="reconstruction"),
+                *(
+                    model.get_normalized_expression(cells, modality=name, return_numpy=True)
+                    for name in model.modalities_
+                ),
+            )
+        )
+    q, latent, reconstruction, *denoised = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Mapped(joint, q, latent, reconstruction, dict(zip(model.modalities_, denoised, strict=True)))
+
+
+def _decoded_in(query: Query, reference: Reference, n_obs: int) -> np.ndarray:
+    fit = reference.fit
+    if not fit.batches:
+        raise ValueError(
+            "The decoders of the model know batches and its fit knows none, so that no cell can be decoded."
+        )
+    largest = fit.batches[int(np.bincount(fit.codes).argmax())]
+    if query.batches is None:
+        return np.full(n_obs, largest, dtype=object)
+    return np.where(np.isin(query.batches.astype(str), fit.batches), query.batches, largest)

@@ -1,0 +1,262 @@
+"""New cells onto a trained reference."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from mudata import MuData
+from scipy.stats import entropy
+
+from scmag_muon import _fingerprint, _mudata
+from scmag_muon._keys import Keys, check_key
+from scmag_muon.model import SCMAG
+from scmag_muon.model._mapping import mapped
+from scmag_muon.tl._transfer import UNKNOWN, transferred, unlikeness_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from scmag_muon.model._mapping import Mapped
+    from scmag_muon.model._reference import Reference
+    from scmag_muon.transfer.labels import Transferred
+
+logger = logging.getLogger(__name__)
+
+_VERSIONS_OF = ("scmag-muon", "scvi-tools", "torch", "mudata", "anndata", "scikit-learn")
+
+
+def map_query(
+    mdata: MuData,
+    reference: str | os.PathLike[str] | SCMAG | MuData,
+    *,
+    model: SCMAG | None = None,
+    labels: str | Sequence[str] | None = None,
+    layer: str | Mapping[str, str | None] | None = None,
+    round_counts: bool = False,
+    batch_key: str | None = None,
+    key_added: str = Keys.SCMAG,
+    accelerator: str = "auto",
+    copy: bool = False,
+) -> MuData | None:
+    """Clusters, coordinates and labels of new cells, from a reference that was trained before. Nothing is trained.
+
+    Cells are placed in the joint space of the reference's manifold fit, fitted by their neighbours among the *reference's* cells,
+    and embedded by its network. The reference stays as it is, and where a cell lands does not depend on the other cells of the
+    query, unless ``batch_key`` is given.
+
+    Parameters
+    ----------
+    mdata
+        Raw counts of one or more of the reference's modalities, under the same names. Cells may lack modalities. Features are
+        found by name. Those that were not measured are taken to be what the others let expect, and a warning counts them.
+    reference
+        The folder of :meth:`scmag_muon.model.SCMAG.save`; or a trained :class:`~scmag_muon.model.SCMAG`, as ``tl.scmag(...,
+        return_model=True)`` returns it; or the MuData that it was trained on, for its labels, together with ``model``.
+    model
+        The model, where ``reference`` is a MuData, which holds no network.
+    labels
+        Columns of the reference to transfer, such as ``"cell_type"``. A model that ``tl.scmag`` returned knows the columns of text of
+        its MuData, a folder those and what :meth:`~scmag_muon.model.SCMAG.save` was given. Missing labels and ``"unknown"`` are
+        not transferred.
+    layer
+        Layer of the raw counts, one for all or by modality; ``None`` is ``.X``.
+    round_counts
+        Round counts with decimals, as for :func:`~scmag_muon.tl.scmag`.
+    batch_key
+        Column of batches. A batch that the reference does not know is moved as a whole by the shift that its groups of cells have in
+        common against the same groups of the reference, if there is one that is surer than chance (20 cells or more). Its own mean
+        plays no part, so a batch may hold sorted cells of one type. Give it where depth, staining or chemistry differ.
+    key_added
+        Name under which results are written.
+    accelerator
+        ``"auto"``, ``"cpu"``, ``"gpu"``, as in Lightning, where ``reference`` is a folder.
+    copy
+        Return a changed copy and leave ``mdata`` as it is.
+
+    Returns
+    -------
+    ``None``, or the changed copy if ``copy=True``. Written:
+
+    ``mdata.obs[key_added]``, ``mdata.obs[f"{key_added}_confidence"]``, ``mdata.obs[f"{key_added}_entropy"]``
+        Cluster of the reference, its share in the soft assignment (0 to 1), and the assignment's entropy in nats.
+    ``mdata.obsm[f"X_{key_added}"]``, ``mdata.obsm[f"X_{key_added}_recon"]``
+        Zc and Zr in the reference's spaces, float32, ``(n_obs, 16 * n_modalities)``.
+    ``mod.layers[key_added]``
+        Denoised counts at the median library size of the reference, float32, ``(n_obs, n_vars)``; sparse with zeros at features that the
+        reference does not have.
+    ``mdata.obsm[f"{key_added}_imputed_{modality}"]``
+        For each modality of the reference of which cells or features lack: denoised counts of all cells and all of the reference's
+        features, a data frame.
+    ``mdata.obs[f"{key_added}_measured"]``
+        Where cells lack modalities: what each has, as ``"rna+prot"``.
+    ``mdata.obs[f"{key_added}_unlikeness"]``
+        How far a cell lies from the reference's cells, relative to how far these lie from one another; 1 is exceeded by one in a
+        hundred of the reference's own.
+    ``mdata.obs[f"{key_added}_{column}"]``
+        For each of ``labels``: the label, categorical; ``"unknown"`` where unlikeness is above 1.
+    ``mdata.obs[f"{key_added}_{column}_probability"]``, ``mdata.obsm[f"{key_added}_{column}_probabilities"]``
+        Probability of the most probable label, and of all, a data frame, given that the cell is of one of them. Calibrated on the
+        reference's own cells, each classified without itself.
+    ``mdata.uns[key_added]``
+        ``params``, ``n_clusters``, ``n_reference``, ``shared_features`` (by modality), ``versions``.
+
+    Raises
+    ------
+    ValueError
+        Where no modality of the reference is there or one shares less than a quarter of its features, counts are no counts, or the
+        model holds no fit that can place cells; ``mdata`` is then untouched.
+    KeyError
+        Where a column of labels, a layer or a batch column is not there.
+    TypeError
+        Where ``mdata`` is no MuData or ``reference`` none of the three.
+    FileNotFoundError
+        Where there is no such folder.
+
+    Notes
+    -----
+    Labels and unlikeness rest on the principal components of the modalities that a cell has, not on what is imputed for it.
+    See :func:`scmag_muon.transfer.labels.transfer_labels` and :func:`scmag_muon.transfer.unlikeness.unlikeness`. Cells of a batch
+    that the reference does not know are decoded in its largest batch.
+
+    Examples
+    --------
+    >>> import scmag_muon as smm
+    >>> mdata = smm.datasets.simulate_citeseq(n_obs=200, n_vars=80, n_prot=12, n_clusters=3)
+    >>> reference, query = mdata[:150].copy(), mdata[150:].copy()
+    >>> model = smm.tl.scmag(
+    ...     reference, n_clusters=3, max_epochs_pretrain=4, max_epochs=2, progress_bar=False, return_model=True
+    ... )
+    >>> smm.tl.map_query(query, model, labels="cell_type")
+    >>> query.obsm["X_scmag"].shape
+    (50, 32)
+    >>> bool((query.obs["scmag_cell_type"] == query.obs["cell_type"]).mean() > 0.8)
+    True
+    """
+    check_key(key_added, argument="key_added")
+    _mudata.check_mudata(mdata)
+    columns = [labels] if isinstance(labels, str) else list(labels or ())
+    model, of_cells = _model_and_reference(reference, model, columns, accelerator)
+    given = {column: of_cells.labels(column) for column in columns}
+    query = _mudata.read_query(mdata, of_cells.fit, layer=layer, round_counts=round_counts, batch_key=batch_key)
+    names = list(query.counts)
+    _mudata.check_free_query(mdata, names, key_added, columns)
+    _tell_modalities(names, of_cells.fit.names)
+    found = mapped(model, of_cells, query)
+    unlike = unlikeness_of(of_cells.fit, found.joint, query.present)
+    carried = {
+        column: transferred(of_cells.fit, found.joint, query.present, values) for column, values in given.items()
+    }
+    record = {
+        "params": {
+            "modalities": names,
+            "kinds": [of_cells.fit.modality(name).kind for name in names],
+            "batch_key": batch_key,
+            "layer": layer,
+            "round_counts": round_counts,
+            "labels": columns,
+        },
+        "n_clusters": found.q.shape[1],
+        "n_reference": of_cells.fit.n_obs,
+        "shared_features": {name: int(measured.sum()) for name, measured in query.measured.items()},
+        "versions": {package: version(package) for package in _VERSIONS_OF},
+    }
+    made_from = {"cells": _fingerprint.of_cells(mdata.obs_names)}
+    frames = _frames(mdata, model, query, found, key_added)
+    if copy:
+        mdata = _mudata.copy_of(mdata)
+    _write(mdata, found, frames, key_added)
+    _write_labels(mdata, carried, unlike, key_added)
+    if not query.present.all():
+        mdata.obs[Keys.measured(key_added)] = _mudata.measured(mdata, names)
+    mdata.uns[key_added] = _mudata.make_record("map_query", record, made_from=made_from, key=key_added)
+    return mdata if copy else None
+
+
+def _model_and_reference(
+    reference: str | os.PathLike[str] | SCMAG | MuData, model: SCMAG | None, columns: Sequence[str], accelerator: str
+) -> tuple[SCMAG, Reference]:
+    labels: dict[str, pd.Series] = {}
+    if isinstance(reference, MuData):
+        if model is None:
+            raise ValueError(
+                "A MuData holds no network. Give the model too, model=model, or a folder that model.save() wrote as `reference`."
+            )
+        labels = {column: _mudata.get_obs_column(reference, column, argument="labels") for column in columns}
+    elif model is not None:
+        raise ValueError("`model` goes with a reference that is a MuData; a folder or a model is complete.")
+    elif isinstance(reference, SCMAG):
+        model = reference
+    elif isinstance(reference, (str, os.PathLike)):
+        model = SCMAG.load(reference, adata=False, accelerator=accelerator)
+    else:
+        raise TypeError(
+            f"`reference` must be the folder of a saved model, a model or a MuData, got {type(reference).__name__}."
+        )
+    if not isinstance(model, SCMAG):
+        raise TypeError(f"`model` must be a scmag_muon.model.SCMAG, got {type(model).__name__}.")
+    found = model.reference
+    if found is None:
+        raise ValueError(
+            "The model holds no fit that can place other cells. Fit with the default neighborhoods='shared', and save with "
+            "reference=True; a folder of an earlier version is loaded with its cells, SCMAG.load(folder, adata=mdata), and saved again."
+        )
+    return model, found.with_labels(pd.DataFrame(labels)) if labels else found
+
+
+def _tell_modalities(names: Sequence[str], of_reference: Sequence[str]) -> None:
+    lacking = [name for name in of_reference if name not in names]
+    if lacking:
+        logger.info(
+            "The query has %s alone: labels and unlikeness rest on it, and %s imputed.",
+            " and ".join(map(repr, names)),
+            " and ".join(map(repr, lacking)) + (" is" if len(lacking) == 1 else " are"),
+        )
+
+
+def _frames(mdata: MuData, model: SCMAG, query: _mudata.Query, found: Mapped, key: str) -> dict[str, Any]:
+    """Denoised counts as they are written: layers by modality, data frames by slot of ``obsm``."""
+    layers, imputed = {}, {}
+    features = model.get_var_names()
+    for i, (name, values) in enumerate(found.denoised.items()):
+        measured = query.measured.get(name)
+        if measured is None or not (measured.all() and query.present[:, i].all()):
+            imputed[Keys.imputed(key, name)] = pd.DataFrame(
+                values, index=mdata.obs_names, columns=features[name].astype(str)
+            )
+        if measured is not None:
+            columns = pd.Index(features[name]).get_indexer(mdata.mod[name].var_names)
+            used = columns >= 0
+            layers[name] = _mudata.expand_features(_mudata.rows_of(values[:, columns[used]], mdata, name), used)
+    return {"layers": layers, "imputed": imputed}
+
+
+def _write(mdata: MuData, found: Mapped, frames: Mapping[str, Any], key: str) -> None:
+    clusters = found.q.argmax(axis=1)
+    mdata.obs[key] = pd.Categorical(clusters.astype(str), categories=[str(of) for of in np.unique(clusters)])
+    mdata.obs[Keys.confidence(key)] = found.q.max(axis=1)
+    mdata.obs[Keys.entropy(key)] = entropy(found.q, axis=1)
+    mdata.obsm[Keys.latent(key)] = found.latent
+    mdata.obsm[Keys.reconstruction_latent(key)] = found.reconstruction_latent
+    for name, values in frames["layers"].items():
+        mdata.mod[name].layers[key] = values
+        mdata.mod[name].uns[key] = _mudata.make_record("map_query", {}, made_from={}, key=key)
+    for slot, values in frames["imputed"].items():
+        mdata.obsm[slot] = values
+
+
+def _write_labels(mdata: MuData, carried: Mapping[str, Transferred], unlike: np.ndarray, key: str) -> None:
+    mdata.obs[Keys.unlikeness(key)] = unlike
+    for column, found in carried.items():
+        values = np.where(unlike > 1, UNKNOWN, found.labels.astype(object))
+        mdata.obs[Keys.transferred(key, column)] = pd.Categorical(values)
+        mdata.obs[Keys.transferred_probability(key, column)] = found.confidence
+        mdata.obsm[Keys.transferred_probabilities(key, column)] = pd.DataFrame(
+            found.probabilities,
+            index=mdata.obs_names,
+            columns=[name.replace("/", "_") for name in found.classes.astype(str)],
+        )

@@ -1,0 +1,64 @@
+"""Labels and unlikeness of cells that are mapped, each compared in the modalities that it has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scmag_muon.transfer.labels import Transferred, transfer_labels
+from scmag_muon.transfer.unlikeness import unlikeness
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scmag_muon.manifold.fit import ManifoldFit
+
+UNKNOWN = "unknown"
+
+
+def unlikeness_of(fit: ManifoldFit, joint: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Unlikeness of each cell, ``(n_obs,)``; 1 is the 99th percentile of the reference's own cells."""
+    result = np.empty(len(joint))
+    for rows, x, _, reference in _by_pattern(fit, joint, present):
+        result[rows] = unlikeness(x, reference)
+    return result
+
+
+def transferred(fit: ManifoldFit, joint: np.ndarray, present: np.ndarray, labels: np.ndarray) -> Transferred:
+    """Class probabilities of each cell; labels that are ``None`` or ``"unknown"`` are not transferred.
+
+    Raises
+    ------
+    ValueError
+        Where no reference cell has a label and the modalities of some cells.
+    """
+    known = np.array([label is not None and label != UNKNOWN for label in labels])
+    classes = np.unique(labels[known].astype(str))
+    probabilities = np.zeros((len(joint), len(classes)))
+    for rows, x, cells, reference in _by_pattern(fit, joint, present):
+        labelled = known[cells]
+        if not labelled.any():
+            raise ValueError("No cell of the reference that has the modalities of the query has a label.")
+        found = transfer_labels(x, reference[labelled], labels[cells][labelled])
+        probabilities[rows[:, None], np.searchsorted(classes, found.classes)] = found.probabilities
+    return Transferred(classes, probabilities)
+
+
+def _by_pattern(
+    fit: ManifoldFit, joint: np.ndarray, present: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """For cells that have the same modalities: which they are, their coordinates there, reference cells that have these, theirs."""
+    blocks, own = fit.blocks(joint), fit.blocks(fit.joint)
+    for pattern in np.unique(present, axis=0):
+        rows = np.flatnonzero((present == pattern).all(axis=1))
+        which = np.flatnonzero(pattern).tolist()
+        cells = np.flatnonzero(fit.present[:, which].all(axis=1))
+        if not len(cells):  # no cell has all of these, so what is foretold of the others must serve
+            cells = np.arange(fit.n_obs)
+        yield (
+            rows,
+            np.hstack([blocks[i][rows] for i in which]),
+            cells,
+            np.hstack([own[i][cells] for i in which]),
+        )
