@@ -54,6 +54,13 @@ def of_counts(
     return _joined(_mixed(_hashes(cells) + _mixed(sums)))
 
 
+def of_parts(fingerprints: Sequence[str]) -> str:
+    """Fingerprint of cells of which those of several parts are given."""
+    parts = [fingerprint.partition("-") for fingerprint in fingerprints]
+    total = sum(int(checksum, 16) for _, _, checksum in parts) % 2**64
+    return f"{sum(int(number) for number, _, _ in parts)}-{total:016x}"
+
+
 def of_rows(values: Any, cells: Sequence[str] | pd.Index) -> str:
     """Fingerprint of the coordinates of each cell, shape ``(n_obs, n_dimensions)``, in single precision."""
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32).astype(np.uint64)

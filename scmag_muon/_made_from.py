@@ -34,7 +34,7 @@ def made_from(
         "obs": {column: _of_column(mdata, column) for column in obs if column is not None},
         "obsm": {slot: _fingerprint.of_rows(mdata.obsm[slot], mdata.obs_names) for slot in obsm},
         "tables": {slot: _fingerprint.of_table(mdata.uns[slot]["table"]) for slot in tables},
-        "counts": {name: _of_counts(mdata, name, layer) for name, layer in (counts or {}).items()},
+        "counts": {name: of_counts(mdata, name, layer) for name, layer in (counts or {}).items()},
         "layers": {name: layer for name, layer in (counts or {}).items() if layer is not None},
     }
 
@@ -63,7 +63,7 @@ def differences(mdata: MuData, record: Any, *, counts: bool = False) -> list[str
     if counts:
         layers = noted.get("layers", {})
         for name, before in noted.get("counts", {}).items():
-            if _or_none(_of_counts, mdata, name, layers.get(name)) != before:
+            if _or_none(of_counts, mdata, name, layers.get(name)) != before:
                 found.append(f"the counts of {name!r} have changed")
     return found
 
@@ -105,10 +105,13 @@ def _of_column(mdata: MuData, column: str) -> str:
     return _fingerprint.of_labels(mdata.obs_names, _mudata.get_obs_column(mdata, column, argument="column"))
 
 
-def _of_counts(mdata: MuData, modality: str, layer: str | None) -> str:
+def of_counts(mdata: MuData, modality: str, layer: str | None) -> str:
+    """Fingerprint of a modality's counts, read by blocks of cells where they lie in a file."""
     adata = mdata.mod[modality]
-    counts = _mudata.get_counts(adata, modality=modality, layer=layer, round_counts=True)
-    return _fingerprint.of_counts(counts, adata.obs_names, adata.var_names)
+    blocks = _mudata.count_blocks(adata, modality=modality, layer=layer, round_counts=True)
+    return _fingerprint.of_parts(
+        [_fingerprint.of_counts(counts, adata.obs_names[rows], adata.var_names) for rows, counts in blocks]
+    )
 
 
 def _or_none(function: Any, *arguments: Any) -> str | None:

@@ -22,8 +22,15 @@ from scmag_muon._mudata._complete import (
     padded,
     rows_of,
 )
-from scmag_muon._mudata._counts import check_layer, get_counts, layer_of
-from scmag_muon._mudata._features import expand_features, used_features, with_features
+from scmag_muon._mudata._counts import check_layer, count_blocks, get_counts, layer_of
+from scmag_muon._mudata._features import (
+    choosing_column,
+    expand_features,
+    feature_mask,
+    features_to_read,
+    used_features,
+    with_features,
+)
 from scmag_muon._mudata._fit import drop_fit, lend_fit, read_fit, write_fit
 from scmag_muon._mudata._kinds import check_kinds, kinds_of, modality_kind, recognize, recorded_kind
 from scmag_muon._mudata._pairing import check_paired
@@ -49,6 +56,10 @@ __all__ = [
     "Query",
     "read_query",
     "text_columns",
+    "choosing_column",
+    "count_blocks",
+    "feature_mask",
+    "features_to_read",
     "rows_of",
     "lend_fit",
     "PRESENT",

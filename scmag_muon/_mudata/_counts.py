@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
+from scmag_muon._mudata._blocks import in_file, only_features, read_rows, row_blocks
+from scmag_muon._mudata._raw import as_integers, check_range
 from scmag_muon._mudata._storage import read_csr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
 
 logger = logging.getLogger(__name__)
-
-_MOST_EXACT = 2**24
-"""Above this, single precision does not hold every integer."""
-_MOST_LOG = 15.0
-"""More than any logarithm of normalised counts: the logarithm of three million."""
-_CELLS_LOOKED_AT = 500
-_VALUES_LOOKED_AT = 1000
-_UNDO: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "squares": np.square,
-    "expm1": np.expm1,
-    "powers of 2, less 1,": lambda values: np.exp2(values) - 1,
-}
 
 
 def layer_of(layer: str | Mapping[str, str | None] | None, modality: str) -> str | None:
@@ -70,6 +60,9 @@ def _mapping(mdata: MuData, names: Sequence[str], layer: Any) -> str:
     return f" To read it where it is, and .X of the other, give layer={works}."
 
 
+_ROUND = "Round them with round_counts=True."
+
+
 def get_counts(
     adata: AnnData,
     *,
@@ -77,11 +70,12 @@ def get_counts(
     layer: str | None = None,
     round_counts: bool = False,
     may_be_empty: bool = False,
-    rounding: str = "Round them with round_counts=True.",
+    rounding: str = _ROUND,
+    features: np.ndarray | None = None,
 ) -> sp.csr_array:
     """Validated raw counts of a modality, shape ``(n_obs, n_vars)``: canonical CSR, float32.
 
-    The arrays are the user's own where they need no change: never write to them.
+    The arrays are the user's own where they need no change: never write to them. A matrix in a file is read by blocks of rows.
 
     Parameters
     ----------
@@ -97,6 +91,8 @@ def get_counts(
         Take counts that are all zero, as of cells that were not measured.
     rounding
         How to round them, for messages.
+    features
+        Features whose counts are needed, bool, ``(n_vars,)``: of a matrix in a file no others are kept. By default all.
 
     Raises
     ------
@@ -106,7 +102,57 @@ def get_counts(
         If the values are no numbers.
     ValueError
         If they are missing, negative, not finite, not integers, larger than 2**24 or all zero.
+    OSError
+        If they lie in a file that can't be read.
     """
+    chosen = features if in_file(_slot(adata, modality, layer)[0]) else None
+    blocks = [
+        counts if chosen is None else only_features(counts, chosen)
+        for _, counts in count_blocks(
+            adata,
+            modality=modality,
+            layer=layer,
+            round_counts=round_counts,
+            may_be_empty=may_be_empty,
+            rounding=rounding,
+        )
+    ]
+    return blocks[0] if len(blocks) == 1 else sp.vstack(blocks, format="csr")
+
+
+def count_blocks(
+    adata: AnnData,
+    *,
+    modality: str,
+    layer: str | None = None,
+    round_counts: bool = False,
+    may_be_empty: bool = False,
+    rounding: str = _ROUND,
+) -> Iterator[tuple[slice, sp.csr_array]]:
+    """Rows and their counts as of :func:`get_counts`, block by block, or all at once where they are in memory."""
+    matrix, where = _slot(adata, modality, layer)
+    stored = kept = rounded = 0
+    for rows in row_blocks(matrix):
+        counts = read_csr(read_rows(matrix, rows, where=where), where=where)
+        stored += counts.nnz
+        if counts.nnz:
+            part = adata if counts.shape == matrix.shape else adata[rows]
+            check_range(counts, part, where)
+            if counts.dtype.kind == "f":
+                counts, changed = as_integers(
+                    counts, part, where, modality=modality, rounding=None if round_counts else rounding
+                )
+                rounded += changed
+        kept += counts.nnz
+        yield rows, counts.astype(np.float32, copy=False)
+    if not kept and (stored or not may_be_empty):
+        raise ValueError(f"{where} holds no counts at all: every value {'rounds to' if stored else 'is'} zero.")
+    if rounded:
+        logger.info("%s: %d of %d counts have decimals and are rounded.", where, rounded, stored)
+
+
+def _slot(adata: AnnData, modality: str, layer: str | None) -> tuple[Any, str]:
+    """The matrix of the counts, and what it is called in messages."""
     if layer is not None and layer not in adata.layers:
         have = sorted(str(known) for known in adata.layers if known is not None)
         raise KeyError(f"No layer {layer!r} in modality {modality!r}, which has {have}.")
@@ -114,139 +160,4 @@ def get_counts(
     where = f"mdata[{modality!r}]" + (".X" if layer is None else f".layers[{layer!r}]")
     if matrix is None:
         raise ValueError(f"{where} is missing; raw counts are needed there, or name their layer with layer=.")
-    counts = read_csr(matrix, where=where)
-    if not counts.nnz:
-        if may_be_empty:
-            return counts.astype(np.float32)
-        raise ValueError(f"{where} holds no counts at all: every value is zero.")
-    _check_range(counts, adata, where)
-    if counts.dtype.kind == "f":
-        counts = _whole(counts, adata, where, modality=modality, rounding=None if round_counts else rounding)
-    return counts.astype(np.float32, copy=False)
-
-
-def _check_range(counts: sp.csr_array, adata: AnnData, where: str) -> None:
-    low, high = counts.data.min(), counts.data.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        _refuse(
-            counts, ~np.isfinite(counts.data), adata, f"{where} holds NaN or infinite values", "raw counts are needed"
-        )
-    if low < 0:
-        _refuse(
-            counts,
-            counts.data < 0,
-            adata,
-            f"{where} holds negative values",
-            "raw counts are needed. Name their layer with layer=",
-        )
-    if high > _MOST_EXACT:
-        _refuse(
-            counts,
-            counts.data > _MOST_EXACT,
-            adata,
-            f"{where} holds values above 2**24",
-            "no count of molecules or reads is as large, and single precision does not hold them exactly. "
-            "Raw counts are needed. Name their layer with layer=",
-        )
-
-
-def _refuse(counts: sp.csr_array, wrong: np.ndarray, adata: AnnData, what: str, needed: str) -> NoReturn:
-    raise ValueError(f"{what} ({_places(counts, wrong, adata)}); {needed}.")
-
-
-def _places(counts: sp.csr_array, wrong: np.ndarray, adata: AnnData) -> str:
-    """How many values are wrong, and where the first of them stands."""
-    at = np.flatnonzero(wrong)
-    rows = np.searchsorted(counts.indptr, at, side="right") - 1
-    cell, feature = adata.obs_names[rows[0]], adata.var_names[counts.indices[at[0]]]
-    size = f"{len(at)} of {counts.nnz}" if len(at) < counts.nnz else f"all {counts.nnz}"
-    return (
-        f"{size} values that are not zero, in {len(np.unique(rows))} cells, the first {counts.data[at[0]]:.6g} in cell "
-        f"{str(cell)!r}, feature {str(feature)!r}"
-    )
-
-
-def _whole(counts: sp.csr_array, adata: AnnData, where: str, *, modality: str, rounding: str | None) -> sp.csr_array:
-    """The counts as integers: as they are, or rounded where nothing but noise, or what the user agrees to, is lost."""
-    values = counts.data
-    nearest = np.rint(values)
-    if np.array_equal(values, nearest):
-        return counts
-    off = np.abs(values - nearest)
-    wrong = off > np.clip(1e-5 * values, 1e-3, 0.1)
-    if wrong.any():
-        places = f"{where} holds values that are not integers ({_places(counts, wrong, adata)})"
-        reason = _normalised(counts, wrong, off)
-        if reason is not None:
-            raise ValueError(
-                f"{places}. They seem to be normalised already: {reason}; raw counts are needed. {_advice(adata, modality)}"
-            )
-        if rounding is not None:
-            raise ValueError(f"{places}. They seem to be counts with decimals, {_source(wrong)}. {rounding}")
-        logger.info("%s: %d of %d counts have decimals and are rounded.", where, wrong.sum(), values.size)
-    else:
-        logger.debug("%s: rounding noise of at most %.2g is taken off.", where, off.max())
-    counts = sp.csr_array((nearest, counts.indices, counts.indptr), shape=counts.shape)
-    if np.count_nonzero(nearest) < nearest.size:
-        counts = counts.copy()
-        counts.eliminate_zeros()
-    if not counts.nnz:
-        raise ValueError(f"{where} holds no counts at all: every value rounds to zero.")
-    return counts
-
-
-def _source(wrong: np.ndarray) -> str:
-    if wrong.mean() > 0.5:
-        return "as ambient correction leaves them (SoupX, CellBender, DecontX)"
-    return "as expectation maximisation leaves them (alevin, kallisto, RSEM, STARsolo) where reads fit several genes"
-
-
-def _normalised(counts: sp.csr_array, wrong: np.ndarray, off: np.ndarray) -> str | None:
-    """Why the values look normalised, or ``None`` if they look like counts with decimals."""
-    some = counts.data[wrong][:_VALUES_LOOKED_AT].astype(np.float64)
-    for words, undo in _UNDO.items():
-        undone = undo(some[some < _MOST_LOG])
-        if len(np.unique(undone)) > 2 and (np.abs(undone - np.rint(undone)) < np.minimum(1e-5 * undone, 0.01)).all():
-            return f"{words} of them are integers"
-    if wrong.mean() <= 0.5:
-        return None
-    step = max(1, counts.shape[0] // _CELLS_LOOKED_AT)
-    rows = counts[::step]
-    small = counts.data.max() < _MOST_LOG
-    if _equal_totals(rows):
-        return "every cell has the same total"
-    if small and _equal_totals(sp.csr_array((np.expm1(rows.data), rows.indices, rows.indptr), shape=rows.shape)):
-        return "expm1 of them gives every cell the same total"
-    if _repeats(rows):
-        return "cells hold few distinct values, as scaled or log-transformed counts do"
-    if small and np.median(off[wrong]) > 0.1:
-        return f"the largest is {counts.data.max():.3g}, as of logarithms"
-    return None
-
-
-def _equal_totals(rows: sp.csr_array) -> bool:
-    totals = np.asarray(rows.sum(axis=1, dtype=np.float64)).ravel()
-    totals = totals[totals > 0]
-    return len(totals) > 1 and bool(totals.std() < 1e-3 * totals.mean())
-
-
-def _repeats(rows: sp.csr_array) -> bool:
-    """Whether the decimals of a cell come from a few integers: equal counts stay equal when a cell is scaled."""
-    shares = []
-    for start, stop in zip(rows.indptr[:-1], rows.indptr[1:], strict=True):
-        values = rows.data[start:stop]
-        values = values[values != np.rint(values)]
-        if len(values) >= 10:
-            shares.append(len(np.unique(values.astype(np.float32))) / len(values))
-    return bool(shares) and float(np.median(shares)) < 0.7
-
-
-def _advice(adata: AnnData, modality: str) -> str:
-    """Name a layer of integers where there is one."""
-    for name, values in adata.layers.items():
-        stored = values.data if sp.issparse(values) else values
-        if name is not None and isinstance(stored, np.ndarray) and stored.dtype.kind in "uif" and stored.size:
-            some = stored.ravel()[:100_000]
-            if some.any() and (some >= 0).all() and np.array_equal(some, np.rint(some)):
-                return f"Name their layer, for example layer={{{modality!r}: {str(name)!r}}}."
-    return "Name their layer with layer=, or read the counts again: normalisation can't be undone safely."
+    return matrix, where

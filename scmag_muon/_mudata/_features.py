@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,28 @@ from scmag_muon._mudata._cells import make_mudata
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from anndata import AnnData
     from mudata import MuData
+
+logger = logging.getLogger(__name__)
+
+_MEANING = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+
+
+def choosing_column(adata: AnnData, mask_var: str | None) -> str | None:
+    """The column of ``var`` that chooses features: ``mask_var``, else ``highly_variable``, else none."""
+    column = mask_var if mask_var is not None and mask_var in adata.var else "highly_variable"
+    return column if column in adata.var else None
+
+
+def features_to_read(adata: AnnData, modality: str, mask_var: str | None, manifold_key: str) -> np.ndarray | None:
+    """Features that a fit may take, bool, ``(n_vars,)``, or ``None`` where it is to choose them: those of an earlier fit too."""
+    column = choosing_column(adata, mask_var)
+    if column is None:
+        return None
+    chosen = feature_mask(adata.var[column], modality)
+    fitted = adata.var.get(manifold_key)
+    return chosen | fitted.to_numpy() if fitted is not None and fitted.dtype == bool else chosen
 
 
 def expand_features(values: np.ndarray, mask: np.ndarray) -> np.ndarray | sp.csr_matrix:
@@ -49,3 +71,23 @@ def with_features(mdata: MuData, features: Mapping[str, np.ndarray]) -> MuData:
             )
         mods[name] = mdata.mod[name][:, names].copy()
     return make_mudata(mods, mdata.obs)
+
+
+def feature_mask(column: pd.Series, modality: str) -> np.ndarray:
+    """Booleans, their words and 0 and 1 as what they mean; what is missing is not chosen."""
+    where = f"mdata[{modality!r}].var[{str(column.name)!r}]"
+    missing = column.isna().to_numpy()
+    values = column[~missing]
+    words = values.astype(object).map(lambda value: _MEANING.get(str(value).strip().lower()))
+    if words.isna().any():
+        odd = values[words.isna().to_numpy()]
+        test = "> 0" if pd.api.types.is_numeric_dtype(values) else f"== {odd.iloc[0]!r}"
+        raise ValueError(
+            f"{where} must be boolean to choose features, it is {column.dtype}: feature {str(odd.index[0])!r} has "
+            f"{odd.iloc[0]!r}. Turn it into one, for example {where} = {where} {test}, or delete it: del {where}."
+        )
+    if missing.any():
+        logger.info("%s is missing for %d features, which are not chosen.", where, missing.sum())
+    mask = np.zeros(len(column), dtype=bool)
+    mask[~missing] = words.to_numpy(dtype=bool)
+    return mask

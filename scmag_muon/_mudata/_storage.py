@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 
 def read_csr(matrix: Any, *, where: str) -> sp.csr_array:
-    """A canonical CSR matrix of the values that ``matrix`` holds, in its own number format or a wider one.
+    """A canonical CSR matrix of the values that ``matrix``, which is in memory, holds, in its own number format or a wider one.
 
     Its arrays are those of ``matrix`` where nothing had to be changed, so it must not be written to.
 
@@ -20,7 +20,6 @@ def read_csr(matrix: Any, *, where: str) -> sp.csr_array:
     ValueError
         If a sparse matrix points beyond its columns, which would end Python elsewhere.
     """
-    matrix = _in_memory(matrix)
     if not sp.issparse(matrix):
         return _of_dense(matrix, where)
     dtype = _checked_dtype(matrix.dtype, where)
@@ -39,14 +38,6 @@ def read_csr(matrix: Any, *, where: str) -> sp.csr_array:
         counts = counts.copy()
         counts.eliminate_zeros()
     return counts
-
-
-def _in_memory(matrix: Any) -> Any:
-    """Read what lies in a file or is computed on demand."""
-    for method in ("to_memory", "compute"):
-        if hasattr(matrix, method):
-            matrix = getattr(matrix, method)()
-    return matrix
 
 
 def _of_dense(matrix: Any, where: str) -> sp.csr_array:

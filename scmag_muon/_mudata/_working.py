@@ -31,16 +31,23 @@ def working_copy(
     batch_key: str | None,
     *,
     round_counts: bool = False,
+    features: Mapping[str, np.ndarray | None] | None = None,
 ) -> MuData:
     """A MuData of the counts alone, in the order of ``mdata.obs_names``, so that the user's stays as it is until all has worked.
 
-    Counts that need no change are not copied: nobody may write to them.
+    Counts that need no change are not copied: nobody may write to them. Of counts in a file only those of ``features`` are kept.
     """
     check_layer(mdata, layer, names)
     mods = {}
     for name in names:
         adata = mdata.mod[name]
-        counts = get_counts(adata, modality=name, layer=layer_of(layer, name), round_counts=round_counts)
+        counts = get_counts(
+            adata,
+            modality=name,
+            layer=layer_of(layer, name),
+            round_counts=round_counts,
+            features=None if features is None else features[name],
+        )
         # rows of a modality that lacks cells may have any order
         order = np.argsort(mdata.obs_names.get_indexer(adata.obs_names))
         if (order[1:] < order[:-1]).any():

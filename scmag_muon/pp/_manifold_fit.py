@@ -63,7 +63,8 @@ def manifold_fit(
     ----------
     mdata
         Raw counts of one or more modalities. Cells may lack modalities (``mdata.obsmap``). Rows of zeros are taken as
-        measured; where many cells have them, a warning asks.
+        measured; where many cells have them, a warning asks. Of a file opened with ``mudata.read_h5mu(path, backed="r")`` blocks
+        of cells are read, and where a column of ``var`` chooses features their counts alone are kept in memory.
     modalities
         Names of the modalities, the main one first; by default all that are RNA, proteins or ATAC, in this order.
     kinds
@@ -125,6 +126,8 @@ def manifold_fit(
         Where a modality, layer or column is not there.
     TypeError
         Where ``mdata`` is no MuData.
+    OSError
+        Where counts lie in a file that can't be read.
 
     Notes
     -----
@@ -164,7 +167,11 @@ def manifold_fit(
     _mudata.check_layer(mdata, layer, names)
     counts = {
         name: _mudata.get_counts(
-            mdata.mod[name], modality=name, layer=_mudata.layer_of(layer, name), round_counts=round_counts
+            mdata.mod[name],
+            modality=name,
+            layer=_mudata.layer_of(layer, name),
+            round_counts=round_counts,
+            features=_mudata.features_to_read(mdata.mod[name], name, mask_var, key_added),
         )
         for name in names
     }

@@ -85,6 +85,19 @@ def fit_or_reuse(mdata: MuData, work: MuData, asked: Asked) -> bool:
     return True
 
 
+def features_of_run(
+    mdata: MuData, names: Sequence[str], key: str, mask_var: str | None
+) -> dict[str, np.ndarray | None]:
+    """Features whose counts a run may need, for each modality."""
+    found = {}
+    for name in names:
+        record = mdata.mod[name].uns.get(key)
+        if mask_var is None and _mudata.is_record(record, "manifold_fit"):
+            mask_var = _mudata.plain(record.get("params", {}).get("mask_var"))
+        found[name] = _mudata.features_to_read(mdata.mod[name], name, mask_var, key)
+    return found
+
+
 def _tell_layer(params: Mapping[str, Any], asked: Asked) -> None:
     """Say where the fit is of another layer that holds the same counts."""
     before, now = (

@@ -13,12 +13,13 @@ import pandas as pd
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_number, check_random_state
 from scmag_muon._keys import Keys, check_key
+from scmag_muon._made_from import of_counts
 from scmag_muon.model import SCMAG
 from scmag_muon.model._checkpoint import check_folder
 from scmag_muon.model._clustering import AGREE
 from scmag_muon.tl._cut import check_levels, write_levels
 from scmag_muon.tl._derived import forget_derived, older_maps, renew_markers, same_run
-from scmag_muon.tl._fit import Asked, fingerprint_of_batches, fit_or_reuse, is_fitted
+from scmag_muon.tl._fit import Asked, features_of_run, fingerprint_of_batches, fit_or_reuse, is_fitted
 from scmag_muon.tl._levels import grow_levels, space_of_leaves, support, to_record
 from scmag_muon.tl._results import collect, write
 from scmag_muon.tl._start import initial_clusters
@@ -190,7 +191,7 @@ def scmag(
     TypeError
         Where ``mdata`` is no MuData, or ``n_clusters`` no integer.
     OSError
-        Where ``checkpoint`` can't be written to, or holds other files.
+        Where ``checkpoint`` can't be written to, or holds other files, or counts lie in a file that can't be read.
 
     Notes
     -----
@@ -235,7 +236,8 @@ def scmag(
 
     fitted = is_fitted(mdata, names, manifold_key)
     of_kind = _mudata.kinds_of(mdata, names, kinds, recorded_under=manifold_key if fitted else None)
-    work = _mudata.working_copy(mdata, names, layer, batch_key, round_counts=round_counts)
+    features = features_of_run(mdata, names, manifold_key, mask_var)
+    work = _mudata.working_copy(mdata, names, layer, batch_key, round_counts=round_counts, features=features)
     asked = Asked(
         names=names,
         key=manifold_key,
@@ -317,7 +319,7 @@ def scmag(
     made_from: dict[str, Any] = {
         "cells": _fingerprint.of_cells(mdata.obs_names),
         "obs": {key_added: fingerprint, **({} if batch_key is None else {batch_key: of_batches})},
-        "counts": _fingerprints_of_counts(work),
+        "counts": _fingerprints_of_counts(mdata, work, layer),
         "layers": {name: _mudata.layer_of(layer, name) for name in names},
         "fit": _fingerprint.of_values(_mudata.plain(work.mod[names[0]].uns[manifold_key])),
     }
@@ -384,7 +386,11 @@ def _check_keys(
     _mudata.check_free_fit(mdata, names, manifold_key, argument="manifold_key")
 
 
-def _fingerprints_of_counts(work: MuData) -> dict[str, str]:
+def _fingerprints_of_counts(
+    mdata: MuData, work: MuData, layer: str | Mapping[str, str | None] | None
+) -> dict[str, str]:
+    if mdata.isbacked:  # the working copy holds some of the features
+        return {name: of_counts(mdata, name, _mudata.layer_of(layer, name)) for name in work.mod}
     return {name: _fingerprint.of_counts(adata.X, adata.obs_names, adata.var_names) for name, adata in work.mod.items()}
 
 
