@@ -11,6 +11,7 @@ from scmag_muon.tl._markers import markers
 from scmag_muon.tl._n_clusters import n_clusters
 from scmag_muon.tl._scmag import scmag
 from scmag_muon.tl._stability import stability
+from scmag_muon.tl._subcluster import subcluster
 from scmag_muon.tl._trajectory import trajectory
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "n_clusters",
     "scmag",
     "stability",
+    "subcluster",
     "trajectory",
 ]

@@ -37,7 +37,9 @@ _SAMPLE = 50_000
 _VOTES = 5
 
 
-def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: int | None = 0) -> np.ndarray:
+def fine_communities(
+    embedding: np.ndarray, n_clusters: int, *, n_neighbors: int = _N_NEIGHBORS, random_state: int | None = 0
+) -> np.ndarray:
     """Communities of the fitted neighbour graph at several resolutions, more than the clusters they are to be joined to.
 
     Leiden at a resolution that gives ``n_clusters`` at once cuts a large type in two before it recognises a small one. From
@@ -52,6 +54,8 @@ def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: in
         Fitted joint space, shape ``(n_obs, n_components)``.
     n_clusters
         K.
+    n_neighbors
+        Neighbours of each cell in the graph.
     random_state
         Seed of Leiden.
 
@@ -64,7 +68,7 @@ def fine_communities(embedding: np.ndarray, n_clusters: int, *, random_state: in
     seeds = [shifted_seed(random_state or 0, i * _BETWEEN_SEEDS) for i in range(_N_SEEDS)]
 
     def divide(x: np.ndarray) -> list[np.ndarray]:
-        graph = _graph(x, _N_NEIGHBORS)
+        graph = _graph(x, n_neighbors)
         return [parts for seed in seeds for parts in _fine_communities(graph, n_clusters, seed)]
 
     return np.column_stack(_divisions(embedding, divide, random_state))
@@ -100,7 +104,7 @@ def leaf_communities(embedding: np.ndarray, n_leaves: int, *, random_state: int 
     """
 
     def divide(x: np.ndarray) -> list[np.ndarray]:
-        graph = _graph(x, _n_neighbors(len(x)))
+        graph = _graph(x, n_neighbors_for(len(x)))
         found = _leiden(graph, 1, random_state)
         for doublings in range(1, _DOUBLINGS):
             if found.max() + 1 >= n_leaves:
@@ -165,7 +169,7 @@ def communities(
     """
 
     def divide(x: np.ndarray) -> list[np.ndarray]:
-        graph = _graph(x, _n_neighbors(len(x)))
+        graph = _graph(x, n_neighbors_for(len(x)))
         return [order_by_size(_leiden(graph, resolution, random_state)) for resolution in resolutions]
 
     return _divisions(embedding, divide, random_state)
@@ -217,7 +221,8 @@ def order_by_size(labels: np.ndarray) -> np.ndarray:
     return rank[codes]
 
 
-def _n_neighbors(n_obs: int) -> int:
+def n_neighbors_for(n_obs: int) -> int:
+    """Neighbours in a graph of so many cells: 30, and below 900 cells a thirtieth of their number, at least 10."""
     return int(np.clip(n_obs // _CELLS_PER_NEIGHBOR, _FEWEST_NEIGHBORS, _N_NEIGHBORS))
 
 
