@@ -308,16 +308,21 @@ def _stalled(values: list[float], patience: int) -> bool:
     return len(values) > patience and int(np.argmin(values)) < len(values) - patience
 
 
+class _Bar(tqdm):
+    # of a bar that Ctrl-C caught half made, which could not be closed without
+    pos, gui = 0, True
+
+
 class StageProgress(Callback):
     """One progress bar over all stages: stage, epoch and loss."""
 
     def __init__(self, limits: Sequence[int]) -> None:
         self.total = sum(limits)
-        self.bar = tqdm(disable=True)
+        self.bar = _Bar(disable=True)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Open the bar."""
-        self.bar = tqdm(total=self.total, desc="scMAG", unit="epoch")
+        self.bar = _Bar(total=self.total, desc="scMAG", unit="epoch")
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """One epoch on."""

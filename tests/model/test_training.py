@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 import scmag_muon as smm
 from scmag_muon.model import SCMAG
 from scmag_muon.model._module import SCMAGModule
-from scmag_muon.model._training import SCMAGTrainingPlan
+from scmag_muon.model._training import SCMAGTrainingPlan, _Bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -283,3 +283,10 @@ def test_progress_is_taken_up_whole(make_module: Callable[..., SCMAGModule]) -> 
     assert after._validation_losses == [3.0, 2.0]
     assert after._label_changes == [1.0, 0.25]
     assert after._labels.tolist() == [0, 1, 2, 3]
+
+
+def test_bar_that_was_caught_half_made_closes_without_a_word() -> None:
+    bar = _Bar.__new__(_Bar)
+    bar.disable = False
+    bar.close()
+    assert bar.disable
