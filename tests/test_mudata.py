@@ -159,10 +159,21 @@ def test_columns_are_found_in_the_mudata_and_in_its_modalities() -> None:
 
 def test_chosen_features_go_out_and_back() -> None:
     values = np.arange(6, dtype=np.float32).reshape(3, 2)
-    mask = np.array([True, False, True])
+    mask = np.array([True, False, True, False])
     spread = _mudata.expand_features(values, mask)
-    np.testing.assert_array_equal(spread.toarray(), np.insert(values, 1, 0, axis=1))
-    np.testing.assert_array_equal(_mudata.used_features(spread, mask), values)
+    assert sp.issparse(spread)
+    np.testing.assert_array_equal(spread.toarray(), np.insert(values, [1, 2], 0, axis=1))
+    back = _mudata.used_features(spread, mask)
+    np.testing.assert_array_equal(back, values)
+    assert np.shares_memory(back, spread.data)
+    for other in (spread.tocsc(), sp.csr_matrix(np.eye(3, 4)), spread[[0, 1, 2], :3].tocsr(), spread[:, ::-1]):
+        mask = np.array([True, False, True, False])[: other.shape[1]]
+        np.testing.assert_array_equal(_mudata.used_features(other, mask), other.toarray()[:, mask])
+    most = np.array([True, False, True])
+    spread = _mudata.expand_features(values, most)
+    assert isinstance(spread, np.ndarray)
+    np.testing.assert_array_equal(spread, np.insert(values, 1, 0, axis=1))
+    np.testing.assert_array_equal(_mudata.used_features(spread, most), values)
     everything = _mudata.expand_features(values, np.array([True, True]))
     assert isinstance(everything, np.ndarray)
     np.testing.assert_array_equal(_mudata.used_features(everything, np.array([True, True])), values)

@@ -128,8 +128,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     files.add_argument(
         "--layers",
         choices=("none", "fitted", "denoised", "all"),
-        default="denoised",
-        help="layers to write: denoised counts, fitted data, both or none",
+        help="layers to write: denoised counts, fitted data, both or none (default: denoised, none where they are large)",
     )
     data = run.add_argument_group("data")
     data.add_argument(

@@ -15,6 +15,7 @@ from scmag_muon._cli._tables import CSV_FILES, cluster_table, summary, write_csv
 from scmag_muon._files import is_inside, same_file
 from scmag_muon._keys import Keys
 from scmag_muon.model._checkpoint import forget
+from scmag_muon.tl._results import LARGE
 
 if TYPE_CHECKING:
     import argparse
@@ -54,6 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         max_epochs=arguments.max_epochs,
         random_state=arguments.random_state,
         checkpoint=arguments.checkpoint,
+        write_layers=arguments.layers,
     )
     seconds["clustering"] = time.perf_counter() - started
     started = time.perf_counter()
@@ -145,19 +147,19 @@ def _tell(arguments: argparse.Namespace, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _without_layers(mdata: MuData, kept: str, before: Mapping[str, set[str]]) -> Iterator[None]:
-    """Set aside the layers of this run that ``--layers`` does not name."""
-    aside = []
+def _without_layers(mdata: MuData, kept: str | None, before: Mapping[str, set[str]]) -> Iterator[None]:
+    """Set aside the fitted layers of this run where ``--layers`` names none: these are not written by default."""
+    aside = {}
     for name, adata in mdata.mod.items():
-        if kept not in ("fitted", "all") and Keys.MANIFOLD not in before[name]:
-            aside.append((adata.layers, Keys.MANIFOLD, adata.layers.pop(Keys.MANIFOLD)))
-        if kept not in ("denoised", "all"):
-            aside.append((adata.layers, Keys.SCMAG, adata.layers.pop(Keys.SCMAG)))
+        if kept is None and Keys.MANIFOLD not in before[name] and Keys.MANIFOLD in adata.layers:
+            aside[name] = adata.layers.pop(Keys.MANIFOLD)
     yield
-    for layers, key, values in aside:
-        layers[key] = values
+    for name, values in aside.items():
+        mdata.mod[name].layers[Keys.MANIFOLD] = values
 
 
-def _further_bytes(mdata: MuData, layers: str) -> int:
-    per_cell = 4 * sum(min(adata.n_vars, _DENSEST) for adata in mdata.mod.values())
-    return mdata.n_obs * per_cell * {"none": 0, "fitted": 1, "denoised": 1, "all": 2}[layers]
+def _further_bytes(mdata: MuData, layers: str | None) -> int:
+    values = mdata.n_obs * sum(min(adata.n_vars, _DENSEST) for adata in mdata.mod.values())
+    if layers is None:
+        layers = "denoised" if values <= LARGE else "none"
+    return 4 * values * {"none": 0, "fitted": 1, "denoised": 1, "all": 2}[layers]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_ENTRIES_AT_A_TIME = 2**22
 _MEANING = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
@@ -39,10 +40,18 @@ def features_to_read(adata: AnnData, modality: str, mask_var: str | None, manifo
 
 
 def expand_features(values: np.ndarray, mask: np.ndarray) -> np.ndarray | sp.csr_matrix:
-    """Put the columns of ``values`` where ``mask`` is True among all features; a sparse matrix unless all are used."""
+    """Put the columns of ``values`` where ``mask`` is True among all features, zeros elsewhere, in the storage that takes less.
+
+    Sparse entries take 8 bytes, 4 of them for their column: scipy holds no narrower columns, and anndata writes no other format
+    of sparse matrices. So a matrix of more than half of the features is dense. The values of a sparse one are not copied.
+    """
     if mask.all():
         return np.asarray(values, dtype=np.float32)
     n_obs, n_used = values.shape
+    if 2 * n_used > mask.size:
+        dense = np.zeros((n_obs, mask.size), dtype=np.float32)
+        dense[:, mask] = values
+        return dense
     columns = np.flatnonzero(mask).astype(np.int32)
     indices = np.broadcast_to(columns, (n_obs, n_used)).ravel()
     indptr = np.arange(0, n_obs * n_used + 1, n_used, dtype=np.int64)
@@ -51,11 +60,26 @@ def expand_features(values: np.ndarray, mask: np.ndarray) -> np.ndarray | sp.csr
 
 
 def used_features(layer: np.ndarray | sp.csr_matrix, mask: np.ndarray) -> np.ndarray:
-    """Undo :func:`expand_features`: the columns that ``mask`` chooses, dense and contiguous."""
+    """Undo :func:`expand_features`: the columns that ``mask`` chooses, dense and contiguous; its memory where that can be used."""
+    columns = np.flatnonzero(mask)
+    if sp.issparse(layer) and _is_filled(layer, columns):
+        return np.ascontiguousarray(np.reshape(layer.data, (-1, len(columns))), dtype=np.float32)
     if mask.all() and isinstance(layer, np.ndarray):
         return np.ascontiguousarray(layer, dtype=np.float32)
-    chosen: Any = layer[:, np.flatnonzero(mask)]
+    chosen: Any = layer[:, columns]
     return np.ascontiguousarray(chosen.toarray() if sp.issparse(chosen) else chosen, dtype=np.float32)
+
+
+def _is_filled(layer: Any, columns: np.ndarray) -> bool:
+    """Whether each row of a sparse matrix holds an entry in each of these columns, in their order, and no other."""
+    n_obs, n_used = layer.shape[0], len(columns)
+    if layer.format != "csr" or not len(layer.data) == len(layer.indices) == n_obs * n_used or not n_used:
+        return False
+    if not np.array_equal(np.diff(layer.indptr), np.full(n_obs, n_used)):
+        return False
+    rows = layer.indices.reshape(n_obs, n_used)
+    at_once = max(1, _ENTRIES_AT_A_TIME // n_used)
+    return all((rows[start : start + at_once] == columns).all() for start in range(0, n_obs, at_once))
 
 
 def with_features(mdata: MuData, features: Mapping[str, np.ndarray]) -> MuData:

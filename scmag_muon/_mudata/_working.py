@@ -12,16 +12,18 @@ from scmag_muon._mudata._cells import get_batches, make_mudata
 from scmag_muon._mudata._complete import fitted_everywhere, padded
 from scmag_muon._mudata._counts import check_layer, get_counts, layer_of
 from scmag_muon._mudata._features import expand_features, used_features
-from scmag_muon._mudata._fit import lend_fit
+from scmag_muon._mudata._fit import lend_fit, read_fit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import scipy.sparse as sp
     from mudata import MuData
 
     from scmag_muon.manifold.fit import ManifoldFit
 
 PRESENT = "present"
+_ENTRIES_AT_A_TIME = 2**24
 
 
 def working_copy(
@@ -72,14 +74,15 @@ def complete_mudata(
     """What the network reads, from a working copy with its fit: counts where the user has them, and fitted layers.
 
     With ``fit``, for cells that lack modalities, every modality has all cells: zeros for counts and imputed fitted rows, and
-    ``obsm["present"]`` tells which were measured. The features are those that took part, or all.
+    ``obsm["present"]`` tells which were measured. The features are those that took part, or all. Where the fitted layers were
+    not kept, the stored fit gives their rows, within the rounding of single precision.
     """
     mods = {}
     for name in names:
         adata = work.mod[name]
         mask = adata.var[manifold_key].to_numpy()
         counts = used = adata.X if mask.all() else adata.X[:, mask]
-        fitted = used_features(adata.layers[manifold_key], mask)
+        fitted = _fitted(work, name, manifold_key, used)
         if fit is not None:
             fitted = fitted_everywhere(fitted, fit, name, used)
         if all_features:
@@ -99,3 +102,17 @@ def complete_mudata(
     if fit is not None:
         lean.obsm[PRESENT] = fit.present
     return lean
+
+
+def _fitted(work: MuData, name: str, manifold_key: str, counts: sp.csr_array) -> np.ndarray:
+    """Fitted rows of a modality's own cells, ``(n_own, n_used)``: its layer, or else by the stored fit from its counts."""
+    adata = work.mod[name]
+    if manifold_key in adata.layers:
+        return used_features(adata.layers[manifold_key], adata.var[manifold_key].to_numpy())
+    fit = read_fit(work, manifold_key)
+    cells = fit.modality(name).cells
+    result = np.empty(counts.shape, dtype=np.float32)
+    at_once = max(1, _ENTRIES_AT_A_TIME // max(1, counts.shape[1]))
+    for start in range(0, len(cells), at_once):
+        result[start : start + at_once] = fit.rows(name, cells[start : start + at_once], counts=counts)
+    return result

@@ -19,12 +19,18 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-def copy_fitted(source: MuData, target: MuData, modalities: Sequence[str], key: str) -> None:
-    """Carry what manifold fitting wrote under ``key`` from one MuData to another with the same cells and features."""
+def copy_fitted(source: MuData, target: MuData, modalities: Sequence[str], key: str, *, layers: bool = True) -> None:
+    """Carry what manifold fitting wrote under ``key`` from one MuData to another with the same cells and features.
+
+    Layers are those that the source has, or none; those of an earlier fit go.
+    """
     for name in modalities:
         rows = source.mod[name].obs_names.get_indexer(target.mod[name].obs_names)
         moved = (rows != np.arange(len(rows))).any()
-        for layer in {key, *view_layers(source.mod[name], key)}:
+        for layer in {key, *view_layers(target.mod[name], key)} & set(target.mod[name].layers):
+            del target.mod[name].layers[layer]
+        kept = {key, *view_layers(source.mod[name], key)} & set(source.mod[name].layers)
+        for layer in kept if layers else ():
             values = source.mod[name].layers[layer]
             target.mod[name].layers[layer] = values[rows] if moved else values
         target.mod[name].var[key] = source.mod[name].var[key].to_numpy()

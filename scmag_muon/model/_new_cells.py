@@ -15,6 +15,7 @@ from mudata import MuData
 from scvi import REGISTRY_KEYS
 
 from scmag_muon import _mudata
+from scmag_muon._keys import Keys
 from scmag_muon.model._module import PRESENT, counts_key, input_key
 
 if TYPE_CHECKING:
@@ -50,10 +51,22 @@ def check_cells(mdata: object, registry: Mapping[str, Any]) -> None:
                 "Features are found by name: give those that the model was trained on."
             )
     for name in names:
-        if (key := registry["setup_args"]["input_layer"]) not in mdata.mod[name].layers:
-            raise KeyError(
-                f"No layer {key!r} in modality {name!r}. Make it with scmag_muon.pp.manifold_fit(mdata, key_added={key!r})."
-            )
+        check_fitted_layer(mdata, name, registry["setup_args"]["input_layer"])
+
+
+def check_fitted_layer(mdata: MuData, name: str, key: str) -> None:
+    """Raise unless a modality has its fitted layer."""
+    if key in mdata.mod[name].layers:
+        return
+    kept = Keys.fit(key) in mdata.uns and key in mdata.mod[name].uns
+    raise KeyError(
+        f"No layer {key!r} in modality {name!r}. Make it with scmag_muon.pp.manifold_fit(mdata, key_added={key!r})"
+        + (
+            f", or take the fit that is there: mdata = scmag_muon.pp.complete_cells(mdata, manifold_key={key!r})."
+            * kept
+            or "."
+        )
+    )
 
 
 def check_fitted(mdata: MuData, registry: Mapping[str, Any]) -> None:

@@ -260,7 +260,9 @@ class OutputsMixin(BaseModelClass):
         totals = _checked_library_size(library_size)
         cells, rows, size = self._asked(mdata, indices, batch_size)
         observed = library_size == "observed" and self._has_counts(cells, which)
-        blocks = []
+        names = feature_names(self.registry_, which)
+        names = names if columns is None else names[columns]
+        values, done = np.empty((len(rows), len(names)), dtype=np.float32), 0
         with torch.inference_mode():
             for tensors, inference in self._inferred(cells, rows, size, counts=observed, batches=True):
                 if observed:
@@ -274,12 +276,9 @@ class OutputsMixin(BaseModelClass):
                         "batch_index": tensors[REGISTRY_KEYS.BATCH_KEY],
                     }
                 mean = self.module.log_mean(which, **self.module.generative(**inputs)).exp().cpu().numpy()
-                blocks.append(mean if columns is None else mean[:, columns])
-        values = np.concatenate(blocks)
-        if return_numpy:
-            return values
-        names = feature_names(self.registry_, which)
-        return pd.DataFrame(values, index=cells.obs_names[rows], columns=names if columns is None else names[columns])
+                values[done : done + len(mean)] = mean if columns is None else mean[:, columns]
+                done += len(mean)
+        return values if return_numpy else pd.DataFrame(values, index=cells.obs_names[rows], columns=names)
 
     def get_reconstruction_error(
         self, mdata: MuData | None = None, indices: Any = None, *, batch_size: int | None = None

@@ -18,7 +18,7 @@ from scmag_muon.model._components import PANEL, WIDE
 from scmag_muon.model._context import quiet, seeded
 from scmag_muon.model._counts import BatchField, CountsManager
 from scmag_muon.model._module import PRESENT, SCMAGModule, counts_key, input_key
-from scmag_muon.model._new_cells import cells_signature, check_present, fit_signature
+from scmag_muon.model._new_cells import cells_signature, check_fitted_layer, check_present, fit_signature
 from scmag_muon.model._outputs import OutputsMixin
 from scmag_muon.model._saving import SavingMixin
 from scmag_muon.model._settings import Settings, network_settings, of_each_modality
@@ -216,11 +216,7 @@ class SCMAG(TrainMixin, SavingMixin, OutputsMixin):
             _mudata.get_counts(
                 mdata.mod[name], modality=name, layer=_mudata.layer_of(layer, name), round_counts=round_counts
             )
-            if input_layer not in mdata.mod[name].layers:
-                raise KeyError(
-                    f"No layer {input_layer!r} in modality {name!r}. Make it with "
-                    f"scmag_muon.pp.manifold_fit(mdata, key_added={input_layer!r})."
-                )
+            check_fitted_layer(mdata, name, input_layer)
         _mudata.get_batches(mdata, batch_key)
         if present_key is not None:
             check_present(mdata, present_key, modalities)

@@ -55,7 +55,9 @@ def complete_cells(mdata: MuData, *, manifold_key: str = Keys.MANIFOLD) -> MuDat
     ((150, 12), 150)
     >>> smm.model.SCMAG.setup_mudata(complete, present_key="present")
     """
-    fitted = [name for name, adata in mdata.mod.items() if manifold_key in adata.uns and manifold_key in adata.layers]
+    fitted = [
+        name for name, adata in mdata.mod.items() if _mudata.is_record(adata.uns.get(manifold_key), "manifold_fit")
+    ]
     if not fitted:
         raise KeyError(
             f"No modality is fitted under {manifold_key!r}. Run scmag_muon.pp.manifold_fit(mdata, key_added={manifold_key!r})."

@@ -108,8 +108,9 @@ def manifold_fit(
     ``None``, or the changed copy if ``copy=True``. Written:
 
     ``mod.layers[key_added]``
-        Fused fitted data, standardised per feature (unitless), float32, ``(n_obs, n_vars)``. Dense where all features take
-        part, else sparse with zeros at the others.
+        Fused fitted data, standardised per feature (unitless), float32, ``(n_obs, n_vars)``, zeros at features that take no part.
+        Dense, 4 bytes a value, where more than half of the features take part; else sparse, 8 bytes for each cell and
+        feature that does.
     ``mod.var[key_added]``
         Which features took part.
     ``mod.uns[key_added]``

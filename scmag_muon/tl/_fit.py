@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 _KEPT = ("n_neighbors", "n_pcs", "neighborhoods", "fusion_penalty", "step")
 _N_NEIGHBORS = 15
 _USER, _RUN = "pp.manifold_fit", "tl.scmag"
+_NO_LAYERS = "its layers were not kept"
 _CHOSEN = "_chosen"  # no user's column can have this name
 
 
@@ -63,7 +64,7 @@ def fit_or_reuse(mdata: MuData, work: MuData, asked: Asked) -> bool:
     kept |= asked.of_run if own else {}
     if asked.ablated and kept.get("n_neighbors") != 1:
         raise ValueError(
-            f"The layers {asked.key!r} are there already, so nothing is left to ablate. Give another `manifold_key`."
+            f"The fit {asked.key!r} is there already, so nothing is left to ablate. Give another `manifold_key`."
         )
     mask_var = asked.mask_var if asked.mask_var is not None else _mudata.plain(record["params"].get("mask_var"))
     reasons = _differences(mdata, work, asked, kept, mask_var)
@@ -71,7 +72,10 @@ def fit_or_reuse(mdata: MuData, work: MuData, asked: Asked) -> bool:
         _tell_layer(record["params"], asked)
         _mudata.copy_fitted(mdata, work, asked.names, asked.key)
         return False
-    logger.warning("The fit %r is renewed: %s.%s", asked.key, "; ".join(reasons), _others(mdata, asked))
+    if reasons == [_NO_LAYERS]:
+        logger.info("The fit %r is made again with its own arguments: %s.", asked.key, _NO_LAYERS)
+    else:
+        logger.warning("The fit %r is renewed: %s.%s", asked.key, "; ".join(reasons), _others(mdata, asked))
     kept["keep_views"] = any(_mudata.view_layers(mdata.mod[name], asked.key) for name in asked.names)
     own_mask = mask_var is not None and not any(mask_var in work.mod[name].var for name in asked.names)
     _fit(
@@ -82,6 +86,8 @@ def fit_or_reuse(mdata: MuData, work: MuData, asked: Asked) -> bool:
         own_mask=own_mask and asked.mask_var is None,
         made_by=_RUN if own else _USER,
     )
+    if reasons == [_NO_LAYERS]:
+        _keep_account(mdata, work, asked)
     return True
 
 
@@ -96,6 +102,15 @@ def features_of_run(
             mask_var = _mudata.plain(record.get("params", {}).get("mask_var"))
         found[name] = _mudata.features_to_read(mdata.mod[name], name, mask_var, key)
     return found
+
+
+def _keep_account(mdata: MuData, work: MuData, asked: Asked) -> None:
+    """Tell of the arguments as the fit did before it was made again, so that results that rest on it still know it."""
+    for name in asked.names:
+        before, record = mdata.mod[name].uns[asked.key], work.mod[name].uns[asked.key]
+        made_by = {"made_by": before["made_by"]} if "made_by" in before else {}
+        rest = {part: value for part, value in record.items() if part != "made_by"}
+        work.mod[name].uns[asked.key] = {**rest, "params": before["params"], **made_by}
 
 
 def _tell_layer(params: Mapping[str, Any], asked: Asked) -> None:
@@ -114,7 +129,7 @@ def _tell_layer(params: Mapping[str, Any], asked: Asked) -> None:
 
 
 def is_fitted(mdata: MuData, names: Sequence[str], key: str) -> bool:
-    slots = all(key in mdata.mod[n].layers and key in mdata.mod[n].var and key in mdata.mod[n].uns for n in names)
+    slots = all(key in mdata.mod[n].var and _mudata.is_record(mdata.mod[n].uns.get(key), "manifold_fit") for n in names)
     return slots and Keys.fitted_embedding(key) in mdata.obsm and Keys.joint_embedding(key) in mdata.obsm
 
 
@@ -133,6 +148,8 @@ def _differences(
         found += [f"{s}={v!r} is asked, it had {params.get(s)!r}" for s, v in wanted.items() if params.get(s) != v]
         found += _of_data(mdata, work, name, asked, record["made_from"])
         found += _of_features(mdata, work, name, asked.key, mask_var)
+    if any(asked.key not in mdata.mod[name].layers for name in asked.names):
+        found.append(_NO_LAYERS)
     return list(dict.fromkeys(found))
 
 

@@ -116,6 +116,7 @@ def held_out_markers(
         accelerator=accelerator,
         progress_bar=progress_bar,
         return_model=True,
+        write_layers="none",
         **arguments,
     )
     if not _mudata.is_complete(work, names):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from scipy.stats import entropy
 
 from scmag_muon import _mudata
+from scmag_muon._checks import check_choice
 from scmag_muon._keys import Keys
 from scmag_muon.model._confidence import confidence
 from scmag_muon.tl._imputation import imputation_scores
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
 
     from scmag_muon.manifold.fit import ManifoldFit
     from scmag_muon.model import SCMAG
+
+logger = logging.getLogger(__name__)
+
+Layers = Literal["all", "fitted", "denoised", "none"]
+
+LARGE = 10**9
+"""Values, cells by features that take part, above which layers are written on request only: 4 GB each, or 8 as sparse ones."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,37 @@ class Results:
         return np.unique(self.labels)
 
 
+def check_layers(asked: str | None) -> None:
+    """Raise unless ``write_layers`` is one of its choices."""
+    if asked is not None:
+        check_choice("write_layers", asked, get_args(Layers))
+
+
+def layers_to_write(asked: Layers | None, work: MuData, names: Sequence[str], manifold_key: str) -> Layers:
+    """Those asked for; else all, or none where they are large, which a line of the log says."""
+    if asked is not None:
+        return asked
+    entries = sum(work.mod[name].n_obs * int(work.mod[name].var[manifold_key].sum()) for name in names)
+    if entries <= LARGE:
+        return "all"
+    logger.info(
+        "Fitted and denoised layers are not written: each would hold %.3g values, more than %.3g. Ask for them with "
+        'write_layers="all", "fitted" or "denoised" (--layers on the command line), or choose fewer features.',
+        entries,
+        LARGE,
+    )
+    return "none"
+
+
 def collect(
-    model: SCMAG, lean: MuData, work: MuData, names: Sequence[str], fit: ManifoldFit | None, *, manifold_key: str
+    model: SCMAG,
+    lean: MuData,
+    work: MuData,
+    names: Sequence[str],
+    fit: ManifoldFit | None,
+    *,
+    manifold_key: str,
+    denoised: bool = True,
 ) -> Results:
     """Ask the model for all that a run writes; with ``fit``, where cells lack modalities, also how well it imputes."""
     q = model.get_cluster_assignments(soft=True)
@@ -57,7 +95,9 @@ def collect(
         latent=model.get_latent_representation(),
         reconstruction_latent=model.get_latent_representation(kind="reconstruction"),
         gate=_gate_by_cluster(model.get_gate(), q.argmax(axis=1), names),
-        denoised={name: model.get_normalized_expression(modality=name, return_numpy=True) for name in names},
+        denoised={
+            name: model.get_normalized_expression(modality=name, return_numpy=True) for name in names if denoised
+        },
         imputation={} if fit is None else imputation_scores(model, lean, work, fit),
     )
 
@@ -85,13 +125,17 @@ def write(
     complete = _mudata.is_complete(mdata, names)
     if not complete:
         mdata.obs[Keys.measured(key)] = _mudata.measured(mdata, names)
-    for name, values in results.denoised.items():
+    for name in names:
         adata = mdata.mod[name]
         mask = adata.var[manifold_key].to_numpy()
-        adata.layers[key] = _mudata.expand_features(_mudata.rows_of(values, mdata, name), mask)
+        values = results.denoised.get(name)
+        if values is not None:
+            adata.layers[key] = _mudata.expand_features(_mudata.rows_of(values, mdata, name), mask)
+        elif key in adata.layers:
+            del adata.layers[key]
         adata.uns[key] = _mudata.make_record("scmag", {}, made_from={}, key=key)
         _forget_imputation(mdata, name, key)
-        if adata.n_obs < mdata.n_obs:
+        if values is not None and adata.n_obs < mdata.n_obs:
             mdata.obsm[Keys.imputed(key, name)] = pd.DataFrame(
                 values, index=mdata.obs_names, columns=adata.var_names[mask].astype(str)
             )

@@ -21,7 +21,7 @@ from scmag_muon.tl._cut import check_levels, write_levels
 from scmag_muon.tl._derived import forget_derived, older_maps, renew_markers, same_run
 from scmag_muon.tl._fit import Asked, features_of_run, fingerprint_of_batches, fit_or_reuse, is_fitted
 from scmag_muon.tl._levels import grow_levels, space_of_leaves, support, to_record
-from scmag_muon.tl._results import collect, write
+from scmag_muon.tl._results import Layers, check_layers, collect, layers_to_write, write
 from scmag_muon.tl._start import initial_clusters
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def scmag(
     ablate: Collection[Literal["manifold", "two_stage", "gate"]] = (),
     return_model: bool = False,
     copy: bool = False,
+    write_layers: Layers | None = None,
     model_kwargs: Mapping[str, Any] | None = None,
     plan_kwargs: Mapping[str, Any] | None = None,
 ) -> MuData | SCMAG | tuple[MuData, SCMAG] | None:
@@ -129,6 +130,11 @@ def scmag(
         Return the trained model. It holds the features that took part.
     copy
         Return a changed copy and leave ``mdata`` as it is.
+    write_layers
+        Layers to write: ``"all"``, ``"fitted"``, ``"denoised"`` or ``"none"``. Each holds a value for each cell and feature that takes
+        part; denoised counts that are not to be written are not computed either. ``None`` writes all up to 1e9 values a
+        layer and none above, which a line of the log says. Nothing but :func:`scmag_muon.pl.marker_comparison` reads denoised counts. A fit whose layers
+        were not kept is made again by the next run.
     model_kwargs, plan_kwargs
         Further arguments of :class:`~scmag_muon.model.SCMAG` and of its training plan.
 
@@ -157,13 +163,15 @@ def scmag(
         Reconstruction space Zr (eq. 16), float32, ``(n_obs, 16 * n_modalities)``.
     ``mod.layers[key_added]``
         Denoised counts: the mean μ of eq. 20-21 at the *median* library size, so size factors and dropout are *not* in it.
-        float32, ``(n_obs, n_vars)``; sparse with zeros at features that took no part (``mod.var[manifold_key]``).
+        float32, ``(n_obs, n_vars)``, zeros at features that took no part (``mod.var[manifold_key]``). Dense, 4 bytes a value, where
+        more than half of the features took part; else sparse, 8 bytes for each cell and feature that did.
     ``mod.uns[key_added]``
         A note of who wrote the layer.
     ``mdata.obs[f"{key_added}_measured"]``
         Where cells lack modalities: what each has, as ``"rna+prot"``.
     ``mdata.obsm[f"{key_added}_imputed_{modality}"]``
-        For each modality that cells lack: its denoised counts in all cells, imputed where it was not measured, a data frame.
+        For each modality that cells lack: its denoised counts in all cells, imputed where it was not measured, a data frame;
+        written with the denoised layers.
     ``mod.var[f"{key_added}_imputation_r"]``, ``mod.var[f"{key_added}_imputation_rmse"]``
         For each of its features: Pearson correlation, and root mean squared error, of imputed with held-out counts, both as
         log(1 + normalised count), over up to 500 cells that have it and another modality.
@@ -223,6 +231,7 @@ def scmag(
         raise ValueError(f'`ablate` may hold "manifold", "two_stage" and "gate", got {sorted(unknown)}.')
     if check_number("max_epochs", max_epochs, integer=True) < 1:
         raise ValueError(f"`max_epochs` must be at least 1 to get clusters, got {max_epochs}.")
+    check_layers(write_layers)
     check_folder(checkpoint, random_state)
     random_state = check_random_state(random_state)
     names = _mudata.modality_names(mdata, modalities, kinds)
@@ -258,6 +267,10 @@ def scmag(
     fit = None if complete else _mudata.read_fit(work, manifold_key)
     n_clusters, start = initial_clusters(work, n_clusters, manifold_key, batch_key, settings, random_state, fit)
     lean = _mudata.complete_mudata(work, names, manifold_key, layer, fit)
+    written = layers_to_write(write_layers, work, names, manifold_key)
+    if refit and written not in ("all", "fitted"):
+        for name in names:
+            del work.mod[name].layers[manifold_key]
     with SCMAG.lent(lean):
         SCMAG.setup_mudata(
             lean,
@@ -293,7 +306,9 @@ def scmag(
                 **(plan_kwargs or {}),
             },
         )
-        results = collect(model, lean, work, names, fit, manifold_key=manifold_key)
+        results = collect(
+            model, lean, work, names, fit, manifold_key=manifold_key, denoised=written in ("all", "denoised")
+        )
     agreement = float(model.module.fit_agreement)
     if agreement < AGREE:
         logger.warning(
@@ -368,7 +383,7 @@ def scmag(
         record |= {"older_maps": older_maps(mdata, key_added)}
         tables = forget_derived(mdata, key_added)
     if refit:
-        _mudata.copy_fitted(work, mdata, names, manifold_key)
+        _mudata.copy_fitted(work, mdata, names, manifold_key, layers=written in ("all", "fitted"))
     write(mdata, results, names, key=key_added, manifold_key=manifold_key, record=record, leaves=levels.leaves)
     write_levels(mdata, levels, wanted, key=key_added)
     renew_markers(mdata, tables)

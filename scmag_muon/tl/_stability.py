@@ -89,7 +89,14 @@ def stability(
             round_counts=rounds_counts(mdata, key),
         )
         refit(mdata, work, key, random_state)
-        scmag(work, random_state=random_state, accelerator=accelerator, progress_bar=progress_bar, **arguments)
+        scmag(
+            work,
+            random_state=random_state,
+            accelerator=accelerator,
+            progress_bar=progress_bar,
+            write_layers="none",
+            **arguments,
+        )
         others.append(work.obs[Keys.SCMAG].to_numpy())
         del work
         gc.collect()  # an AnnData and its layers hold each other, and the collector counts objects, not gigabytes

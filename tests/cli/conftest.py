@@ -54,7 +54,8 @@ def calls(_finished_file: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[st
         mdata.uns["scmag"] = done.uns["scmag"]
         for name, adata in mdata.mod.items():
             adata.var["manifold"] = True
-            for layer in ("manifold", "scmag"):
+            written = {"fitted": ["manifold"], "denoised": ["scmag"], "none": []}
+            for layer in written.get(arguments.get("write_layers"), ["manifold", "scmag"]):
                 adata.layers[layer] = np.asarray(done.mod[name].layers["scmag"])
 
     monkeypatch.setattr(smm.tl, "scmag", scmag)

@@ -300,7 +300,7 @@ def test_half_precision_finds_the_same_types() -> None:
 def test_fitting_cannot_be_ablated_afterwards(citeseq: MuData) -> None:
     smm.pp.manifold_fit(citeseq)
     before = slots(citeseq)
-    with pytest.raises(ValueError, match="The layers 'manifold' are there already, so nothing is left to ablate"):
+    with pytest.raises(ValueError, match="The fit 'manifold' is there already, so nothing is left to ablate"):
         smm.tl.scmag(citeseq, n_clusters=3, ablate=("manifold",), **SHORT)
     assert slots(citeseq) == before
     smm.tl.scmag(citeseq, n_clusters=3, ablate=("manifold",), manifold_key="unfitted", **SHORT)
