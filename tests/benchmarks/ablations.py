@@ -16,6 +16,7 @@ from typing import Any
 import matplotlib as mpl
 import mudata
 import pandas as pd
+import results
 from common import kept, known
 
 import scmag_muon as smm
@@ -28,27 +29,39 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no gate": ("gate",),
     "none of them": ("manifold", "two_stage", "gate"),
 }
+COMMAND = "python tests/benchmarks/ablations.py FILES --output FOLDER --results tests/benchmarks/results/ablations.json"
 MEASURES = ("ARI", "NMI", "AMI")
 
 
 def main() -> None:
     arguments = _arguments()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    results = [
+    found = [
         {"set": file.stem, "variant": variant, "seed": seed, **_cached(file, variant, seed, arguments)}
         for file in arguments.files
         for variant in arguments.variants
         for seed in range(arguments.seeds)
     ]
-    table = pd.DataFrame(results)
+    table = pd.DataFrame(found)
     table.to_csv(arguments.output / "ablations.csv", index=False)
     print("| set | variant | " + " | ".join(MEASURES) + " | seeds |\n|" + "---|" * (len(MEASURES) + 3))
     for (name, variant), runs in table.groupby(["set", "variant"], sort=False):
         cells = [f"{runs[measure].mean():.3f} ± {runs[measure].std():.3f}" for measure in MEASURES]
         print(f"| {name} | {variant} | " + " | ".join(cells) + f" | {len(runs)} |")
+    if arguments.results:
+        results.merge(arguments.results, summed(table), command=COMMAND, n_keys=2)
     print("\nMean over the sets")
     print(table.groupby("variant", sort=False)[list(MEASURES)].mean().round(3).to_string())
     _draw(table, arguments.output / "ablations.png")
+
+
+def summed(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Mean and standard deviation over seeds."""
+    groups = table.groupby(["set", "variant"], sort=False)
+    rows = groups[["seed"]].nunique().rename(columns={"seed": "seeds"})
+    for measure in ("ARI", "NMI", "F1"):
+        rows[measure], rows[f"{measure} sd"] = groups[measure].mean(), groups[measure].std()
+    return rows.reset_index().to_dict("records")
 
 
 def _arguments() -> argparse.Namespace:
@@ -60,6 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of matrix products")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("ablations"), help="folder of results")
+    parser.add_argument("--results", type=Path, help="JSON file of the docs' table to put the rows into")
     return parser.parse_args()
 
 
@@ -88,6 +102,7 @@ def _run(file: Path, variant: str, seed: int, arguments: argparse.Namespace) -> 
     )
     seconds = time.perf_counter() - started
     scores = smm.metrics.clustering_scores(labels, mdata.obs["scmag"])
+    scores["F1"] = float(smm.metrics.type_scores(labels, mdata.obs["scmag"])["F1"].mean())
     del mdata
     gc.collect()  # an AnnData and its layers hold each other
     return {**scores, "seconds": seconds}

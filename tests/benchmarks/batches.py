@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import mudata
 import numpy as np
-from common import known
+import pandas as pd
+import results
+from common import known, markdown
 from peers import Options, concat, joined_communities, totalvi
 
 import scmag_muon as smm
@@ -24,12 +26,13 @@ from scmag_muon._mudata import no_pull_on_update
 if TYPE_CHECKING:
     from mudata import MuData
 
+COMMAND = "python tests/benchmarks/batches.py FILES --output FOLDER --results tests/benchmarks/results/batches.json"
 SPACES = ("concat", "unfitted", "fitted", "scmag", "totalvi")
 NAMES = {
     "concat": "components side by side, batches ignored",
-    "unfitted": "`X_manifold_unfitted`, batch_key given",
-    "fitted": "`X_manifold`, batch_key given",
-    "scmag": "`X_scmag`, batch_key given",
+    "unfitted": "X_manifold_unfitted, batch_key given",
+    "fitted": "X_manifold, batch_key given",
+    "scmag": "X_scmag, batch_key given",
     "totalvi": "totalVI, batch_key given",
 }
 
@@ -43,19 +46,24 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quality", type=Path, help="folder of results of quality.py")
     parser.add_argument("--output", type=Path, default=Path("batches"), help="folder of results")
+    parser.add_argument("--results", type=Path, help="JSON file of the docs' table to put the rows into")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    print("| set | space | mixing | iLISI | ARI | NMI |\n|---|---|---|---|---|---|")
+    rows = []
     for file in arguments.files:
         with no_pull_on_update():
             mdata = mudata.read_h5mu(file)
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         for space in SPACES:
             if space not in arguments.skip:
-                print(_row(mdata, file.stem, space, digest, arguments), flush=True)
+                rows.append(_row(mdata, file.stem, space, digest, arguments))
+                print(rows[-1], flush=True)
+    print(markdown(pd.DataFrame(rows).round(3).set_index("set"), "set"))
+    if arguments.results:
+        results.merge(arguments.results, rows, command=COMMAND, n_keys=2)
 
 
-def _row(mdata: MuData, name: str, space: str, digest: str, arguments: argparse.Namespace) -> str:
+def _row(mdata: MuData, name: str, space: str, digest: str, arguments: argparse.Namespace) -> dict[str, Any]:
     labels = mdata.obs[arguments.labels]
     n_clusters = known(labels).nunique()
     identity = f"{digest}{space}{arguments.seed}{arguments.batch_key}{smm.__version__}"
@@ -66,8 +74,8 @@ def _row(mdata: MuData, name: str, space: str, digest: str, arguments: argparse.
     found = np.load(kept)
     mixing = smm.metrics.batch_mixing(found["embedding"], mdata.obs[arguments.batch_key])
     scores = smm.metrics.clustering_scores(labels, found["clusters"])
-    figures = (mixing["mixing"], mixing["ilisi"], scores["ARI"], scores["NMI"])
-    return f"| {name} | {NAMES[space]} | " + " | ".join(f"{figure:.3f}" for figure in figures) + " |"
+    of_space = {"mixing": mixing["mixing"], "iLISI": mixing["ilisi"], "ARI": scores["ARI"], "NMI": scores["NMI"]}
+    return {"set": name, "space": NAMES[space], **of_space}
 
 
 def _compute(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import mudata
 import numpy as np
 import pandas as pd
+import results
 import scipy.sparse as sp
 import scvi
 import torch
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 SHARE = 0.2
+COMMAND = "python tests/benchmarks/held_out.py FILES --output FOLDER --results tests/benchmarks/results/held_out.json"
 N_NEIGHBORS = 15
 _PSEUDOCOUNT = 0.5  # in proportion to the profile of all cells, in one cell's sum
 _CELLS = 512
@@ -131,11 +133,11 @@ def _smooth(counts: sp.csr_matrix) -> np.ndarray:
 
 
 METHODS: dict[str, Callable[..., Profiles]] = {
-    "scMAG": _ours,
-    "scMAG, no manifold fitting": lambda *a: _ours(*a, "manifold"),
-    "scMAG, no two-stage fusion": lambda *a: _ours(*a, "two_stage"),
-    "scMAG, no gate": lambda *a: _ours(*a, "gate"),
-    "scMAG, dispersion of each cell": lambda *a: _ours(*a, dispersion="gene-cell"),
+    "scmag_muon": _ours,
+    "scmag_muon, no manifold fitting": lambda *a: _ours(*a, "manifold"),
+    "scmag_muon, no two-stage fusion": lambda *a: _ours(*a, "two_stage"),
+    "scmag_muon, no gate": lambda *a: _ours(*a, "gate"),
+    "scmag_muon, dispersion of each cell": lambda *a: _ours(*a, dispersion="gene-cell"),
     "totalVI or MultiVI": _scvi,
     "published types": _types,
     "15 nearest cells": _neighbors,
@@ -159,6 +161,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS), metavar="METHOD")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("held_out"), help="folder of results")
+    parser.add_argument("--results", type=Path, help="JSON file of the docs' table to put the rows into")
     parser.add_argument("--max-epochs", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -168,9 +171,13 @@ def main() -> None:
         for method in arguments.methods:
             settings = {"seed": arguments.seed, "max_epochs": arguments.max_epochs}
             compute = partial(_run, file, method, arguments)
-            found = kept(arguments.output, file, method, settings, compute, ours=method.startswith("scMAG"))
+            found = kept(arguments.output, file, method, settings, compute, ours=method.startswith("scmag_muon"))
             rows.append({"set": file.stem, "method": method, **found})
             print(rows[-1], flush=True)
+    if arguments.results:
+        named = {"rna": "RNA", "protein": "second modality", "atac": "second modality", "method": "model"}
+        renamed = [{named.get(key, key): value for key, value in row.items()} for row in rows]
+        results.merge(arguments.results, renamed, command=COMMAND, n_keys=2)
     table = pd.DataFrame(rows).set_index("set")
     table.to_csv(arguments.output / "held_out.csv")
     print(markdown(table.map(lambda v: f"{v:.4f}" if isinstance(v, float) else v), "set"))

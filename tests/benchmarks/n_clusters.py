@@ -12,6 +12,7 @@ from pathlib import Path
 import mudata
 import numpy as np
 import pandas as pd
+import results
 from common import known, markdown
 from sklearn.metrics import adjusted_rand_score
 
@@ -20,6 +21,8 @@ from scmag_muon._keys import Keys
 from scmag_muon._mudata import no_pull_on_update
 from scmag_muon.tl._graph_clusters import typical_communities
 
+COMMAND = "python tests/benchmarks/n_clusters.py FILES --results tests/benchmarks/results/n_clusters.json"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -27,12 +30,15 @@ def main() -> None:
     parser.add_argument("--labels", default="cell_type", help="column of known labels")
     parser.add_argument("--cells", type=int, help="labelled cells to take; by default all cells")
     parser.add_argument("--seeds", type=int, default=1, help="samples of so many cells")
+    parser.add_argument("--results", type=Path, help="JSON file of the docs' table to put the rows into")
     arguments = parser.parse_args()
     seeds = range(arguments.seeds)
     table = pd.DataFrame(
         [_row(file, arguments.labels, arguments.cells, seed) for file in arguments.files for seed in seeds]
     )
     print(markdown(table.set_index("set"), "set"))
+    if arguments.results:
+        results.merge(arguments.results, table.to_dict("records"), command=COMMAND, n_keys=2)
 
 
 def _row(file: Path, column: str, n_cells: int | None, seed: int) -> dict[str, object]:
@@ -54,10 +60,10 @@ def _row(file: Path, column: str, n_cells: int | None, seed: int) -> dict[str, o
         "cells": mdata.n_obs,
         "published types": labels.astype(str).nunique(),
         "K taken": found["estimate"],
-        "at resolution": found["resolution"],
-        "range over samples, resolutions 0.5 to 1": f"{found['fewest']}-{found['most']}",
-        "agreement of samples": f"{at_estimate['stability']:.2f}",
-        "ARI with the types": f"{adjusted_rand_score(labels.astype(str), of_labelled):.3f}",
+        "resolution": found["resolution"],
+        "range over samples": f"{found['fewest']}-{found['most']}",
+        "agreement of samples": round(float(at_estimate["stability"]), 2),
+        "ARI": round(adjusted_rand_score(labels.astype(str), of_labelled), 3),
     }
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import results
 
 import scmag_muon as smm  # before torch, whose threads then wait as this package asks for
 
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
+COMMAND = "python tests/benchmarks/speed.py pbmc10k_citeseq.h5mu --output FOLDER --results tests/benchmarks/results/speed.json"
 PARTS = ("import", "step", "epochs", "fit", "wnn", "brute_force", "growth", "whole", "profile")
 _EPOCHS = ("epoch", "epoch_bf16", "peer_epoch")
+_NAMES = {"TOTALVI": "totalVI", "MULTIVI": "MultiVI"}
 _BATCH_SIZE = 256
 _TIMED_EPOCHS = 20
 _P = 15
@@ -50,7 +53,12 @@ def main() -> None:
             kept.write_text(_in_process(part))
         found[part] = json.loads(kept.read_text())
         print(f"{part}: {found[part]}", flush=True)
-    table = _table(found, arguments.file.stem)
+    rows = _rows(found)
+    if arguments.results:
+        columns = ("what", "ratio", "first", "second")
+        named = [dict(zip(columns, row, strict=True)) for row in rows]
+        results.merge(arguments.results, named, command=COMMAND, n_keys=1)
+    table = _table(rows, arguments.file.stem) + _profiles(found.get("profile", {}))
     (arguments.output / "speed.md").write_text(table)
     print(table)
 
@@ -63,6 +71,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=30, help="steps to time")
     parser.add_argument("--again", action="store_true", help="repeat what is kept")
     parser.add_argument("--output", type=Path, default=Path("speed"), help="folder of results")
+    parser.add_argument("--results", type=Path, help="JSON file of the docs' table to put the rows into")
     parser.add_argument("--child", choices=(*PARTS, *_EPOCHS), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -342,8 +351,13 @@ def _of_profile(mdata: MuData, repeats: int) -> dict[str, Any]:
     return {"step": shares_of_step(step), "fit": shares_of_fit(mdata), "run": shares_of_run(raw)}
 
 
-def _table(found: dict[str, dict[str, Any]], name: str) -> str:
-    rows = [f"| {name} | ratio | first, s | second, s |", "|---|---|---|---|"]
+def _table(rows: list[list[str]], name: str) -> str:
+    lines = [[name, "ratio", "first, s", "second, s"], ["---"] * 4, *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    rows = []
 
     def row(what: str, first: dict[str, Any], second: dict[str, Any] | None = None, *, in_turn: bool = False) -> None:
         ratio = ""
@@ -352,7 +366,7 @@ def _table(found: dict[str, dict[str, Any]], name: str) -> str:
             ratio = "{:.3f} ({:.3f} to {:.3f})".format(*np.percentile(each, (50, 25, 75)))
         elif second:
             ratio = f"{first['median'] / second['median']:.3f}"
-        rows.append(f"| {what} | {ratio} | {_cell(first)} | {_cell(second) if second else ''} |")
+        rows.append([what, ratio, _cell(first), _cell(second) if second else ""])
 
     if "import" in found:
         row("`import scmag_muon`", found["import"]["import"])
@@ -364,20 +378,20 @@ def _table(found: dict[str, dict[str, Any]], name: str) -> str:
     if "epochs" in found:
         epochs = found["epochs"]
         peer = epochs["peer_epoch"]
-        row(f"epoch over that of {peer['peer']}", epochs["epoch"], peer, in_turn=True)
-        row("the same in half precision", epochs["epoch_bf16"], peer, in_turn=True)
+        row(f"epoch over that of {_NAMES[peer['peer']]}", epochs["epoch"], peer, in_turn=True)
+        row(f"epoch in half precision over that of {_NAMES[peer['peer']]}", epochs["epoch_bf16"], peer, in_turn=True)
     if {"whole", "epochs"} <= set(found):
         peer = found["epochs"]["peer_epoch"]
         training = {key: peer[key] * peer["default_epochs"] for key in ("median", "low", "high")}
-        row(f"whole run over {peer['default_epochs']} epochs of {peer['peer']}", found["whole"]["32-true"], training)
-        row("the same in half precision", found["whole"]["bf16-mixed"], training)
+        over = f"over {peer['default_epochs']} epochs of {_NAMES[peer['peer']]}"
+        row(f"whole run {over}", found["whole"]["32-true"], training)
+        row(f"whole run in half precision {over}", found["whole"]["bf16-mixed"], training)
     for part, what in (("wnn", "WNN neighbours"), ("brute_force", "the brute-force reference")):
         if {"fit", part} <= set(found):
             row(f"`pp.manifold_fit` over {what}", found["fit"]["fit"], found[part][part])
     for n_obs, times in found.get("growth", {}).get("growth", {}).items():
         row(f"`pp.manifold_fit` of {int(n_obs):,} simulated cells", times)
-    rows += _other_rows(found)
-    return "\n".join(rows) + "\n" + _profiles(found.get("profile", {}))
+    return rows + _other_rows(found)
 
 
 def _cell(times: dict[str, float]) -> str:
@@ -385,15 +399,15 @@ def _cell(times: dict[str, float]) -> str:
     return median if low == high else f"{median} ({low} to {high})"
 
 
-def _other_rows(found: dict[str, dict[str, Any]]) -> list[str]:
+def _other_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
     rows = []
     if "growth" in found:
-        rows.append(f"| growth exponent of `pp.manifold_fit` | {found['growth']['exponent']:.2f} | | |")
+        rows.append(["growth exponent of `pp.manifold_fit`", f"{found['growth']['exponent']:.2f}", "", ""])
     measured = {**found, **found.get("epochs", {})}
     for part in ("whole", "peer_epoch", "wnn"):
         if part in measured:
             extra = measured[part]["peak_mb"] - measured[part]["peak_mb_before"]
-            rows.append(f"| peak memory beyond libraries and data, {part}, MB | {extra:.0f} | | |")
+            rows.append([f"peak memory beyond libraries and data, {part}, MB", f"{extra:.0f}", "", ""])
     return rows
 
 

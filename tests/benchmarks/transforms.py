@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mudata
 import pandas as pd
+import results
 import scipy.sparse as sp
 from common import known, markdown
 from sklearn.metrics import accuracy_score, adjusted_rand_score, f1_score
@@ -26,14 +27,15 @@ from scmag_muon.manifold.transforms import View, log2p1, scale_features, scale_t
 from scmag_muon.pp import manifold_fit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy as np
 
+COMMAND = "python tests/benchmarks/transforms.py FILES --results tests/benchmarks/results/transforms.json"
 TRANSFORMS: dict[str, Callable[[View], View]] = {
     "logarithms": lambda log: log,
     "logarithms, scaled": scale_features,
-    "their standard scores": lambda log: zscore(log.values),
+    "standard scores": lambda log: zscore(log.values),
 }
 
 
@@ -41,12 +43,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, help="MuData files with raw counts")
     parser.add_argument("--labels", default="cell_type", help="column of known labels")
+    parser.add_argument("--results", type=Path, help="JSON file of the docs' table to put the rows into")
     arguments = parser.parse_args()
-    columns = {file.stem: _scores(file, arguments.labels) for file in arguments.files}
-    print(markdown(pd.DataFrame(columns), "transform"))
+    table = pd.DataFrame([row for file in arguments.files for row in _scores(file, arguments.labels)])
+    print(markdown(table.round(3).set_index("set"), "set"))
+    if arguments.results:
+        results.merge(arguments.results, table.to_dict("records"), command=COMMAND, n_keys=2)
 
 
-def _scores(file: Path, column: str) -> dict[str, str]:
+def _scores(file: Path, column: str) -> Iterator[dict[str, Any]]:
     with no_pull_on_update():
         mdata = mudata.read_h5mu(file)
         manifold_fit(mdata, batch_key="batch" if "batch" in mdata.obs else None)
@@ -56,14 +61,18 @@ def _scores(file: Path, column: str) -> dict[str, str]:
     labels = known(mdata.obs[column])
     rows = mdata.obs_names.get_indexer(labels.index)
     spaces = {name: principal_components(function(log), 30) for name, function in TRANSFORMS.items()}
-    spaces["both modalities"] = mdata.obsm[Keys.joint_embedding(Keys.MANIFOLD)]
-    return {name: _score(points[rows], labels.astype(str)) for name, points in spaces.items()}
+    spaces["both modalities, the joint space"] = mdata.obsm[Keys.joint_embedding(Keys.MANIFOLD)]
+    for name, points in spaces.items():
+        yield {"set": file.stem, "space": name, **_score(points[rows], labels.astype(str))}
 
 
-def _score(points: np.ndarray, types: pd.Series) -> str:
+def _score(points: np.ndarray, types: pd.Series) -> dict[str, float]:
     taken = KNeighborsClassifier(15).fit(points, types).predict(None)  # each cell by the others
-    f1 = f1_score(types, taken, average="macro")
-    return f"{accuracy_score(types, taken):.3f} / {f1:.3f} / {adjusted_rand_score(types, taken):.3f}"
+    return {
+        "accuracy": accuracy_score(types, taken),
+        "F1": f1_score(types, taken, average="macro"),
+        "ARI": adjusted_rand_score(types, taken),
+    }
 
 
 if __name__ == "__main__":
