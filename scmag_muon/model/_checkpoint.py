@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+from filelock import FileLock, Timeout
 from lightning.pytorch.callbacks import Callback
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -24,7 +25,7 @@ from scmag_muon._files import written_aside
 from scmag_muon.model._codec import pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from scvi.data import AnnDataManager
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FILE = "checkpoint.safetensors"
+LOCK = f".{FILE}-lock"
 FORMAT_VERSION = 1
 _SHARE_OF_TIME = 0.02
 _WHAT = {
@@ -52,7 +54,7 @@ def check_folder(folder: str | os.PathLike[str] | None, random_state: int | None
     ValueError
         Where the seed is drawn, so that no call can repeat the run.
     OSError
-        Where it is a file, can't be made or written to, or holds other files.
+        Where it is a file, can't be made or written to, holds other files, or another process uses it.
     """
     if folder is None:
         return None
@@ -77,13 +79,54 @@ def check_folder(folder: str | os.PathLike[str] | None, random_state: int | None
             f"`checkpoint` {str(path)!r} holds {len(others)} files that are no checkpoint, among them {others[0]!r}. "
             f"Name a folder for the checkpoint alone, as {str(path / 'checkpoint')!r}."
         )
+    if (path / LOCK).exists():
+        with held(path):
+            pass
     return path
+
+
+@contextlib.contextmanager
+def held(folder: Path | None) -> Iterator[None]:
+    """Keep the folder from other processes meanwhile; the system lets go of it where this one is killed.
+
+    Raises
+    ------
+    OSError
+        Where another process holds it.
+    """
+    if folder is None:
+        yield
+        return
+    made, lock = not folder.exists(), FileLock(folder / LOCK, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise BlockingIOError(
+            f"Another training is under way with the checkpoint {str(folder)!r}: two would write over each other's state. "
+            "Name another folder, or wait until the other has ended."
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        logger.warning(
+            "`checkpoint` %s can't be kept from other processes (%s): use it in one at a time.", folder, error
+        )
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with contextlib.suppress(OSError):
+                (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+        with contextlib.suppress(OSError):
+            if made:
+                folder.rmdir()
 
 
 def forget(folder: str | os.PathLike[str]) -> None:
     """Delete the checkpoint, and the folder where nothing else lies in it."""
     path = Path(folder).expanduser()
-    (path / FILE).unlink(missing_ok=True)
+    for name in (FILE, LOCK):
+        (path / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         path.rmdir()
 
@@ -116,14 +159,14 @@ class Checkpoint(Callback):
         self.made_from = made_from
         self.rest = 0.0
         self.last = time.monotonic()
-        for left in folder.glob(f".{FILE}-*"):  # of a process that was killed while it wrote
-            shutil.rmtree(left, ignore_errors=True)
         self.state: dict[str, Any] | None = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Read the state that is there, and go on with the number of its epoch."""
         if trainer.world_size > 1:
             raise ValueError("`checkpoint` is for one device: set devices=1.")
+        for left in self.path.parent.glob(f".{FILE}-*"):  # of a process that was killed while it wrote
+            shutil.rmtree(left, ignore_errors=True)
         self.made_from["accelerator"] = trainer.strategy.root_device.type
         if self.path.exists():
             self.state = self._read()
@@ -136,6 +179,14 @@ class Checkpoint(Callback):
             logger.info(
                 "Resumed from the end of epoch %d, in stage %d, by %s.", self.state["epoch"], pl_module.stage, self.path
             )
+            if self.state.get("threads", torch.get_num_threads()) != torch.get_num_threads():
+                logger.warning(
+                    "The checkpoint was written with %d threads of torch, and there are %d: clusters and coordinates may differ in "
+                    "their last digits from those of a run that nothing stopped. torch.set_num_threads(%d) gives the same.",
+                    self.state["threads"],
+                    torch.get_num_threads(),
+                    self.state["threads"],
+                )
             self.state = None
         elif trainer.current_epoch > 0 and time.monotonic() - self.last >= self.rest:
             self._write(_state(trainer, pl_module))
@@ -191,6 +242,7 @@ def _state(trainer: Any, plan: SCMAGTrainingPlan) -> dict[str, Any]:
     device = plan.device
     return {
         "epoch": trainer.current_epoch,
+        "threads": torch.get_num_threads(),
         "module": dict(plan.module.state_dict()),
         "optimizer": trainer.optimizers[0].state_dict(),
         "precision": trainer.precision_plugin.state_dict(),

@@ -165,6 +165,7 @@ def minibatches(
     """Rows of the cells as the network takes them; no array of the MuData is handed out or written to."""
     setup = registry["setup_args"]
     slots = []
+    rounded = set()
     for which, name in enumerate(setup["modalities"]):
         adata = mdata.mod[name]
         wanted = feature_names(registry, which)
@@ -173,10 +174,14 @@ def minibatches(
         if counts:
             layer = _mudata.layer_of(setup["layer"], name)
             slots.append((counts_key(which), adata.X if layer is None else adata.layers[layer], columns))
+            # they were checked before; noise of rounding is taken off without being asked
+            rounded.add(counts_key(which))
     codes = batch_codes(mdata, registry) if batches else np.zeros(mdata.n_obs, dtype=np.int64)
     for start in range(0, max(len(rows), 1), batch_size):
         part = rows[start : start + batch_size]
         tensors = {key: torch.from_numpy(_dense(matrix, part, columns)) for key, matrix, columns in slots}
+        for key in rounded:
+            tensors[key].round_()
         for which, name in enumerate(setup["modalities"]):
             _check_finite(tensors[input_key(which)], f"mdata[{name!r}].layers[{setup['input_layer']!r}]", mdata, part)
         if setup.get("present_key") is not None:

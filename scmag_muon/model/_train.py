@@ -11,7 +11,7 @@ from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 from scvi.train import TrainRunner
 
 from scmag_muon._checks import check_random_state
-from scmag_muon.model._checkpoint import Checkpoint, check_folder, fingerprint
+from scmag_muon.model._checkpoint import Checkpoint, check_folder, fingerprint, held
 from scmag_muon.model._context import SignalsAsBefore, interruptible, quiet, seeded, split_cells
 from scmag_muon.model._data import ReadyDataSplitter
 from scmag_muon.model._train_arguments import check_devices, check_plan, check_run, of_scvi_tools
@@ -135,7 +135,7 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
             If an argument is out of range, or as :class:`~scmag_muon.model.TrainingDivergedError` if the loss or the network
             is no longer finite or explodes; or where ``checkpoint`` is of another run, or damaged.
         OSError
-            Where ``checkpoint`` can't be written to, or holds other files.
+            Where ``checkpoint`` can't be written to, holds other files, or another process uses it.
         KeyboardInterrupt
             After Ctrl-C.
         """
@@ -184,7 +184,7 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
             made_from = fingerprint(self.adata_manager, self.module.state_dict(), start, arguments)
             callbacks.append(Checkpoint(folder, made_from))
         held_out = len(splitter["external_indexing"]) > 1 and len(splitter["external_indexing"][1])
-        with seeded(random_state), quiet(), interruptible(), self._all_or_nothing():
+        with held(folder), seeded(random_state), quiet(), interruptible(), self._all_or_nothing():
             before, self.history_, self.is_trained_ = self.history_, None, False
             self.module.train()  # scvi-tools leaves it in evaluation mode after a first call: no noise
             super().train(

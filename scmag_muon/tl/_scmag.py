@@ -199,7 +199,7 @@ def scmag(
     TypeError
         Where ``mdata`` is no MuData, or ``n_clusters`` no integer.
     OSError
-        Where ``checkpoint`` can't be written to, or holds other files, or counts lie in a file that can't be read.
+        Where ``checkpoint`` can't be written to, holds other files, or another process uses it, or counts lie in a file that can't be read.
 
     Notes
     -----

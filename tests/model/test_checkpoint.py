@@ -215,6 +215,75 @@ def test_folders_that_are_none(make_model: Callable[..., SCMAG], tmp_path: Path)
     assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_a_folder_serves_one_training_at_a_time(make_model: Callable[..., SCMAG], whole: SCMAG, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    class Second(Callback):
+        def on_train_epoch_start(self, trainer: Any, *_: Any) -> None:
+            if trainer.current_epoch == 2:
+                before = (folder / _checkpoint.FILE).read_bytes()
+                with pytest.raises(BlockingIOError, match=r"Another training is under way with the checkpoint '.*run'"):
+                    _checkpoint.check_folder(folder, 0)
+                with pytest.raises(BlockingIOError, match="Another training"), _checkpoint.held(folder):
+                    pass
+                assert (folder / _checkpoint.FILE).read_bytes() == before
+
+    model = make_model()
+    model.train(**RUN, checkpoint=folder, callbacks=[Second()])
+    assert_same(model, whole)
+    assert [each.name for each in folder.iterdir()] == [_checkpoint.FILE]
+    assert _checkpoint.check_folder(folder, 0) == folder
+
+
+def test_the_lock_of_a_process_that_was_killed_holds_nobody_up(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib; from scmag_muon.model import _checkpoint\n"
+        "with _checkpoint.held(pathlib.Path(sys.argv[1])): print('now', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"now\n"
+        with pytest.raises(BlockingIOError, match="Another training"):
+            _checkpoint.check_folder(tmp_path, 0)
+        os.kill(child.pid, signal.SIGKILL)
+    assert (tmp_path / _checkpoint.LOCK).exists()
+    assert _checkpoint.check_folder(tmp_path, 0) == tmp_path
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_made_for_a_training_that_failed_at_once_goes(tmp_path: Path) -> None:
+    with pytest.raises(Stopped), _checkpoint.held(tmp_path / "run"):
+        raise Stopped
+    assert not (tmp_path / "run").exists()
+
+
+def test_file_systems_without_locks_take_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(_checkpoint.FileLock, "acquire", refuse)
+    with _checkpoint.held(tmp_path):
+        pass
+    assert "can't be kept from other processes (FileSystem does not appear to support flock)" in caplog.text
+
+
+def test_another_number_of_threads_is_told(
+    make_model: Callable[..., SCMAG], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped(make_model, tmp_path)
+    make_model().train(**RUN, checkpoint=tmp_path)
+    assert "threads of torch" not in caplog.text
+    torch.set_num_threads(2)
+    try:
+        make_model().train(**RUN, checkpoint=tmp_path)
+    finally:
+        torch.set_num_threads(1)
+    assert "written with 1 threads of torch, and there are 2" in caplog.text
+    assert "torch.set_num_threads(1) gives the same" in caplog.text
+
+
 def test_a_full_disk_ends_no_training(
     make_model: Callable[..., SCMAG],
     whole: SCMAG,
@@ -281,7 +350,8 @@ def test_a_run_that_was_killed_goes_on_to_the_bit(tmp_path: Path, where: str, ca
         assert child.stdout.readline() == b"now\n"
         os.kill(child.pid, signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
-    assert len(list(tmp_path.iterdir())) == 2  # the state, and the draft that was being written
+    # the state, the draft that was being written, and the lock
+    assert len(list(tmp_path.iterdir())) == 3
     with safe_open(tmp_path / _checkpoint.FILE, framework="pt") as file:
         assert file.metadata()["format_version"] == "1"
     labels, latents = [], []

@@ -84,3 +84,24 @@ def test_missing_batches_have_a_fix_where_the_column_is(fitted: MuData) -> None:
         exec(str(caught.value).split("them out with ")[1].removesuffix("."), space)
         smm.model.SCMAG.setup_mudata(space["mdata"], batch_key="donor")
         assert space["mdata"].n_obs == N - 1
+
+
+def test_counts_of_further_cells_are_rounded_as_those_of_the_training(fitted: MuData) -> None:
+    whole = fitted.copy()
+    smm.model.SCMAG.setup_mudata(whole, round_counts=True)
+    model = smm.model.SCMAG(whole, n_clusters=2)
+    model.train(max_epochs_pretrain=2, max_epochs=1, progress_bar=False, accelerator="cpu")
+    decimals = fitted.copy()
+    for adata in decimals.mod.values():
+        counts = adata.X.toarray()
+        adata.X = (
+            counts + np.where(counts > 0, np.random.default_rng(0).uniform(-0.09, 0.09, counts.shape), 0)
+        ).astype("f4")
+    kept = decimals["rna"].X.copy()
+    assert model.get_reconstruction_error(decimals) == model.get_reconstruction_error(whole)
+    observed = [
+        model.get_normalized_expression(cells, library_size="observed", return_numpy=True)
+        for cells in (decimals, whole)
+    ]
+    np.testing.assert_array_equal(*observed)
+    np.testing.assert_array_equal(decimals["rna"].X, kept)
