@@ -61,6 +61,15 @@ def _run(arguments: argparse.Namespace) -> None:
         run(arguments)
 
 
+def _map(arguments: argparse.Namespace) -> None:
+    from scmag_muon._cli._map import check_map_paths, map_cells
+
+    check_map_paths(arguments)
+    arguments.written = []
+    with logged_to(arguments.log):
+        map_cells(arguments)
+
+
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
     """Show defaults, but not where there is none."""
 
@@ -81,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND")
     _add_demo(commands)
     _add_run(commands)
+    _add_map(commands)
     return parser
 
 
@@ -123,6 +133,12 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="FOLDER",
         help="keep the state of the training in this folder, from which the same command goes on where it was killed; "
         "deleted once OUT is written",
+    )
+    files.add_argument(
+        "--model",
+        type=Path,
+        metavar="FOLDER",
+        help="also save the trained model to this folder, onto which `map` puts other cells",
     )
     files.add_argument("--force", action="store_true", help="replace files that exist (the input never)")
     files.add_argument(
@@ -169,3 +185,38 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     model.add_argument("--max-epochs", type=int, default=100, metavar="N", help="most epochs with clustering")
     model.add_argument("--random-state", type=int, default=0, metavar="SEED", help="seed of everything random")
     run.set_defaults(command=_run)
+
+
+def _add_map(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "put new cells onto a reference that `run --model` saved: clusters, coordinates, labels"
+    mapping = commands.add_parser("map", help=text, description=text, formatter_class=_Help)
+    mapping.add_argument(
+        "input",
+        type=Path,
+        metavar="QUERY",
+        help="raw counts of one or more of the reference's modalities, in the formats of `run`",
+    )
+    mapping.add_argument(
+        "--reference", type=Path, required=True, metavar="FOLDER", help="folder of the reference's model"
+    )
+    files = mapping.add_argument_group("files to write")
+    files.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="MuData with results; ends in .h5mu or .zarr"
+    )
+    files.add_argument("--log", type=Path, metavar="FILE", help="also write what is printed and logged to this file")
+    files.add_argument("--force", action="store_true", help="replace files that exist (the input never)")
+    data = mapping.add_argument_group("data")
+    data.add_argument(
+        "--labels", nargs="+", metavar="COLUMN", help="columns of the reference to transfer (default: none)"
+    )
+    data.add_argument("--batch-key", metavar="COLUMN", help="column of batches of the query (default: none is moved)")
+    data.add_argument(
+        "--layer",
+        action="append",
+        metavar="[MODALITY=]LAYER",
+        help="layer of the raw counts, for all modalities or for one, as in --layer rna=counts; may be repeated (default: .X)",
+    )
+    data.add_argument(
+        "--round-counts", action="store_true", help="round counts with decimals (SoupX, CellBender, alevin)"
+    )
+    mapping.set_defaults(command=_map)

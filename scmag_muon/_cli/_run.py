@@ -14,6 +14,7 @@ from scmag_muon._cli._read import read
 from scmag_muon._cli._tables import CSV_FILES, cluster_table, summary, write_csv
 from scmag_muon._files import is_inside, same_file
 from scmag_muon._keys import Keys
+from scmag_muon.model import SCMAG
 from scmag_muon.model._checkpoint import forget
 from scmag_muon.tl._results import LARGE
 
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     _mudata.check_writable(mdata, arguments.output, further_bytes=_further_bytes(mdata, arguments.layers))
 
     started = time.perf_counter()
-    tl.scmag(
+    model = tl.scmag(
         mdata,
         n_clusters=arguments.n_clusters,
         modalities=arguments.modalities,
@@ -56,10 +57,14 @@ def run(arguments: argparse.Namespace) -> None:
         random_state=arguments.random_state,
         checkpoint=arguments.checkpoint,
         write_layers=arguments.layers,
+        return_model=arguments.model is not None,
     )
     seconds["clustering"] = time.perf_counter() - started
     started = time.perf_counter()
     _write_all(mdata, arguments, before)
+    if isinstance(model, SCMAG):
+        model.save(arguments.model, overwrite=arguments.force)
+        _tell(arguments, arguments.model)
     if arguments.checkpoint is not None:
         forget(arguments.checkpoint)
     seconds["writing"] = time.perf_counter() - started
@@ -81,6 +86,10 @@ def check_paths(arguments: argparse.Namespace) -> None:
         check_folder("--csv", arguments.csv, read=arguments.input)
         if arguments.csv.exists():
             outputs += [("--csv", arguments.csv / name) for name in CSV_FILES]
+    if arguments.model is not None:
+        check_folder("--model", arguments.model, read=arguments.input)
+        if arguments.model.exists() and not arguments.force:
+            raise FileExistsError(f"--model {arguments.model} is there already. Give another name, or --force.")
     check_outputs(outputs, read=arguments.input, force=arguments.force)
     if arguments.checkpoint is not None:
         check_folder("--checkpoint", arguments.checkpoint, read=arguments.input)

@@ -1,0 +1,70 @@
+"""``run --model`` and ``map``, end to end on a few simulated cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import mudata
+import numpy as np
+import pytest
+
+import scmag_muon as smm
+from scmag_muon._cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reference in ``model`` that ``run`` saved, made from ``reference.h5mu``, and ``query.h5mu`` with RNA alone."""
+    folder = tmp_path_factory.mktemp("map")
+    mdata = smm.datasets.simulate_citeseq(n_obs=150, n_vars=40, n_prot=10, n_clusters=3)
+    mdata[:110].copy().write_h5mu(folder / "reference.h5mu")
+    query = mdata[110:].copy()
+    mudata.MuData({"rna": query["rna"]}).write_h5mu(folder / "query.h5mu")
+    words = ["run", "reference.h5mu", "-o", "out.h5mu", "--n-clusters", "3", "--model", "model"]
+    words += ["--max-epochs-pretrain", "2", "--max-epochs", "1"]
+    assert main([str(folder / word) if "." in word or word == "model" else word for word in words]) == 0
+    return folder
+
+
+def test_map_writes_what_map_query_gives(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "mapped.h5mu"
+    words = ["map", str(folder / "query.h5mu"), "--reference", str(folder / "model"), "-o", str(out)]
+    assert main([*words, "--labels", "cell_type"]) == 0
+    printed = capsys.readouterr().out
+    assert f"wrote {out}" in printed
+    assert "40 cells in" in printed
+    found, expected = mudata.read_h5mu(out), mudata.read_h5mu(folder / "query.h5mu")
+    smm.tl.map_query(expected, folder / "model", labels="cell_type", accelerator="cpu")
+    np.testing.assert_array_equal(found.obsm["X_scmag"], expected.obsm["X_scmag"])
+    assert (found.obs["scmag_cell_type"].astype(str) == expected.obs["scmag_cell_type"].astype(str)).all()
+    assert found.obsm["scmag_imputed_prot"].shape == (40, 10)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-o", "{folder}/query.h5mu"], "leads to the input"),
+        (["-o", "{folder}/model/out.h5mu"], "leads to the input"),
+        (["-o", "{tmp}/out.h5mu", "--labels", "none"], "no labels 'none'"),
+        (["-o", "{tmp}/out.csv"], "the ending says the format"),
+    ],
+)
+def test_what_is_refused_writes_nothing(
+    words: list[str], says: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word.format(folder=folder, tmp=tmp_path) for word in words]
+    assert main(["map", str(folder / "query.h5mu"), "--reference", str(folder / "model"), *words]) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_model_is_not_replaced(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (folder / "model" / "model.json").read_bytes()
+    words = ["run", str(folder / "reference.h5mu"), "-o", str(tmp_path / "o.h5mu"), "--model", str(folder / "model")]
+    assert main(words) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert (folder / "model" / "model.json").read_bytes() == before
+    assert not list(tmp_path.iterdir())
