@@ -10,6 +10,7 @@ import pytest
 
 import scmag_muon as smm
 from scmag_muon._cli import main
+from scmag_muon._mudata import make_mudata, no_pull_on_update
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +21,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reference in ``model`` that ``run`` saved, made from ``reference.h5mu``, and ``query.h5mu`` with RNA alone."""
     folder = tmp_path_factory.mktemp("map")
     mdata = smm.datasets.simulate_citeseq(n_obs=150, n_vars=40, n_prot=10, n_clusters=3)
-    mdata[:110].copy().write_h5mu(folder / "reference.h5mu")
-    query = mdata[110:].copy()
-    mudata.MuData({"rna": query["rna"]}).write_h5mu(folder / "query.h5mu")
+    with no_pull_on_update():
+        mdata[:110].copy().write_h5mu(folder / "reference.h5mu")
+        make_mudata({"rna": mdata["rna"][110:].copy()}, mdata.obs[110:]).write_h5mu(folder / "query.h5mu")
     words = ["run", "reference.h5mu", "-o", "out.h5mu", "--n-clusters", "3", "--model", "model"]
     words += ["--max-epochs-pretrain", "2", "--max-epochs", "1"]
     assert main([str(folder / word) if "." in word or word == "model" else word for word in words]) == 0
