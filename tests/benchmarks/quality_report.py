@@ -39,6 +39,7 @@ _STYLES = {"own": ("#D55E00", "D", "its own clusters"), "k-means": ("#0072B2", "
     "Leiden": ("#009E73", "s", "Leiden, resolution searched for K")
 }
 _RARE = 0.01
+_FEWEST = 20
 _COMMAND = "python tests/benchmarks/quality.py FILES --output FOLDER --results tests/benchmarks/results/quality.json"
 _KEY = ["set", "method", "options", "own_k"]
 
@@ -121,11 +122,12 @@ def _summed(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _summed_types(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Types of fewer than a hundredth of the labelled cells, mean over seeds."""
+    """Types of at least 20 cells but fewer than a hundredth of those with a label, mean over seeds."""
     if table.empty:
         return []
     n_cells = table.groupby(["set", "pipeline", "seed", "k"])["n_cells"].transform("sum")
-    groups = table[table["n_cells"] < _RARE * n_cells].groupby(["set", "pipeline", "k", "type"], sort=False)
+    rare = table["n_cells"].ge(_FEWEST) & table["n_cells"].lt(_RARE * n_cells)
+    groups = table[rare].groupby(["set", "pipeline", "k", "type"], sort=False)
     return groups[["n_cells", "recall", "precision", "F1"]].mean().reset_index().to_dict("records")
 
 

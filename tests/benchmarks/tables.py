@@ -126,6 +126,28 @@ def _no_network() -> str:
     return _table(columns, rows, measured, _command("quality"))
 
 
+def _rare_types() -> str:
+    """Recall, precision and F1 of types of few cells, a column for each type."""
+    found = results.records(results.FOLDER / "quality_types.json")
+    types = dict.fromkeys((row["set"], row["type"]) for row in found)
+    shown: dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]] = {}
+    for row in found:
+        shown.setdefault((row["pipeline"], row["k"]), {})[row["set"], row["type"]] = row
+    rows, measured = [], []
+    for (pipeline, k), of_type in shown.items():
+        difference = {"0": "K", "unknown": "not given"}.get(k) or f"K + {k}".replace("+ -", "− ")
+        cells = [_scores(of_type.get(each)) for each in types]
+        rows.append([pipeline, difference, *cells])
+        measured.append(next(iter(of_type.values()))["measured"])
+    columns = ["method", "K", *(f"{name}, {_SHORT.get(of, of)}" for of, name in types)]
+    return _table(columns, rows, measured, _command("quality_types"))
+
+
+def _scores(row: dict[str, Any] | None) -> str:
+    scores = [] if row is None else [row[name] for name in ("recall", "precision", "F1") if row[name] is not None]
+    return " / ".join(_number(score) for score in scores) or _NONE
+
+
 def _three_numbers() -> str:
     """What the README shows."""
     speed = {row["what"]: row for row in results.records(results.FOLDER / "speed.json")}
@@ -172,6 +194,7 @@ VIEWS: dict[str, Callable[[], str]] = {
     "quality_summary": _summary,
     "quality_neighbours": _neighbours,
     "no_network": _no_network,
+    "rare_types": _rare_types,
     "three_numbers": _three_numbers,
     "performance_summary": _performance,
 }
