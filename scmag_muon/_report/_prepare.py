@@ -10,6 +10,7 @@ from anndata import AnnData
 
 from scmag_muon import _mudata, _values, tl
 from scmag_muon._keys import Keys
+from scmag_muon._levels import read_levels
 from scmag_muon._made_from import dendrogram_is_of, differences
 from scmag_muon.pl._draw import is_older_map
 from scmag_muon.tl._batch_mixing import umap_of
@@ -39,6 +40,10 @@ def prepared(mdata: MuData, *, key: str, batch_key: str | None, random_state: in
         sc.tl.dendrogram(scratch, groupby=key, use_rep=Keys.latent(key))
         work.uns[f"dendrogram_{key}"] = scratch.uns[f"dendrogram_{key}"]
         made.append("dendrogram")
+    if "tree" in work.uns[key] and _is_lacking(work, Keys.cluster_tree(key)) and _has_leaves(work, key):
+        work.uns.pop(Keys.cluster_tree(key), None)
+        tl.cluster_tree(work, key=key)
+        made.append("features of the tree's splits")
     batches = _mudata.get_batches(work, batch_key)
     mixing = work.uns.get(Keys.batch_mixing(key))
     told = mixing is not None and str(mixing["params"].get("batch_key")) == batch_key
@@ -64,6 +69,14 @@ def left_out(work: MuData, key: str) -> list[str]:
             del work.uns[slot]
             messages.append(f"{slot} is left out: {'; '.join(reasons)}. Run scmag_muon.tl.{verb} again.")
     return messages
+
+
+def _has_leaves(work: MuData, key: str) -> bool:
+    """Whether the tree can be drawn: its leaves are those of the run, and there is more than one."""
+    try:
+        return read_levels(work, key).tree.n_leaves > 1
+    except (KeyError, ValueError):
+        return False
 
 
 def _is_lacking(work: MuData, slot: str) -> bool:

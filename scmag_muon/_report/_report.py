@@ -32,7 +32,7 @@ def report(
 ) -> Path:
     """Write one HTML page with clusters, markers, batches, the model's insides, parameters and warnings about the data.
 
-    The page holds its pictures and needs no network. What it shows and is not in ``mdata`` yet (UMAP, markers, dendrogram,
+    The page holds its pictures and needs no network. What it shows and is not in ``mdata`` yet (UMAP, markers, dendrogram, tree,
     mixing of the batches) is computed for it; ``mdata`` stays as it is. Trajectory, enrichment, stability and held-out markers
     are shown where their verbs have run.
 
@@ -100,6 +100,8 @@ def report(
             ("warnings", "What to be careful about", _html.warnings(messages) or _html.paragraph("Nothing was found."))
         )
         sections.append(("clusters", "Clusters", _sections.clusters(work, key, labels, batch_key)))
+        if Keys.cluster_tree(key) in work.uns:
+            sections.append(("tree", "Tree of the clusters", _sections.tree(work, key)))
         if Keys.markers(key) in work.uns:
             sections.append(("markers", "Markers", _sections.markers(work, key)))
         if Keys.batch_mixing(key) in work.uns:

@@ -95,6 +95,25 @@ def markers(mdata: MuData, key: str) -> str:
     return "\n".join(parts)
 
 
+def tree(mdata: MuData, key: str) -> str:
+    run, found = mdata.uns[key], mdata.uns[Keys.cluster_tree(key)]
+    finest = int(found["params"]["n_clusters"])
+    parts = [
+        _html.paragraph(
+            "Each row has one cluster more than the row above it. Below the grey row, that of the run, the most distinct group is "
+            f"split off first, whatever its size: scmag_muon.tl.cut(mdata, n_clusters={finest}, key={key!r}) gives the last row."
+        )
+    ]
+    alt = f"Tree of the clusters, from 1 to {finest}, with the features that tell the two sides of each split apart."
+    caption = f"{alt} Area: number of cells. AUROC: 0.5 says nothing."
+    parts.append(_html.figure(pl.cluster_tree(mdata, key=key), alt=alt, caption=caption))
+    if "levels" in run:
+        as_good = ", ".join(str(n) for n in np.atleast_1d(run.get("as_good", []))) or "none"
+        caption = f"Agreement of levels with communities at several resolutions. As good as the level taken: {as_good}."
+        parts.append(_html.table(run["levels"].set_index("n_clusters"), caption=caption))
+    return "\n".join(parts)
+
+
 def batches(mdata: MuData, key: str) -> str:
     found = mdata.uns[Keys.batch_mixing(key)]["table"]
     before, after = (float(found.at[state, "mixing"]) for state in ("before", "after"))

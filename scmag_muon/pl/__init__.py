@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scmag_muon.pl._batch_mixing import batch_mixing
+from scmag_muon.pl._cluster_tree import cluster_tree
 from scmag_muon.pl._enrichment import enrichment
 from scmag_muon.pl._entropy import entropy
 from scmag_muon.pl._gate import gate
@@ -20,6 +21,7 @@ from scmag_muon.pl._volcano import volcano
 
 __all__ = [
     "batch_mixing",
+    "cluster_tree",
     "enrichment",
     "entropy",
     "gate",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scmag_muon.tl._batch_mixing import batch_mixing
+from scmag_muon.tl._cluster_tree import cluster_tree
 from scmag_muon.tl._cut import cut
 from scmag_muon.tl._enrichment import enrichment
 from scmag_muon.tl._held_out_markers import held_out_markers
@@ -16,6 +17,7 @@ from scmag_muon.tl._trajectory import trajectory
 
 __all__ = [
     "batch_mixing",
+    "cluster_tree",
     "cut",
     "enrichment",
     "held_out_markers",

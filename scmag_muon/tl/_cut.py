@@ -11,10 +11,10 @@ import numpy as np
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_number
 from scmag_muon._keys import Keys, check_key
+from scmag_muon._levels import Levels, read_levels
 from scmag_muon._made_from import made_from
 from scmag_muon.model._confidence import confidence as own_share
 from scmag_muon.tl._derived import forget_derived, renew_markers
-from scmag_muon.tl._levels import Levels, read_levels
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import is_valid_linkage
 
-from scmag_muon.model._tree import ClusterTree, find_leaves, grow
+from scmag_muon.model._tree import find_leaves, grow
+
+if TYPE_CHECKING:
+    from scmag_muon.manifold.tree import ClusterTree
 
 # two clusters; the first is a large blob that communities cut in halves, and twelve cells far from it
 CENTERS = np.array([[0.0, 0, 0], [1.5, 0, 0], [0, 9, 0], [0, 0, 30], [1.5, 0, 30]])

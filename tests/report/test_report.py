@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.image
 import numpy as np
+import pandas as pd
 import pytest
 
 import scmag_muon as smm
@@ -251,3 +252,18 @@ def test_the_check_in_chromium_would_notice(tmp_path: Path) -> None:
     _, console, asked = in_chromium(path, tmp_path)
     assert "undefined_name is not defined" in console
     assert asked == {"http://127.0.0.1:9/x.png"}
+
+
+def test_the_tree_is_shown_with_the_levels_near_the_one_taken(with_tree: MuData, tmp_path: Path) -> None:
+    with_tree.uns["scmag"]["levels"] = pd.DataFrame(
+        {"n_clusters": [3, 4], "agreement": [0.8, 0.81], "separation": [2.5, 2]}
+    )
+    with_tree.uns["scmag"]["as_good"] = np.array([3])
+    text = smm.report(with_tree, tmp_path / "tree.html").read_text(encoding="utf-8")
+    assert "Tree of the clusters, from 1 to 6" in text
+    assert "As good as the level taken: 3." in text
+    assert "features of the tree&#x27;s splits" in text or "features of the tree's splits" in text
+    assert "scmag_cluster_tree" not in with_tree.uns
+    with_tree.obs["scmag_leaf"] = np.roll(with_tree.obs["scmag_leaf"], 1)
+    text = smm.report(with_tree, tmp_path / "tree.html").read_text(encoding="utf-8")
+    assert "Tree of the clusters" not in text
