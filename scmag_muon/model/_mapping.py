@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scmag_muon.model._placing import embedded, network_cells
+from scmag_muon.model._query_data import ONE_BATCH, known_batches
 
 if TYPE_CHECKING:
     from scmag_muon._mudata import Query
@@ -47,7 +48,7 @@ def mapped(model: SCMAG, reference: Reference, query: Query) -> Mapped:
     """
     joint = embedded(query, reference)
     batch_key = model.registry_["setup_args"]["batch_key"]
-    batches = None if batch_key is None else _decoded_in(query, reference, len(joint))
+    batches = None if batch_key is None else _decoded_in(model, query, reference, len(joint))
     parts = []
     for start in range(0, len(joint), _BLOCK):
         rows = slice(start, start + _BLOCK)
@@ -69,13 +70,8 @@ def mapped(model: SCMAG, reference: Reference, query: Query) -> Mapped:
     return Mapped(joint, q, latent, reconstruction, dict(zip(model.modalities_, denoised, strict=True)))
 
 
-def _decoded_in(query: Query, reference: Reference, n_obs: int) -> np.ndarray:
-    fit = reference.fit
-    if not fit.batches:
-        raise ValueError(
-            "The decoders of the model know batches and its fit knows none, so that no cell can be decoded."
-        )
-    largest = fit.batches[int(np.bincount(fit.codes).argmax())]
-    if query.batches is None:
-        return np.full(n_obs, largest, dtype=object)
-    return np.where(np.isin(query.batches.astype(str), fit.batches), query.batches, largest)
+def _decoded_in(model: SCMAG, query: Query, reference: Reference, n_obs: int) -> np.ndarray:
+    known, codes = known_batches(model.registry_), reference.fit.codes
+    batches = np.full(n_obs, ONE_BATCH, dtype=object) if query.batches is None else query.batches.astype(str)
+    largest = reference.fit.batches[int(np.bincount(codes).argmax())] if reference.fit.batches else known[0]
+    return np.where(np.isin(batches, known), batches, largest).astype(object)

@@ -20,6 +20,7 @@ from scmag_muon.model._counts import BatchField, CountsManager
 from scmag_muon.model._module import PRESENT, SCMAGModule, counts_key, input_key
 from scmag_muon.model._new_cells import cells_signature, check_fitted_layer, check_present, fit_signature
 from scmag_muon.model._outputs import OutputsMixin
+from scmag_muon.model._query_data import QueryMixin
 from scmag_muon.model._saving import SavingMixin
 from scmag_muon.model._settings import Settings, network_settings, of_each_modality
 from scmag_muon.model._train import TrainMixin
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class SCMAG(TrainMixin, SavingMixin, OutputsMixin):
+class SCMAG(QueryMixin, TrainMixin, SavingMixin, OutputsMixin):
     """Gated variational autoencoder of one modality or more with cluster-guided training (scMAG, sections 2.3-2.5).
 
     Parameters
@@ -271,6 +272,9 @@ class SCMAG(TrainMixin, SavingMixin, OutputsMixin):
     def forget_data(self) -> None:
         """Let go of the MuData, which scvi-tools would hold for as long as the process lives. Nothing can be asked afterwards."""
         if self.adata is None:
+            return
+        if self._query is not None:  # its cells were never registered
+            self._adata = None
             return
         self._setup_adata_manager_store.pop(self.adata_manager.adata_uuid, None)
         self._per_instance_manager_store.pop(self.id, None)

@@ -62,6 +62,9 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
     history_: Any
     is_trained_: bool
 
+    _query: Any = None
+    _train_new_batches: Any
+
     _training_plan_cls = SCMAGTrainingPlan
     _data_splitter_cls = ReadyDataSplitter
     _train_runner_cls = QuietRunner
@@ -85,6 +88,9 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
         **trainer_kwargs: Any,
     ) -> None:
         """Train in three stages; a second call goes on where the first stopped.
+
+        A model of :meth:`load_query_data` trains the decoder weights of its new batches and nothing else; of the arguments,
+        ``max_epochs``, ``batch_size`` and ``random_state`` matter then.
 
         A call that fails or is interrupted (Ctrl-C) leaves the model as it was before the call: weights, optimiser, history.
 
@@ -139,6 +145,9 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
         KeyboardInterrupt
             After Ctrl-C.
         """
+        if self._query is not None:
+            self._train_new_batches(max_epochs=max_epochs, batch_size=batch_size, random_state=random_state)
+            return
         folder = check_folder(checkpoint, random_state)
         random_state = check_random_state(random_state)
         own = of_scvi_tools(trainer_kwargs, accelerator=accelerator, progress_bar=progress_bar)

@@ -16,6 +16,7 @@ from scmag_muon import _fingerprint, _mudata
 from scmag_muon._keys import Keys, check_key
 from scmag_muon.model import SCMAG
 from scmag_muon.model._mapping import mapped
+from scmag_muon.model._query_data import NO_REFERENCE
 from scmag_muon.tl._transfer import UNKNOWN, transferred, unlikeness_of
 
 if TYPE_CHECKING:
@@ -39,12 +40,16 @@ def map_query(
     layer: str | Mapping[str, str | None] | None = None,
     round_counts: bool = False,
     batch_key: str | None = None,
+    fine_tune: bool = False,
+    max_epochs: int = 100,
+    random_state: int | None = 0,
     key_added: str = Keys.SCMAG,
     accelerator: str = "auto",
     copy: bool = False,
 ) -> MuData | None:
-    """Clusters, coordinates and labels of new cells, from a reference that was trained before. Nothing is trained.
+    """Clusters, coordinates and labels of new cells, from a reference that was trained before.
 
+    Nothing is trained, unless ``fine_tune``, and then only weights of the query's own batches.
     Cells are placed in the joint space of the reference's manifold fit, fitted by their neighbours among the *reference's* cells,
     and embedded by its network. The reference stays as it is, and where a cell lands does not depend on the other cells of the
     query, unless ``batch_key`` is given.
@@ -71,6 +76,12 @@ def map_query(
         Column of batches. A batch that the reference does not know is moved as a whole by the shift that its groups of cells have in
         common against the same groups of the reference, if there is one that is surer than chance (20 cells or more). Its own mean
         plays no part, so a batch may hold sorted cells of one type. Give it where depth, staining or chemistry differ.
+    fine_tune
+        Learn decoder weights for batches that the reference does not know (:meth:`scmag_muon.model.SCMAG.load_query_data`), so that
+        denoised and imputed counts are of the query's own chemistry and staining. Coordinates, clusters and labels are the same
+        with and without.
+    max_epochs, random_state
+        Of ``fine_tune``.
     key_added
         Name under which results are written.
     accelerator
@@ -120,8 +131,8 @@ def map_query(
     Notes
     -----
     Labels and unlikeness rest on the principal components of the modalities that a cell has, not on what is imputed for it.
-    See :func:`scmag_muon.transfer.labels.transfer_labels` and :func:`scmag_muon.transfer.unlikeness.unlikeness`. Cells of a batch
-    that the reference does not know are decoded in its largest batch.
+    See :func:`scmag_muon.transfer.labels.transfer_labels` and :func:`scmag_muon.transfer.unlikeness.unlikeness`. Without ``fine_tune``,
+    cells of a batch that the reference does not know are decoded in its largest batch.
 
     Examples
     --------
@@ -146,7 +157,11 @@ def map_query(
     names = list(query.counts)
     _mudata.check_free_query(mdata, names, key_added, columns)
     _tell_modalities(names, of_cells.fit.names)
-    found = mapped(model, of_cells, query)
+    decoder = model
+    if fine_tune:
+        decoder = SCMAG.load_query_data(mdata, model, batch_key=batch_key, layer=layer, round_counts=round_counts)
+        decoder.train(max_epochs=max_epochs, random_state=random_state)
+    found = mapped(decoder, of_cells, query)
     unlike = unlikeness_of(of_cells.fit, found.joint, query.present)
     carried = {
         column: transferred(of_cells.fit, found.joint, query.present, values) for column, values in given.items()
@@ -159,6 +174,7 @@ def map_query(
             "layer": layer,
             "round_counts": round_counts,
             "labels": columns,
+            "fine_tune": fine_tune,
         },
         "n_clusters": found.q.shape[1],
         "n_reference": of_cells.fit.n_obs,
@@ -201,10 +217,7 @@ def _model_and_reference(
         raise TypeError(f"`model` must be a scmag_muon.model.SCMAG, got {type(model).__name__}.")
     found = model.reference
     if found is None:
-        raise ValueError(
-            "The model holds no fit that can place other cells. Fit with the default neighborhoods='shared', and save with "
-            "reference=True; a folder of an earlier version is loaded with its cells, SCMAG.load(folder, adata=mdata), and saved again."
-        )
+        raise ValueError(NO_REFERENCE)
     return model, found.with_labels(pd.DataFrame(labels)) if labels else found
 
 
