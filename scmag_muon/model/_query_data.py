@@ -145,8 +145,7 @@ class QueryMixin(BaseModelClass):
         seed = check_random_state(random_state)
         n_before = self._query.n_before
         codes = torch.from_numpy(batch_codes(self.adata, self.registry_)) - n_before
-        measured = self._query.measured
-        data = [self._decoded(i, measured[name]) for i, name in enumerate(self.modalities_) if name in measured]
+        data = [self._decoded(self.modalities_.index(name), of) for name, of in self._query.measured.items()]
         with seeded(int(np.random.default_rng().integers(2**31)) if seed is None else seed):
             self.query_loss_ = fit_new_batches(data, codes.to(self.device), n_before, max_epochs, batch_size)
 
