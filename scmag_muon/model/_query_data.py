@@ -142,11 +142,10 @@ class QueryMixin(BaseModelClass):
         """Fit the weights of the batches that the reference does not have; all others stay as they are, to the bit."""
         check_number("max_epochs", max_epochs, integer=True, low=1)
         check_number("batch_size", batch_size, integer=True, low=1)
-        seed = check_random_state(random_state)
         n_before = self._query.n_before
         codes = torch.from_numpy(batch_codes(self.adata, self.registry_)) - n_before
         data = [self._decoded(self.modalities_.index(name), of) for name, of in self._query.measured.items()]
-        with seeded(int(np.random.default_rng().integers(2**31)) if seed is None else seed):
+        with seeded(check_random_state(random_state)):
             self.query_loss_ = fit_new_batches(data, codes.to(self.device), n_before, max_epochs, batch_size)
 
     def _decoded(self, which: int, measured: np.ndarray) -> DecodedModality:

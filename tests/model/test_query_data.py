@@ -125,7 +125,7 @@ def test_the_query_is_left_as_it_was(trained: tuple[MuData, MuData, SCMAG]) -> N
     SCMAG.load_query_data(query, model).train(max_epochs=1)
     assert set(query.obs) == set(before.obs)
     assert not query.uns
-    assert not query.obsm
+    assert set(query.obsm) == set(before.obsm)
     for name in ("rna", "prot"):
         np.testing.assert_array_equal(query[name].X.toarray(), before[name].X.toarray())
         assert not query[name].layers
