@@ -20,6 +20,8 @@ LOG_LIMIT = 12.0
 """Bound of log mean (at size factor 1) and log dispersion, so that their exponentials stay finite."""
 
 _LOGIT_LIMIT = -80.0  # the sigmoid of less is no normal number of single precision
+# above this the formula for large θ is nearer than differences of gamma functions
+_LARGE_LOG_THETA = {torch.float32: 4.5, torch.float64: 11.0}
 # smaller products are not worth a thread; 256 cells of larger ones leave the cache
 _FEATURES_OF_BLOCK = 128, 1024
 
@@ -176,8 +178,7 @@ def _at_once(x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     dropped, kept = logits.sigmoid(), (logits + surplus).sigmoid()
     rest = kept - 1
 
-    gammas = torch.lgamma(count + theta) - torch.lgamma(theta) - torch.lgamma(count + 1)
-    digammas = theta * (torch.digamma(count + theta) - torch.digamma(theta))
+    gammas, digammas = _gammas(count, theta, log_dispersion)
     stays = count * (1 - share)
     nonzero = count * (difference - ratio) - surplus + gammas - softplus(logits)
     value = torch.where(is_zero, (dropped / kept).log(), nonzero)
@@ -185,6 +186,20 @@ def _at_once(x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     torch.where(is_zero, rest * (surplus - slope), slope - surplus + digammas - stays, out=log_dispersion)
     torch.where(is_zero, kept - dropped, -dropped, out=logits)
     return value.sum(dim=-1)
+
+
+def _gammas(count: Tensor, theta: Tensor, log_theta: Tensor) -> tuple[Tensor, Tensor]:
+    """The logarithm of Γ(x+θ) / Γ(θ) x!, and θ times its derivative by θ.
+
+    Differences of gamma functions of large θ lose their digits, and with them the sign of the derivative. There they are those of
+    Stirling's formula around θ - ½, whose next term is below .5 % of what is left of the derivative.
+    """
+    both, shifted = count + theta, theta - 0.5
+    growth = torch.log1p(count / shifted)
+    large = log_theta > _LARGE_LOG_THETA[log_theta.dtype]
+    by_stirling = count * shifted.log() + (shifted + count) * growth - count
+    value = torch.where(large, by_stirling, torch.lgamma(both) - torch.lgamma(theta)) - torch.lgamma(count + 1)
+    return value, theta * torch.where(large, growth, torch.digamma(both) - torch.digamma(theta))
 
 
 def zinb_log_likelihood(x: Tensor, log_mean: Tensor, log_dispersion: Tensor, dropout_logits: Tensor) -> Tensor:

@@ -322,3 +322,22 @@ def test_inputs_stay_as_they_are() -> None:
     gradients(lambda *p: zinb_log_likelihood(x, *p), *given)
     for value, copy in zip((x, *given), before, strict=True):
         assert torch.equal(value, copy)
+
+
+@pytest.mark.parametrize("log_theta", [-3.0, 3.0, 4.4, 4.6, 7.0, 10.0, 12.0])
+def test_derivative_by_large_dispersions_on_a_gpu(log_theta: float) -> None:
+    """θ (ψ(x+θ) - ψ(θ)) - x is the negative sum of i / (θ+i) over the integers i below x: no digits are lost."""
+    pairs = [(x, log_mean) for x in (1, 2, 10, 100, 1000) for log_mean in (0.0, 2.5, 4.5, 7.0)]
+    x, log_mean = np.array(pairs, dtype=np.float64).T
+    given = [torch.tensor(p[:, None]) for p in (log_mean, np.full(len(x), log_theta), np.full(len(x), 1.0))]
+    single = [p.float() for p in given]
+    log_mean, log_theta = single[0].double().numpy().ravel(), float(single[1][0])
+    theta, mean = np.exp(log_theta), np.exp(log_mean)
+    sums = np.array([(np.arange(n) / (theta + np.arange(n))).sum() for n in x])
+    exact = mean * (x + theta) / (theta + mean) - theta * np.log1p(mean / theta) - sums
+    gammas = gammaln(x + theta) - gammaln(theta) - gammaln(x + 1)
+    value = gammas + x * (log_mean - log_theta) - (theta + x) * np.log1p(mean / theta) - np.log1p(np.exp(1.0))
+    found = _likelihood._at_once(torch.tensor(x[:, None], dtype=torch.float32), single)  # what a GPU computes
+    # what rounding of terms as large as counts and means leaves
+    assert (np.abs(single[1].numpy().ravel() - exact) <= 0.005 * np.abs(exact) + 2e-7 * (x + mean)).all()
+    np.testing.assert_allclose(found.numpy(), value, rtol=5e-4, atol=1e-3)
