@@ -113,6 +113,6 @@ def _blocks(indptr: np.ndarray) -> list[tuple[int, int]]:
     """Runs of rows with so many entries at most, or one row."""
     edges, n_rows = [0], len(indptr) - 1
     while edges[-1] < n_rows:
-        last = int(np.searchsorted(indptr, indptr[edges[-1]] + _ENTRIES_AT_A_TIME, side="right")) - 1
+        last = int(np.searchsorted(indptr, int(indptr[edges[-1]]) + _ENTRIES_AT_A_TIME, side="right")) - 1
         edges.append(min(max(last, edges[-1] + 1), n_rows))
     return list(zip(edges[:-1], edges[1:], strict=True))

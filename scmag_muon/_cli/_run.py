@@ -16,7 +16,6 @@ from scmag_muon._files import is_inside, same_file
 from scmag_muon._keys import Keys
 from scmag_muon.model import SCMAG
 from scmag_muon.model._checkpoint import forget
-from scmag_muon.tl._results import LARGE
 
 if TYPE_CHECKING:
     import argparse
@@ -170,5 +169,5 @@ def _without_layers(mdata: MuData, kept: str | None, before: Mapping[str, set[st
 def _further_bytes(mdata: MuData, layers: str | None) -> int:
     values = mdata.n_obs * sum(min(adata.n_vars, _DENSEST) for adata in mdata.mod.values())
     if layers is None:
-        layers = "denoised" if values <= LARGE else "none"
+        layers = "none" if _mudata.is_large(values) else "denoised"
     return 4 * values * {"none": 0, "fitted": 1, "denoised": 1, "all": 2}[layers]

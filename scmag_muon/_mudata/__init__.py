@@ -32,6 +32,7 @@ from scmag_muon._mudata._features import (
     with_features,
 )
 from scmag_muon._mudata._fit import drop_fit, lend_fit, read_fit, write_fit
+from scmag_muon._mudata._fitted import LARGE, FittedLayer, are_large, fitted_layer, has_fitted_rows, is_large
 from scmag_muon._mudata._kinds import check_kinds, kinds_of, modality_kind, recognize, recorded_kind
 from scmag_muon._mudata._pairing import check_paired
 from scmag_muon._mudata._presence import check_cells, check_complete, modality_names
@@ -52,6 +53,12 @@ from scmag_muon._mudata._working import PRESENT, complete_mudata, working_copy
 from scmag_muon._mudata._write import copy_fitted, from_json, to_json, to_uns, view_layers
 
 __all__ = [
+    "LARGE",
+    "is_large",
+    "are_large",
+    "FittedLayer",
+    "fitted_layer",
+    "has_fitted_rows",
     "MOST_CATEGORIES",
     "Query",
     "read_query",

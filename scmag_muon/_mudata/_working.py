@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -75,15 +75,18 @@ def complete_mudata(
 
     With ``fit``, for cells that lack modalities, every modality has all cells: zeros for counts and imputed fitted rows, and
     ``obsm["present"]`` tells which were measured. The features are those that took part, or all. Where the fitted layers were
-    not kept, the stored fit gives their rows, within the rounding of single precision.
+    not kept, the stored fit gives their rows, within the rounding of single precision: with ``all_features`` as layers, else
+    when the network asks for them.
     """
     mods = {}
     for name in names:
         adata = work.mod[name]
         mask = adata.var[manifold_key].to_numpy()
         counts = used = adata.X if mask.all() else adata.X[:, mask]
-        fitted = _fitted(work, name, manifold_key, used)
-        if fit is not None:
+        fitted: Any = None
+        if all_features or manifold_key in adata.layers:
+            fitted = _fitted(work, name, manifold_key, used)
+        if fit is not None and fitted is not None:
             fitted = fitted_everywhere(fitted, fit, name, used)
         if all_features:
             fitted, counts = expand_features(fitted, mask), adata.X
@@ -94,7 +97,10 @@ def complete_mudata(
             counts if place is None else None,
             obs=work.obs[[]],
             var=adata.var.copy() if all_features else adata.var.loc[mask, [manifold_key]],
-            layers={manifold_key: fitted, **({} if place is None else {place: counts})},
+            layers={
+                **({} if fitted is None else {manifold_key: fitted}),
+                **({} if place is None else {place: counts}),
+            },
             uns={manifold_key: adata.uns[manifold_key]},
         )
     lean = make_mudata(mods, work.obs)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _COLUMNS = 256
 _FUSED_COLUMNS = 64  # few enough that all views of a block stay in the cache
-_CORRELATED_BLOCKS = 16  # a thousand features
+_FUSED_VALUES = 2**24  # of a block, several arrays of which are there in each thread
+_CORRELATED_FEATURES = 1024
 _SMALLEST_DEVIATION = 1e-6
 _ROUNDING = 1e-5
 
@@ -99,29 +100,33 @@ def fused(
     penalty: float = 1.0,
     batches: np.ndarray | None = None,
     n_batches: int | None = None,
-) -> tuple[np.ndarray, np.ndarray, Moments]:
+    keep: bool = True,
+) -> tuple[np.ndarray | None, np.ndarray, Moments]:
     """Fused fitted data, standardised per feature, float32, shape ``(n_obs, n_vars)``; weights of the views; moments.
 
     Inner products decide the weights; their mean over features is taken from blocks spread evenly over all of them where
     there are more than a thousand. Then the sum is written, block by block. No view is ever held whole. ``batches`` holds the
-    batch number of each cell, where features are standardised within batches; there are ``n_batches``, some perhaps empty.
+    batch number of each cell, where features are standardised within batches; there are ``n_batches``, some perhaps empty. Without
+    ``keep`` the data are ``None``, and nothing of cells by features is ever there.
     """
     n_obs, n_vars = operators[0].shape[0], views[0].shape[1]
     groups = [np.arange(n_obs)] if batches is None else [np.flatnonzero(batches == code) for code in np.unique(batches)]
     fits = [_Fit(views, [operator[rows] if len(groups) > 1 else operator for operator in operators]) for rows in groups]
-    blocks = list(_column_blocks(n_vars, _FUSED_COLUMNS))
-    some = blocks[:: -(-len(blocks) // _CORRELATED_BLOCKS)]
+    width = max(1, min(_FUSED_COLUMNS, _FUSED_VALUES // n_obs))
+    blocks = list(_column_blocks(n_vars, width))
+    some = blocks[:: -(-len(blocks) // (_CORRELATED_FEATURES // width))]
     gram = np.sum([np.sum(in_threads(fit.correlate, some), axis=0) for fit in fits], axis=0)
     n_correlated = sum(block.stop - block.start for block in some)
     weights = fusion_weights(gram / (n_obs * n_correlated), penalty=penalty)
-    result = np.empty((n_obs, n_vars), dtype=np.float32)
+    result = np.empty((n_obs, n_vars), dtype=np.float32) if keep else None
     slopes = np.empty((len(groups), len(views), n_vars), dtype=np.float32)
     intercepts = np.empty((len(groups), n_vars), dtype=np.float32)
 
     def write(columns: slice) -> None:
         for i, (rows, fit) in enumerate(zip(groups, fits, strict=True)):
             values, slopes[i, :, columns], intercepts[i, columns] = fit.combine(columns, weights)
-            result[rows if len(groups) > 1 else slice(None), columns] = values
+            if result is not None:
+                result[rows if len(groups) > 1 else slice(None), columns] = values
 
     in_threads(write, blocks)
     codes = np.array([], dtype=int) if batches is None else np.unique(batches)

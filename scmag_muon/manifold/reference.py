@@ -28,6 +28,7 @@ def fit(
     fusion_penalty: float = 1.0,
     batches: Sequence[str] = (),
     codes: np.ndarray | None = None,
+    keep_data: bool = True,
 ) -> tuple[ManifoldFit, dict[str, np.ndarray]]:
     """What fitting learns, and the fused fitted data of each modality's own cells, each ``(n_own, n_vars)``.
 
@@ -39,6 +40,8 @@ def fit(
         p, how far cells move, and λ of eq. 12.
     batches, codes
         Names of the batches, and the number of each cell's, ``(n_obs,)``; without these there are none.
+    keep_data
+        Give the fused data, which are dense; else none.
     """
     lists, neighborhoods = reference_neighborhoods(joint.values, modalities, n_neighbors=n_neighbors)
     fitted, layers = [], {}
@@ -51,13 +54,16 @@ def fit(
                 built[id(table)] = own_operator(table, modality.cells, step=step)
             applied.append(built[id(table)])
         views = [modality.views[kind] for kind, _ in VIEWS.values()]
-        layers[modality.name], view_weights, moments = fused(
+        values, view_weights, moments = fused(
             views,
             applied,
             penalty=fusion_penalty,
             batches=None if codes is None else codes[modality.cells],
             n_batches=len(batches),
+            keep=keep_data,
         )
+        if values is not None:
+            layers[modality.name] = values
         fitted.append(
             FittedModality(
                 name=modality.name,

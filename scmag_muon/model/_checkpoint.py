@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from scmag_muon._files import written_aside
+from scmag_muon._mudata import FittedLayer
 from scmag_muon.model._codec import pack, unpack
 
 if TYPE_CHECKING:
@@ -284,6 +285,8 @@ def _add(sums: Any, value: Any) -> None:
         sums.update(f"{len(value)}".encode())
         for item in value:
             _add(sums, item)
+    elif isinstance(value, FittedLayer):
+        _add(sums, [value.mask, *value.rows.parts()])
     elif sp.issparse(value):
         counts = value.tocsr()
         _add(sums, [counts.shape, counts.indptr.astype(np.int64), counts.indices.astype(np.int64), counts.data])

@@ -6,19 +6,26 @@ from typing import Any
 
 import numpy as np
 from scvi.data import AnnDataManager
-from scvi.data.fields import CategoricalObsField, MuDataWrapper
+from scvi.data.fields import CategoricalObsField, LayerField, MuDataWrapper
 
 from scmag_muon import _mudata
-from scmag_muon.model._module import counts_key
+from scmag_muon.model._module import PRESENT, counts_key, input_key
 
 
 class CountsManager(AnnDataManager):
     """scvi-tools' manager, which would hand on the user's matrix: repeated entries, decimals, a backed file."""
 
     def get_from_registry(self, registry_key: str) -> Any:
-        """The registered data; counts checked, canonical and rounded where :meth:`SCMAG.setup_mudata` was told to."""
+        """The registered data; counts checked, canonical and rounded where :meth:`SCMAG.setup_mudata` was told to.
+
+        Fitted layers that were not kept are rows by request (:class:`~scmag_muon._mudata.FittedLayer`), made once.
+        """
         setup = self.registry["setup_args"]
-        if registry_key not in map(counts_key, range(len(setup["modalities"]))):
+        modalities = range(len(setup["modalities"]))
+        for i in modalities:
+            if registry_key == input_key(i):
+                return self._fitted(i, setup)
+        if registry_key not in map(counts_key, modalities):
             return super().get_from_registry(registry_key)
         field = self.data_registry[registry_key]
         return _mudata.get_counts(
@@ -28,6 +35,28 @@ class CountsManager(AnnDataManager):
             round_counts=bool(setup.get("round_counts")),
             may_be_empty=True,
         )
+
+    def _fitted(self, which: int, setup: Any) -> Any:
+        name, key = setup["modalities"][which], setup["input_layer"]
+        if key in self.adata.mod[name].layers:
+            return self.adata.mod[name].layers[key]
+        made: dict[int, Any] = self.__dict__.setdefault("_fitted_layers", {})
+        if which not in made:
+            present = self.get_from_registry(PRESENT) if PRESENT in self.data_registry else None
+            made[which] = _mudata.fitted_layer(
+                self.adata, name, key, counts=lambda: self.get_from_registry(counts_key(which)), present=present
+            )
+        return made[which]
+
+
+class _FittedField(LayerField):
+    """scvi-tools' layers, which would have to be there."""
+
+    def validate_field(self, adata: Any) -> None:
+        """Nothing: :meth:`SCMAG.setup_mudata` has looked for the layer, or the fit that gives its rows."""
+
+
+FittedField = MuDataWrapper(_FittedField)
 
 
 class _TextField(CategoricalObsField):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from mudata import MuData
 from scvi import REGISTRY_KEYS
 
 from scmag_muon import _mudata
-from scmag_muon._keys import Keys
 from scmag_muon.model._module import PRESENT, counts_key, input_key
 
 if TYPE_CHECKING:
@@ -50,23 +50,17 @@ def check_cells(mdata: object, registry: Mapping[str, Any]) -> None:
                 f"Modality {name!r} lacks {len(missing)} of the model's {len(wanted)} features, among them {missing[0]!r}. "
                 "Features are found by name: give those that the model was trained on."
             )
-    for name in names:
-        check_fitted_layer(mdata, name, registry["setup_args"]["input_layer"])
+    check_rows(mdata, names, registry["setup_args"]["input_layer"], registry["setup_args"].get("present_key"))
 
 
-def check_fitted_layer(mdata: MuData, name: str, key: str) -> None:
-    """Raise unless a modality has its fitted layer."""
-    if key in mdata.mod[name].layers:
-        return
-    kept = Keys.fit(key) in mdata.uns and key in mdata.mod[name].uns
-    raise KeyError(
-        f"No layer {key!r} in modality {name!r}. Make it with scmag_muon.pp.manifold_fit(mdata, key_added={key!r})"
-        + (
-            f", or take the fit that is there: mdata = scmag_muon.pp.complete_cells(mdata, manifold_key={key!r})."
-            * kept
-            or "."
-        )
-    )
+def check_rows(mdata: MuData, names: Sequence[str], key: str, present_key: str | None) -> None:
+    """Raise unless each modality has its fitted layer, or a stored fit that gives its rows."""
+    for i, name in enumerate(names):
+        present = None if present_key is None else mdata.obsm[present_key][:, i]
+        if not _mudata.has_fitted_rows(mdata, name, key, present):
+            raise KeyError(
+                f"No layer {key!r} in modality {name!r}. Make it with scmag_muon.pp.manifold_fit(mdata, key_added={key!r})."
+            )
 
 
 def check_fitted(mdata: MuData, registry: Mapping[str, Any]) -> None:
@@ -160,17 +154,28 @@ def fit_signature(mdata: MuData, setup: Mapping[str, Any]) -> str | None:
 
 
 def minibatches(
-    mdata: MuData, registry: Mapping[str, Any], rows: np.ndarray, batch_size: int, *, counts: bool, batches: bool
+    mdata: MuData,
+    registry: Mapping[str, Any],
+    rows: np.ndarray,
+    batch_size: int,
+    *,
+    counts: bool,
+    batches: bool,
+    inputs: Sequence[Any] | None = None,
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Rows of the cells as the network takes them; no array of the MuData is handed out or written to."""
+    """Rows of the cells as the network takes them; no array of the MuData is handed out or written to.
+
+    ``inputs`` are the fitted layers, or what gives their rows, of cells for which it is there already.
+    """
     setup = registry["setup_args"]
+    inputs = _inputs(mdata, setup) if inputs is None else inputs
     slots = []
     rounded = set()
     for which, name in enumerate(setup["modalities"]):
         adata = mdata.mod[name]
         wanted = feature_names(registry, which)
         columns = None if wanted.equals(adata.var_names) else adata.var_names.get_indexer(wanted)
-        slots.append((input_key(which), adata.layers[setup["input_layer"]], columns))
+        slots.append((input_key(which), inputs[which], columns))
         if counts:
             layer = _mudata.layer_of(setup["layer"], name)
             slots.append((counts_key(which), adata.X if layer is None else adata.layers[layer], columns))
@@ -189,10 +194,24 @@ def minibatches(
         yield {**tensors, REGISTRY_KEYS.BATCH_KEY: torch.from_numpy(codes[part][:, None])}
 
 
+def _inputs(mdata: MuData, setup: Mapping[str, Any]) -> list[Any]:
+    present_key = setup.get("present_key")
+    return [
+        _mudata.fitted_layer(
+            mdata,
+            name,
+            setup["input_layer"],
+            counts=partial(registered_counts, mdata, name, setup),
+            present=None if present_key is None else mdata.obsm[present_key],
+        )
+        for name in setup["modalities"]
+    ]
+
+
 def _dense(matrix: Any, rows: np.ndarray, columns: np.ndarray | None) -> np.ndarray:
     if isinstance(matrix, np.ndarray) or sp.issparse(matrix):
         chosen = matrix[rows]
-    else:  # on disk, where rows are read in their order, each once
+    else:  # on disk or to be computed, where rows are read in their order, each once
         order, back = np.unique(rows, return_inverse=True)
         chosen = matrix[order]
         chosen = chosen.compute() if hasattr(chosen, "compute") else chosen

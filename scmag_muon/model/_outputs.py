@@ -121,7 +121,12 @@ class OutputsMixin(BaseModelClass):
         self, cells: MuData, rows: np.ndarray, batch_size: int, *, counts: bool = False, batches: bool = False
     ) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]]:
         self.module.eval()
-        for tensors in minibatches(cells, self.registry_, rows, batch_size, counts=counts, batches=batches):
+        inputs = None
+        if cells is self.adata:
+            inputs = [self.adata_manager.get_from_registry(key) for key in self.module.input_keys]
+        for tensors in minibatches(
+            cells, self.registry_, rows, batch_size, counts=counts, batches=batches, inputs=inputs
+        ):
             yield tensors, self.module.inference(**self.module._get_inference_input(tensors))
 
     def get_latent_representation(

@@ -16,9 +16,9 @@ from scmag_muon._checks import check_random_state
 from scmag_muon._keys import Keys
 from scmag_muon.model._components import PANEL, WIDE
 from scmag_muon.model._context import quiet, seeded
-from scmag_muon.model._counts import BatchField, CountsManager
+from scmag_muon.model._counts import BatchField, CountsManager, FittedField
 from scmag_muon.model._module import PRESENT, SCMAGModule, counts_key, input_key
-from scmag_muon.model._new_cells import cells_signature, check_fitted_layer, check_present, fit_signature
+from scmag_muon.model._new_cells import cells_signature, check_present, check_rows, fit_signature
 from scmag_muon.model._outputs import OutputsMixin
 from scmag_muon.model._query_data import QueryMixin
 from scmag_muon.model._saving import SavingMixin
@@ -187,7 +187,8 @@ class SCMAG(QueryMixin, TrainMixin, SavingMixin, OutputsMixin):
         round_counts
             Round counts with decimals, as ambient correction (SoupX, CellBender) and EM (alevin, kallisto) leave them.
         input_layer
-            Layer that the encoders see: the ``key_added`` of :func:`scmag_muon.pp.manifold_fit`.
+            Layer that the encoders see: the ``key_added`` of :func:`scmag_muon.pp.manifold_fit`. Where the layers are not there, their
+            rows are computed from the counts by the stored fit of these cells, minibatch by minibatch.
         batch_key
             Column of the cells' batches in ``mdata.obs`` or in a modality's ``obs``. The decoders are conditioned on it.
         present_key
@@ -217,13 +218,13 @@ class SCMAG(QueryMixin, TrainMixin, SavingMixin, OutputsMixin):
             _mudata.get_counts(
                 mdata.mod[name], modality=name, layer=_mudata.layer_of(layer, name), round_counts=round_counts
             )
-            check_fitted_layer(mdata, name, input_layer)
         _mudata.get_batches(mdata, batch_key)
         if present_key is not None:
             check_present(mdata, present_key, modalities)
             for name, measured in zip(modalities, mdata.obsm[present_key].T, strict=True):
                 if not measured.any():
                     raise ValueError(f"No cell has modality {name!r}. Leave it out of `modalities`.")
+        check_rows(mdata, modalities, input_layer, present_key)
         found = _mudata.kinds_of(mdata, modalities, kinds, recorded_under=input_layer)
         arguments = cls._get_setup_method_args(
             cls=cls,
@@ -239,7 +240,8 @@ class SCMAG(QueryMixin, TrainMixin, SavingMixin, OutputsMixin):
         fields = [BatchField(REGISTRY_KEYS.BATCH_KEY, batch_key)]
         for i, name in enumerate(modalities):
             for key, of_key in ((counts_key(i), _mudata.layer_of(layer, name)), (input_key(i), input_layer)):
-                field = MuDataLayerField(
+                of_type = FittedField if key == input_key(i) else MuDataLayerField
+                field = of_type(
                     key, of_key, mod_key=name, is_count_data=False, correct_data_format=False, mod_required=True
                 )
                 fields.append(field)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,26 +11,21 @@ from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_choice, check_number, check_random_state
 from scmag_muon._keys import Keys, check_key
 from scmag_muon.manifold.fusion import fitted_view
-from scmag_muon.manifold.information import CONCORDANT, concordance_error
-from scmag_muon.manifold.joint import Joint, joint_space
-from scmag_muon.manifold.modality import VIEWS, Modality, make_modality
+from scmag_muon.manifold.joint import joint_space
+from scmag_muon.manifold.modality import VIEWS, make_modality
 from scmag_muon.pp._features import select_features
+from scmag_muon.pp._messages import keeps_data, warn_of_little_information, warn_of_single_cells
 from scmag_muon.pp._neighborhoods import by_own, by_shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import pandas as pd
     from mudata import MuData
 
     from scmag_muon._assays import ModalityKind
 
-logger = logging.getLogger(__name__)
 
 Neighborhoods = Literal["shared", "own"]
-
-_LOW_REPLICATION = 0.1
-_STANDARD_ERRORS = 2
 
 
 def manifold_fit(
@@ -50,6 +44,7 @@ def manifold_fit(
     step: float = 1.0,
     key_added: str = Keys.MANIFOLD,
     keep_views: bool = False,
+    write_layers: bool | None = None,
     random_state: int | None = 0,
     copy: bool = False,
 ) -> MuData | None:
@@ -98,6 +93,11 @@ def manifold_fit(
         Name under which results are written.
     keep_views
         Also keep the four fitted views, as ``mod.layers[f"{key_added}_{view}"]``.
+    write_layers
+        Write the fitted layers, of one value for each cell and feature that takes part. ``None`` writes up to 1e9 values in all,
+        and no layers above, which a line of the log says. Without layers the stored fit gives their rows:
+        :class:`~scmag_muon.model.SCMAG` computes those of each minibatch from the counts. ``neighborhoods="own"`` leaves nothing but
+        layers.
     random_state
         Seed of the count splitting and of the principal components' start. ``None`` draws one, which is recorded.
     copy
@@ -155,13 +155,15 @@ def manifold_fit(
     step = check_number("step", step, above=0, high=1)
     random_state = check_random_state(random_state)
     check_choice("neighborhoods", neighborhoods, ("shared", "own"))
+    if write_layers is False and neighborhoods == "own":
+        raise ValueError('`write_layers` must not be False with neighborhoods="own", which leaves nothing but layers.')
     names = _mudata.modality_names(mdata, modalities, kinds)
     cells = _mudata.check_cells(mdata, names)
     check_key(key_added, argument="key_added")
     _mudata.check_free_fit(mdata, names, key_added, argument="key_added", views=VIEWS if keep_views else ())
     n_neighbors = min(n_neighbors, mdata.n_obs)
     batches = _mudata.get_batches(mdata, batch_key)
-    _warn_of_single_cells(batches, batch_key)
+    warn_of_single_cells(batches, batch_key)
     if mask_var is not None and not any(mask_var in mdata.mod[name].var for name in names):
         raise KeyError(f"mask_var={mask_var!r} names no column of var in any of the modalities {list(names)}.")
     of_kind = _mudata.kinds_of(mdata, names, kinds)
@@ -198,7 +200,8 @@ def manifold_fit(
     joint = joint_space(
         prepared, mdata.n_obs, n_pcs=n_pcs, batches=codes, n_batches=len(categories), random_state=random_state
     )
-    _warn_of_little_information(prepared, joint)
+    warn_of_little_information(prepared, joint)
+    keep_data = keeps_data(prepared, write_layers) if neighborhoods == "shared" else True
     params = {
         "modalities": list(names),
         "kinds": [of_kind[name] for name in names],
@@ -222,6 +225,7 @@ def manifold_fit(
             n_neighbors=n_neighbors,
             step=step,
             fusion_penalty=fusion_penalty,
+            keep_data=keep_data,
         )
     else:
         results = by_own(
@@ -234,7 +238,7 @@ def manifold_fit(
             fusion_penalty=fusion_penalty,
             random_state=random_state,
         )
-    layers = {name: {key_added: values} for name, values in results.layers.items()}
+    layers = {name: {key_added: results.layers[name]} if name in results.layers else {} for name in names}
     if keep_views:
         for modality in prepared:
             for view, (transform, _), operator in zip(
@@ -249,6 +253,8 @@ def manifold_fit(
     for i, modality in enumerate(prepared):
         adata, mask = mdata.mod[modality.name], masks[modality.name]
         rows = np.argsort(np.argsort(cells[modality.name]))
+        if key_added in adata.layers:
+            del adata.layers[key_added]
         for layer_name, values in layers[modality.name].items():
             adata.layers[layer_name] = _mudata.expand_features(_ordered(values, rows), mask)
         adata.var[key_added] = mask
@@ -277,40 +283,3 @@ def manifold_fit(
 def _ordered(x: Any, rows: np.ndarray) -> Any:
     """The rows of ``x`` in an order; itself where that is its own."""
     return x if np.array_equal(rows, np.arange(len(rows))) else x[rows]
-
-
-def _warn_of_single_cells(batches: pd.Categorical | None, batch_key: str | None) -> None:
-    sizes = np.array([]) if batches is None else batches.value_counts().to_numpy()
-    if (sizes == 1).any():
-        logger.warning(
-            "batch_key=%r: %d of %d batches hold a single cell. Components are centred within batches, which leaves nothing of it.",
-            batch_key,
-            (sizes == 1).sum(),
-            len(sizes),
-        )
-
-
-def _warn_of_little_information(modalities: list[Modality], joint: Joint) -> None:
-    for modality, replicated, weight in zip(modalities, joint.replications, joint.weights, strict=True):
-        if replicated < _LOW_REPLICATION and len(modalities) > 1:
-            logger.warning(
-                "Modality %r holds little information on which cells belong together: only %.1f %% of neighbours replicate "
-                "between two halves of its counts. It gets a weight of %.2f in the joint neighbourhoods.",
-                modality.name,
-                100 * replicated,
-                weight,
-            )
-    main = 1 if len(modalities) == 2 else 0
-    # of few cells the concordance may be low by chance
-    surely = joint.concordances + _STANDARD_ERRORS * concordance_error(joint.replications, len(joint.values))
-    for i in range(main, len(modalities)):
-        if surely[i] < CONCORDANT and joint.replications[i] >= _LOW_REPLICATION:
-            logger.warning(
-                "Modalities %r and %r know next to nothing of the same cells: of the neighbours that each finds for itself they "
-                "share %.1f %%. Make sure that the cells are paired. %r gets a weight of %.2f in the joint neighbourhoods.",
-                modalities[0].name if main else modalities[i].name,
-                modalities[i].name if main else "the others",
-                100 * joint.concordances[i],
-                modalities[i].name,
-                joint.weights[i],
-            )

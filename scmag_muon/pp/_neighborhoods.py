@@ -44,8 +44,9 @@ def by_shared(
     n_neighbors: int,
     step: float,
     fusion_penalty: float,
+    keep_data: bool = True,
 ) -> Results:
-    """Fit all modalities by the neighbourhoods of their joint space."""
+    """Fit all modalities by the neighbourhoods of their joint space; without ``keep_data`` nothing dense is kept."""
     learnt, layers = fit(
         modalities,
         joint,
@@ -54,6 +55,7 @@ def by_shared(
         fusion_penalty=fusion_penalty,
         batches=batches,
         codes=codes,
+        keep_data=keep_data,
     )
     operators = {}
     for modality in learnt.modalities:
@@ -87,7 +89,9 @@ def by_own(
         )
         views = [modality.views[kind] for kind, _ in VIEWS.values()]
         layer, weights, _ = fused(views, operators, penalty=fusion_penalty, batches=own)
-        results.layers[modality.name], results.view_weights[modality.name] = layer, weights
+        results.view_weights[modality.name] = weights
+        if layer is not None:
+            results.layers[modality.name] = layer
         results.operators[modality.name] = operators
     return results
 

@@ -41,6 +41,7 @@ class Asked:
     paper: bool
     ablated: bool
     round_counts: bool = False
+    write_layers: bool | None = None
 
     @property
     def of_run(self) -> dict[str, Any]:
@@ -148,9 +149,15 @@ def _differences(
         found += [f"{s}={v!r} is asked, it had {params.get(s)!r}" for s, v in wanted.items() if params.get(s) != v]
         found += _of_data(mdata, work, name, asked, record["made_from"])
         found += _of_features(mdata, work, name, asked.key, mask_var)
-    if any(asked.key not in mdata.mod[name].layers for name in asked.names):
+    if any(asked.key not in mdata.mod[name].layers for name in asked.names) and not _serves_without(mdata, asked):
         found.append(_NO_LAYERS)
     return list(dict.fromkeys(found))
+
+
+def _serves_without(mdata: MuData, asked: Asked) -> bool:
+    """Whether a fit is used again without its layers: where they are large, and its rows can be computed."""
+    large = asked.write_layers is None and _mudata.are_large(mdata, asked.names, asked.key)
+    return large and Keys.fit(asked.key) in mdata.uns
 
 
 def _of_data(mdata: MuData, work: MuData, name: str, asked: Asked, made_from: Mapping[str, str]) -> list[str]:
@@ -224,6 +231,7 @@ def _fit(
         mask_var=_CHOSEN if own_mask else mask_var,
         batch_key=asked.batch_key,
         key_added=asked.key,
+        write_layers=asked.write_layers,
         random_state=asked.random_state,
         **arguments,
     )

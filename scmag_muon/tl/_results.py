@@ -28,9 +28,6 @@ logger = logging.getLogger(__name__)
 
 Layers = Literal["all", "fitted", "denoised", "none"]
 
-LARGE = 10**9
-"""Values, cells by features that take part, above which layers are written on request only: 4 GB each, or 8 as sparse ones."""
-
 
 @dataclass(frozen=True)
 class Results:
@@ -65,14 +62,12 @@ def layers_to_write(asked: Layers | None, work: MuData, names: Sequence[str], ma
     """Those asked for; else all, or none where they are large, which a line of the log says."""
     if asked is not None:
         return asked
-    entries = sum(work.mod[name].n_obs * int(work.mod[name].var[manifold_key].sum()) for name in names)
-    if entries <= LARGE:
+    if not _mudata.are_large(work, names, manifold_key):
         return "all"
     logger.info(
-        "Fitted and denoised layers are not written: each would hold %.3g values, more than %.3g. Ask for them with "
+        "Fitted and denoised layers are not written: each would hold more than %.3g values. Ask for them with "
         'write_layers="all", "fitted" or "denoised" (--layers on the command line), or choose fewer features.',
-        entries,
-        LARGE,
+        _mudata.LARGE,
     )
     return "none"
 

@@ -259,6 +259,7 @@ def scmag(
         paper=settings == "paper",
         ablated="manifold" in ablate,
         round_counts=round_counts,
+        write_layers=True if write_layers in ("all", "fitted") else None,
     )
     refit = fit_or_reuse(mdata, work, asked)
 
@@ -270,7 +271,7 @@ def scmag(
     written = layers_to_write(write_layers, work, names, manifold_key)
     if refit and written not in ("all", "fitted"):
         for name in names:
-            del work.mod[name].layers[manifold_key]
+            work.mod[name].layers.pop(manifold_key, None)
     with SCMAG.lent(lean):
         SCMAG.setup_mudata(
             lean,

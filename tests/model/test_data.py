@@ -10,7 +10,7 @@ import torch
 import scmag_muon as smm
 from scmag_muon.model import SCMAG, _data
 from scmag_muon.model._context import split_cells
-from scmag_muon.model._module import input_key
+from scmag_muon.model._module import counts_key, input_key
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -71,7 +71,9 @@ def test_training_cells_come_in_a_new_order_each_time(fitted: MuData) -> None:
 def test_training_takes_them_and_lets_go(fitted: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     tensors = _data.ReadyDataSplitter._tensors
-    monkeypatch.setattr(_data.ReadyDataSplitter, "_tensors", lambda self: made.append(self) or tensors(self))
+    monkeypatch.setattr(
+        _data.ReadyDataSplitter, "_tensors", lambda self, **kwargs: made.append(self) or tensors(self, **kwargs)
+    )
     model = SCMAG(fitted, 3)
     model.train(max_epochs_pretrain=2, max_epochs=1, progress_bar=False, accelerator="cpu")
     assert len(made) == 1
@@ -85,3 +87,68 @@ def test_a_million_cells_are_not_made_dense(fitted: MuData, monkeypatch: pytest.
     large = np.broadcast_to(np.float32(0), (2**20, 2**12))
     monkeypatch.setattr(made.adata_manager, "get_from_registry", lambda _: large)
     assert not made._fits()
+
+
+@pytest.fixture
+def bare(fitted: MuData) -> MuData:
+    """The same cells with the stored fit, but without its layers."""
+    mdata = fitted.copy()
+    del mdata.uns["_scvi_uuid"]
+    for adata in mdata.mod.values():
+        del adata.layers["manifold"]
+    SCMAG.setup_mudata(mdata)
+    return mdata
+
+
+@pytest.mark.parametrize("most", [100, 2**30], ids=["by request", "ready"])
+def test_minibatches_without_fitted_layers(
+    fitted: MuData, bare: MuData, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = splitter(fitted)
+    monkeypatch.setattr(_data, "_MOST_BYTES", most)
+    monkeypatch.setattr(_data, "_ROWS_AT_A_TIME", 50)
+    found = splitter(bare)
+    assert isinstance(found.ready[input_key(0)], torch.Tensor) is (most > 100)
+    assert isinstance(found.ready[counts_key(0)], torch.Tensor) is (most > 100)
+    keys = [input_key(0), input_key(1)]
+    for loader in (
+        lambda of: of.train_dataloader(),
+        lambda of: of.val_dataloader(),
+        lambda of: of.all_cells(keys, 30),
+    ):
+        torch.manual_seed(3)
+        one = by_hand(loader(found))
+        torch.manual_seed(3)
+        other = by_hand(loader(expected))
+        assert one.keys() == other.keys()
+        for key, values in other.items():
+            np.testing.assert_allclose(one[key], values, atol=3e-4)
+            assert one[key].dtype == values.dtype
+
+
+def test_training_without_fitted_layers(fitted: MuData, bare: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(mdata: MuData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        model = SCMAG(mdata, 3)
+        model.train(max_epochs_pretrain=2, max_epochs=1, progress_bar=False, accelerator="cpu")
+        getters = (model.get_latent_representation, model.get_cluster_assignments, model.get_normalized_expression)
+        return tuple(np.asarray(get()) for get in getters)
+
+    expected, ready = trained(fitted), trained(bare)
+    np.testing.assert_allclose(ready[0], expected[0], atol=0.02)
+    np.testing.assert_array_equal(ready[1], expected[1])
+    monkeypatch.setattr(_data, "_MOST_BYTES", 100)
+    for of_ready, by_request in zip(ready, trained(bare), strict=True):
+        np.testing.assert_array_equal(by_request, of_ready)
+    assert all("manifold" not in adata.layers for adata in bare.mod.values())
+
+
+def test_other_loaders_need_the_fitted_layers(bare: MuData) -> None:
+    model = SCMAG(bare, 3)
+    with pytest.raises(ValueError, match="need the fitted layers, which were not kept"):
+        model.train(
+            max_epochs_pretrain=2,
+            max_epochs=1,
+            progress_bar=False,
+            accelerator="cpu",
+            load_sparse_tensor=True,
+        )

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import scmag_muon as smm
 from scmag_muon.datasets import simulate_citeseq, simulate_multiome
 from scmag_muon.manifold import information
-from scmag_muon.pp._manifold_fit import _warn_of_little_information
+from scmag_muon.pp._messages import warn_of_little_information
 from tests.reference import manifold as reference
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def test_few_cells_do_not_tell_that_modalities_are_of_other_cells(
         concordances=np.array([0.2, 0.2, 0.03]),
         weights=np.array([0.6, 0.6, 0.5]),
     )
-    _warn_of_little_information([SimpleNamespace(name=name) for name in ("rna", "prot", "atac")], joint)
+    warn_of_little_information([SimpleNamespace(name=name) for name in ("rna", "prot", "atac")], joint)
     assert ("'atac' and 'the others' know next to nothing" in caplog.text) is warns
     assert "'prot'" not in caplog.text
 

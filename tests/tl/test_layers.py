@@ -10,6 +10,9 @@ import pytest
 import scanpy as sc
 
 import scmag_muon as smm
+from scmag_muon._mudata import _fitted
+from scmag_muon.manifold import fusion
+from scmag_muon.model import _data
 from scmag_muon.tl import _results
 from scmag_muon.tl._again import recorded_run
 
@@ -97,12 +100,12 @@ def test_large_layers_are_written_on_request_only(
 ) -> None:
     values, names = 120 * (60 + 10), ["rna", "prot"]
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(_results, "LARGE", values)
+    monkeypatch.setattr(_fitted, "LARGE", values)
     assert _results.layers_to_write(None, usual, names, "manifold") == "all"
     assert not caplog.text
-    monkeypatch.setattr(_results, "LARGE", values - 1)
+    monkeypatch.setattr(_fitted, "LARGE", values - 1)
     assert _results.layers_to_write(None, usual, names, "manifold") == "none"
-    assert "each would hold 8.4e+03 values, more than 8.4e+03." in caplog.text
+    assert "each would hold more than 1e+09 values." in caplog.text
     assert 'write_layers="all", "fitted" or "denoised" (--layers on the command line)' in caplog.text
     assert _results.layers_to_write("denoised", usual, names, "manifold") == "denoised"
 
@@ -130,9 +133,10 @@ def test_who_needs_denoised_counts_says_how_to_have_them(bare: MuData) -> None:
 
 def test_complete_cells_gives_the_fitted_rows_of_a_fit_without_layers(bare: MuData, usual: MuData) -> None:
     with pytest.raises(
-        KeyError, match=r"No layer 'manifold' in modality 'rna'.*or take the fit that is there: mdata = "
+        KeyError, match="No layer 'manifold' in modality 'rna'. Make it with scmag_muon.pp.manifold_fit"
     ):
-        smm.model.SCMAG.setup_mudata(bare)
+        smm.model.SCMAG.setup_mudata(bare[10:].copy())  # a fit knows its own cells
+    smm.model.SCMAG.setup_mudata(bare)
     complete = smm.pp.complete_cells(bare, manifold_key="manifold")
     for name, adata in complete.mod.items():
         np.testing.assert_allclose(adata.layers["manifold"], usual[name].layers["manifold"], atol=3e-4)
@@ -178,3 +182,48 @@ def test_features_chosen_beforehand_are_stored_at_half_the_bytes(citeseq: MuData
     assert type(citeseq["rna"].layers["manifold"]) is np.ndarray
     assert citeseq["rna"].layers["manifold"].nbytes == 120 * 20 * 4
     np.testing.assert_array_equal(citeseq["rna"].layers["manifold"], layer[:, chosen].toarray())
+
+
+@pytest.mark.parametrize("lacking", [False, True])
+def test_a_large_set_is_fitted_and_clustered_without_any_layer(
+    lacking: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def made() -> MuData:
+        mdata = smm.datasets.simulate_citeseq(n_obs=120, n_vars=60, n_prot=10, n_clusters=3)
+        if lacking:
+            mdata.mod["prot"] = mdata["prot"][25:].copy()
+            mdata.update()
+        return mdata
+
+    expected, mdata = made(), made()
+    smm.tl.scmag(expected, **SHORT)
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(_fitted, "LARGE", 1000)
+    monkeypatch.setattr(_data, "_MOST_BYTES", 100)
+    monkeypatch.setattr(fusion, "_FUSED_VALUES", 120 * 7)
+    smm.tl.scmag(mdata, **SHORT)
+    assert "Fitted layers are not written: they would hold" in caplog.text
+    assert layers(mdata) == [[], []]
+    assert (mdata.obs["scmag"].to_numpy() == expected.obs["scmag"].to_numpy()).mean() > 0.95
+    np.testing.assert_allclose(mdata.obsm["X_scmag"], expected.obsm["X_scmag"], atol=0.05)
+    np.testing.assert_array_equal(mdata.obsm["X_manifold"], expected.obsm["X_manifold"])
+    caplog.clear()
+    smm.tl.scmag(mdata, key_added="again", **SHORT)  # by the same fit, from which rows are computed
+    assert "Fitted layers are not written" not in caplog.text
+    np.testing.assert_array_equal(mdata.obsm["X_again"], mdata.obsm["X_scmag"])
+    smm.tl.scmag(mdata, key_added="again", write_layers="fitted", **SHORT)
+    assert layers(mdata) == [["manifold"]] * 2
+    smm.pp.manifold_fit(mdata)
+    assert layers(mdata) == [[], []]
+
+
+def test_neighborhoods_of_each_views_own_leave_nothing_but_layers(
+    citeseq: MuData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="`write_layers` must not be False"):
+        smm.pp.manifold_fit(citeseq, neighborhoods="own", write_layers=False)
+    monkeypatch.setattr(_fitted, "LARGE", 100)
+    smm.pp.manifold_fit(citeseq, neighborhoods="own")
+    assert layers(citeseq) == [["manifold"]] * 2
+    smm.pp.manifold_fit(citeseq, write_layers=False)
+    assert layers(citeseq) == [[], []]

@@ -1,0 +1,164 @@
+"""Time and memory of a run from a file on disk, by the number of cells.
+
+Run with ``python tests/benchmarks/scale.py --cells 10000 100000 1000000 --output FOLDER``. Cells of twelve types, 2,000 genes and 100
+proteins are written to FOLDER block by block, the same types for every number of cells. Each number is run in a process of its
+own on the file opened backed, fit and training timed apart. The result of each is kept in FOLDER: after an interruption the same
+command goes on with what is missing. ``--epochs 4 2`` trains for so few epochs, to see what an epoch costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import anndata
+import h5py
+import mudata
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from common import markdown
+
+import scmag_muon as smm
+from scmag_muon._keys import Keys
+from scmag_muon._mudata import make_mudata
+from scmag_muon.manifold.neighbors import nearest_in
+
+BLOCK = 10_000
+TYPES = 12
+GENES, PROTEINS = 2000, 100
+# mean and deviation of the logarithm of a feature's mean, share of features that differ between types, by how much; dispersion
+ASSAYS = {"rna": (GENES, -2.4, 1.2, 0.3, 0.7, 2.0), "prot": (PROTEINS, 2.0, 0.8, 0.6, 0.5, 4.0)}
+FEATURE_TYPES = {"rna": "Gene Expression", "prot": "Antibody Capture"}
+ASKED = 300
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cells", type=int, nargs="+", default=[10_000, 100_000, 300_000, 1_000_000])
+    parser.add_argument(
+        "--epochs", type=int, nargs=2, default=[400, 100], help="most epochs before and with clustering"
+    )
+    parser.add_argument("--output", type=Path, default=Path("scale"), help="folder of files and results")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child is not None:
+        print(json.dumps(measured(arguments.child, *arguments.epochs)))
+        return
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    rows = {}
+    for n_cells in arguments.cells:
+        result = arguments.output / f"{n_cells}-{arguments.epochs[0]}-{arguments.epochs[1]}.json"
+        if not result.exists():
+            file = simulated(arguments.output / f"{n_cells}.h5mu", n_cells)
+            result.write_text(json.dumps(in_child(file, arguments.epochs)))
+        rows[f"{n_cells:,}"] = json.loads(result.read_text())
+        print(markdown(pd.DataFrame(rows).T.map("{:,.4g}".format), "cells"), flush=True)
+
+
+def in_child(file: Path, epochs: list[int]) -> dict[str, float]:
+    """What a process of its own measures; its peak memory is that of the run alone."""
+    command = [sys.executable, __file__, "--child", str(file), "--epochs", *map(str, epochs)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measured(file: Path, max_epochs_pretrain: int, max_epochs: int) -> dict[str, float]:
+    logging.getLogger("scmag_muon").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    mdata = mudata.read_h5mu(file, backed="r")
+    before, started = _megabytes_read(), time.perf_counter()
+    smm.pp.manifold_fit(mdata)
+    fitted, peak_of_fit = time.perf_counter(), _peak()
+    smm.tl.scmag(
+        mdata,
+        n_clusters=TYPES,
+        max_epochs_pretrain=max_epochs_pretrain,
+        max_epochs=max_epochs,
+        write_layers="none",
+        progress_bar=False,
+    )
+    ended = time.perf_counter()
+    result = {
+        "fit s": fitted - started,
+        "training s": ended - fitted,
+        "epochs": len(mdata.uns["scmag"]["history"]),
+        "cells/s": mdata.n_obs / (ended - started),
+        "peak of fit GB": peak_of_fit,
+        "peak GB": _peak(),
+        "read MB": _megabytes_read() - before,
+        "recall": recall(mdata),
+        "ARI": smm.metrics.clustering_scores(mdata.obs["cell_type"], mdata.obs["scmag"])["ARI"],
+    }
+    mdata.file.close()
+    return result
+
+
+def recall(mdata: mudata.MuData) -> float:
+    """Share of the exact nearest cells of some cells that the fit has found."""
+    joint = np.asarray(mdata.obsm[Keys.joint_embedding(Keys.MANIFOLD)])
+    lists = mdata.obsp[Keys.neighbor_lists(Keys.MANIFOLD, "rbf")]
+    asked = np.random.default_rng(0).choice(len(joint), min(ASKED, len(joint)), replace=False)
+    exact = nearest_in(joint[asked], joint, int(lists.indptr[1]))
+    found = [np.isin(row, lists[[cell]].indices).mean() for cell, row in zip(asked, exact, strict=True)]
+    return float(np.mean(found))
+
+
+def simulated(file: Path, n_cells: int) -> Path:
+    """The file of so many cells, written aside first, never more than a block of cells in memory."""
+    if file.exists():
+        return file
+    types = np.random.default_rng(1).integers(TYPES, size=n_cells)
+    obs = pd.DataFrame({"cell_type": pd.Categorical.from_codes(types, [f"type_{i}" for i in range(TYPES)])})
+    obs.index = pd.Index([f"cell_{i}" for i in range(n_cells)])
+    mods = {}
+    for name, (n_features, *_) in ASSAYS.items():
+        var = pd.DataFrame({"feature_types": FEATURE_TYPES[name]}, index=[f"{name}_{i}" for i in range(n_features)])
+        mods[name] = anndata.AnnData(sp.csr_matrix((n_cells, n_features), dtype=np.float32), obs=obs[[]], var=var)
+    draft = file.with_suffix(".draft.h5mu")
+    make_mudata(mods, obs).write_h5mu(draft)
+    with h5py.File(draft, "r+") as opened:
+        for name in mods:
+            for start in range(0, n_cells, BLOCK):
+                counts = drawn(name, types[start : start + BLOCK], start)
+                if start == 0:
+                    del opened[f"mod/{name}/X"]
+                    anndata.io.write_elem(opened[f"mod/{name}"], "X", counts)
+                else:
+                    anndata.io.sparse_dataset(opened[f"mod/{name}/X"]).append(counts)
+    draft.rename(file)
+    return file
+
+
+def drawn(name: str, types: np.ndarray, start: int) -> sp.csr_matrix:
+    """Counts of cells of these types, negative binomial; the seed is of the block, so that the first cells are always the same."""
+    n_features, mean, deviation, share, strength, dispersion = ASSAYS[name]
+    rng = np.random.default_rng([7, n_features])
+    log_mean = rng.normal(mean, deviation, n_features)
+    differs = rng.random((TYPES, n_features)) < share
+    log_means = log_mean + strength * rng.standard_normal((TYPES, n_features)) * differs
+    rng = np.random.default_rng([11, n_features, start])
+    means = np.exp(log_means)[types] * rng.lognormal(-0.06, 0.35, (len(types), 1))
+    return sp.csr_matrix(rng.poisson(rng.gamma(dispersion, means / dispersion)).astype(np.float32))
+
+
+def _peak() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def _megabytes_read() -> float:
+    io: Any = Path("/proc/self/io")
+    return int(io.read_text().split()[1]) / 1e6 if io.exists() else float("nan")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scmag_muon.manifold import lazy
+from scmag_muon.manifold.lazy import FittedRows
+from tests.manifold.test_fit import N, case, own
+
+if TYPE_CHECKING:
+    import pytest
+
+__all__ = ["case"]
+
+
+def test_rows_are_those_of_the_fit(case: tuple) -> None:
+    counts, learnt, layers, _ = case
+    for name, x in own(counts, learnt).items():
+        found = FittedRows(learnt, name, x)
+        assert found.shape == (N, x.shape[1])
+        assert len(found) == N
+        expected = learnt.rows(name, np.arange(N), counts=x)
+        np.testing.assert_allclose(found[:], expected, atol=1e-5)
+        np.testing.assert_allclose(found[learnt.modality(name).cells], layers[name], atol=3e-4)
+
+
+def test_rows_are_asked_for_in_any_order_and_more_than_once(case: tuple) -> None:
+    counts, learnt, _, _ = case
+    for name, x in own(counts, learnt).items():
+        found = FittedRows(learnt, name, x)
+        whole = found[:]
+        assert whole.dtype == np.float32
+        for rows in ([5, 0, 5, 119], slice(7, 40, 3), np.arange(N) % 7 == 0, np.array([], dtype=int)):
+            np.testing.assert_array_equal(found[rows], whole[rows])
+
+
+def test_counts_are_transformed_by_blocks_of_cells(case: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, learnt, _, _ = case
+    for name, x in own(counts, learnt).items():
+        whole = FittedRows(learnt, name, x)
+        monkeypatch.setattr(lazy, "_ENTRIES_AT_A_TIME", 200)
+        blocks = FittedRows(learnt, name, x)
+        np.testing.assert_array_equal(blocks[:], whole[:])
+        monkeypatch.undo()
+
+
+def test_nothing_of_the_counts_is_written_to(case: tuple) -> None:
+    counts, learnt, _, _ = case
+    for name, x in own(counts, learnt).items():
+        before = x.copy()
+        FittedRows(learnt, name, x)[:]
+        np.testing.assert_array_equal(x.toarray(), before.toarray())
