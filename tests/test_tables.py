@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -49,6 +50,18 @@ def test_tables_are_those_of_the_results(page: Path, tables: ModuleType) -> None
     text = page.read_text(encoding="utf-8")
     assert text.count("<!-- table: ") == text.count("<!-- end table -->")
     assert tables.filled(text) == text, "run python tests/benchmarks/tables.py"
+
+
+def test_the_picture_is_of_the_results(tables: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "tables", tables)
+    picture = module("quality_picture")
+    values = picture.drawn()
+    with Image.open(picture.PICTURE) as stored:
+        assert stored.info["Description"] == picture.digest(values), "run python tests/benchmarks/tables.py"
+    values["mean"]["scmag_muon"] = (0.1, 0.0)
+    picture.draw(values, tmp_path / "other.png")
+    with Image.open(tmp_path / "other.png") as other:
+        assert other.info["Description"] == picture.digest(values) != picture.digest(picture.drawn())
 
 
 def test_each_results_file_is_shown(tables: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""Tables of README and docs, made of the JSON files in ``results/``.
+"""Tables of README and docs, and the picture of the quality page, made of the JSON files in ``results/``.
 
 ``python tests/benchmarks/tables.py`` renews what stands between ``<!-- table: NAME -->`` and ``<!-- end table -->`` in README and
 docs; ``--check`` says which pages are out of date. NAME is one of ``VIEWS``, or a file in ``results/``.
@@ -47,6 +47,10 @@ def main() -> None:
     for page in old:
         page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
         print(f"renewed {page.relative_to(ROOT)}")
+    import quality_picture
+
+    if quality_picture.renew():
+        print(f"drew {quality_picture.PICTURE.relative_to(ROOT)}")
 
 
 def pages() -> list[Path]:
