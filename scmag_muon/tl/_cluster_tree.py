@@ -129,4 +129,5 @@ def _auroc(one: Any, other: Any) -> np.ndarray:
     """Of each feature the chance that a cell of one side has more than one of the other, ties counting half."""
     dense = np.vstack([part.toarray() if sp.issparse(part) else np.asarray(part) for part in (one, other)])
     n_one, n_other = one.shape[0], other.shape[0]
-    return (rankdata(dense, axis=0)[:n_one].sum(axis=0) - n_one * (n_one + 1) / 2) / (n_one * n_other)
+    ranks = rankdata(np.ascontiguousarray(dense.T), axis=1)[:, :n_one].sum(axis=1)
+    return (ranks - n_one * (n_one + 1) / 2) / (n_one * n_other)

@@ -44,6 +44,14 @@ def test_a_small_group_far_away_is_split_off_before_halves_of_a_large_one() -> N
     assert found.separation[:2].max() < 4 < found.separation[2]
 
 
+def test_the_latent_space_has_no_say_within_a_cluster() -> None:
+    latent = space()
+    latent[COMMUNITIES == 2] = CENTERS[0]
+    latent[COMMUNITIES == 1] += 50
+    found = grow(CLUSTERS, COMMUNITIES, space=space(), latent=latent)
+    np.testing.assert_array_equal(found.level(3), tree().level(3))
+
+
 def test_levels_are_nested_and_one_is_the_run() -> None:
     found = tree()
     assert (found.n_leaves, found.n_clusters) == (5, 2)
