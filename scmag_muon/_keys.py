@@ -120,6 +120,11 @@ class Keys:
         return f"{scmag}_{column}_probabilities"
 
     @staticmethod
+    def projected(scmag: str, basis: str) -> str:
+        """``mdata.obsm``: cells of a query on a map of their reference."""
+        return f"X_{scmag}_{basis.removeprefix('X_')}"
+
+    @staticmethod
     def unlikeness(scmag: str) -> str:
         """``mdata.obs``: how unlike its reference a cell is."""
         return f"{scmag}_unlikeness"

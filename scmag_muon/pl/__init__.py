@@ -13,6 +13,7 @@ from scmag_muon.pl._marker_comparison import marker_comparison
 from scmag_muon.pl._markers import markers
 from scmag_muon.pl._n_clusters import n_clusters
 from scmag_muon.pl._overview import overview
+from scmag_muon.pl._query import query
 from scmag_muon.pl._stability import stability
 from scmag_muon.pl._training import training
 from scmag_muon.pl._trajectory import trajectory
@@ -31,6 +32,7 @@ __all__ = [
     "markers",
     "n_clusters",
     "overview",
+    "query",
     "stability",
     "training",
     "trajectory",

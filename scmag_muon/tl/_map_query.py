@@ -17,7 +17,7 @@ from scmag_muon._keys import Keys, check_key
 from scmag_muon.model import SCMAG
 from scmag_muon.model._mapping import mapped
 from scmag_muon.model._query_data import NO_REFERENCE
-from scmag_muon.tl._transfer import UNKNOWN, transferred, unlikeness_of
+from scmag_muon.tl._transfer import UNKNOWN, projected, transferred, unlikeness_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +37,7 @@ def map_query(
     *,
     model: SCMAG | None = None,
     labels: str | Sequence[str] | None = None,
+    basis: str | None = None,
     layer: str | Mapping[str, str | None] | None = None,
     round_counts: bool = False,
     batch_key: str | None = None,
@@ -68,6 +69,9 @@ def map_query(
         Columns of the reference to transfer, such as ``"cell_type"``. A model that ``tl.scmag`` returned knows the columns of text of
         its MuData, a folder those and what :meth:`~scmag_muon.model.SCMAG.save` was given. Missing labels and ``"unknown"`` are
         not transferred.
+    basis
+        Map of the reference, such as ``"X_umap"``, on which to put each cell of the query among its nearest reference cells, for
+        :func:`scmag_muon.pl.query`. ``reference`` is then a MuData that has it.
     layer
         Layer of the raw counts, one for all or by modality; ``None`` is ``.X``.
     round_counts
@@ -113,6 +117,8 @@ def map_query(
     ``mdata.obs[f"{key_added}_{column}_probability"]``, ``mdata.obsm[f"{key_added}_{column}_probabilities"]``
         Probability of the most probable label, and of all, a data frame, given that the cell is of one of them. Calibrated on the
         reference's own cells, each classified without itself.
+    ``mdata.obsm[f"X_{key_added}_umap"]``
+        With ``basis="X_umap"``: the query on the reference's map, ``(n_obs, 2)``.
     ``mdata.uns[key_added]``
         ``params``, ``n_clusters``, ``n_reference``, ``shared_features`` (by modality), ``versions``.
 
@@ -155,6 +161,7 @@ def map_query(
     given = {column: of_cells.labels(column) for column in columns}
     query = _mudata.read_query(mdata, of_cells.fit, layer=layer, round_counts=round_counts, batch_key=batch_key)
     names = list(query.counts)
+    target = None if basis is None else _map_of(reference, basis, of_cells)
     _mudata.check_free_query(mdata, names, key_added, columns)
     _tell_modalities(names, of_cells.fit.names)
     decoder = model
@@ -166,6 +173,7 @@ def map_query(
     carried = {
         column: transferred(of_cells.fit, found.joint, query.present, values) for column, values in given.items()
     }
+    on_map = None if target is None else projected(of_cells.fit, found.joint, query.present, target)
     record = {
         "params": {
             "modalities": names,
@@ -186,6 +194,8 @@ def map_query(
     if copy:
         mdata = _mudata.copy_of(mdata)
     _write(mdata, found, frames, key_added)
+    if basis is not None and on_map is not None:
+        mdata.obsm[Keys.projected(key_added, basis)] = on_map
     _write_labels(mdata, carried, unlike, key_added)
     if not query.present.all():
         mdata.obs[Keys.measured(key_added)] = _mudata.measured(mdata, names)
@@ -219,6 +229,22 @@ def _model_and_reference(
     if found is None:
         raise ValueError(NO_REFERENCE)
     return model, found.with_labels(pd.DataFrame(labels)) if labels else found
+
+
+def _map_of(reference: Any, basis: str, of_cells: Reference) -> np.ndarray:
+    """A map of the reference's cells in the order of its fit."""
+    if not isinstance(reference, MuData):
+        raise ValueError(
+            f"basis={basis!r} needs the reference as its MuData, which has the map: map_query(mdata, reference, model=model)."
+        )
+    if basis not in reference.obsm:
+        raise KeyError(
+            f"basis={basis!r} is no map of the reference, which has {sorted(set(reference.obsm) - set(reference.mod))}."
+        )
+    rows = reference.obs_names.get_indexer(of_cells.obs.index)
+    if (rows < 0).any():
+        raise ValueError(f"{int((rows < 0).sum())} of the model's cells are not in the reference's MuData.")
+    return np.asarray(reference.obsm[basis], dtype=np.float32)[rows, :2]
 
 
 def _tell_modalities(names: Sequence[str], of_reference: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scmag_muon.transfer._neighbors import nearest_with_distance
 from scmag_muon.transfer.labels import Transferred, transfer_labels
 from scmag_muon.transfer.unlikeness import unlikeness
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from scmag_muon.manifold.fit import ManifoldFit
 
 UNKNOWN = "unknown"
+_ON_MAP = 5
 
 
 def unlikeness_of(fit: ManifoldFit, joint: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -43,6 +45,17 @@ def transferred(fit: ManifoldFit, joint: np.ndarray, present: np.ndarray, labels
         found = transfer_labels(x, reference[labelled], labels[cells][labelled])
         probabilities[rows[:, None], np.searchsorted(classes, found.classes)] = found.probabilities
     return Transferred(classes, probabilities)
+
+
+def projected(fit: ManifoldFit, joint: np.ndarray, present: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Each cell at the mean of its five nearest reference cells on a map of these, ``places``, the nearest counting most."""
+    result = np.empty((len(joint), places.shape[1]), dtype=np.float32)
+    for rows, x, cells, reference in _by_pattern(fit, joint, present):
+        found, squared = nearest_with_distance(x, reference, min(_ON_MAP, len(reference)))
+        weights = 1 / np.sqrt(np.maximum(squared, 1e-12))
+        weights /= weights.sum(axis=1, keepdims=True)
+        result[rows] = np.einsum("ij,ijk->ik", weights, places[cells][found])
+    return result
 
 
 def _by_pattern(

@@ -205,6 +205,20 @@ def test_folder_model_and_mudata_give_the_same_bits_and_leave_the_reference_as_i
         np.testing.assert_array_equal(reference.obsm[slot], values)
 
 
+def test_the_query_lies_on_the_reference_s_map_with_its_type(query: MuData, trained: tuple[MuData, SCMAG]) -> None:
+    reference, model = trained[0].copy(), trained[1]
+    codes = reference.obs["cell_type"].cat.codes.to_numpy()
+    reference.obsm["X_umap"] = np.column_stack([codes, -codes]).astype(float)
+    smm.tl.map_query(query, reference[::-1].copy(), model=model, basis="X_umap")
+    xy = query.obsm["X_scmag_umap"]
+    np.testing.assert_allclose(xy[:, 0], -xy[:, 1], atol=1e-5)
+    assert (np.abs(xy[:, 0] - query.obs["cell_type"].cat.codes) < 0.5).mean() > 0.9
+    with pytest.raises(ValueError, match="needs the reference as its MuData"):
+        smm.tl.map_query(query, model, basis="X_umap")
+    with pytest.raises(KeyError, match="'X_tsne' is no map of the reference"):
+        smm.tl.map_query(query, reference, model=model, basis="X_tsne")
+
+
 def test_results_survive_a_file_and_are_renewed(query: MuData, trained: tuple[MuData, SCMAG], tmp_path: Path) -> None:
     smm.tl.map_query(query, trained[1], labels="cell_type")
     query.write_h5mu(tmp_path / "query.h5mu")

@@ -1,0 +1,81 @@
+"""A query over the map of its reference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scmag_muon import _mudata, _values
+from scmag_muon._keys import Keys
+from scmag_muon.pl import _draw
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mudata import MuData
+
+
+def query(
+    mdata: MuData,
+    labels: str,
+    *,
+    reference: MuData | None = None,
+    basis: str = "X_umap",
+    key: str = Keys.SCMAG,
+) -> np.ndarray:
+    """Transferred labels of a query, how sure they are, and how unlike its reference each cell is, on a map.
+
+    Parameters
+    ----------
+    mdata
+        The query, as :func:`scmag_muon.tl.map_query` left it.
+    labels
+        A column that was transferred, by its name in the reference.
+    reference
+        The reference's MuData, whose cells are drawn in grey beneath.
+    basis
+        Map of the reference that :func:`~scmag_muon.tl.map_query` was given as ``basis``; where it was given none, a map of the query
+        itself.
+    key
+        The ``key_added`` of :func:`~scmag_muon.tl.map_query`.
+
+    Returns
+    -------
+    The three axes: labels, their probability, unlikeness (1 is exceeded by one in a hundred of the reference's own cells).
+
+    Raises
+    ------
+    KeyError
+        Where the labels or the map are not there.
+
+    Examples
+    --------
+    >>> import scmag_muon as smm
+    >>> mdata = smm.datasets.simulate_citeseq(n_obs=200, n_vars=80, n_prot=12, n_clusters=3)
+    >>> reference, query = mdata[:150].copy(), mdata[150:].copy()
+    >>> model = smm.tl.scmag(
+    ...     reference, n_clusters=3, max_epochs_pretrain=4, max_epochs=2, progress_bar=False, return_model=True
+    ... )
+    >>> reference.obsm["X_map"] = reference.obsm["X_manifold"][:, :2]  # in place of a UMAP
+    >>> smm.tl.map_query(query, reference, model=model, labels="cell_type", basis="X_map")
+    >>> axes = smm.pl.query(query, "cell_type", reference=reference, basis="X_map")
+    """
+    _mudata.check_mudata(mdata)
+    column = Keys.transferred(key, labels)
+    if column not in mdata.obs or Keys.transferred_probability(key, labels) not in mdata.obs:
+        raise KeyError(
+            f"No mdata.obs[{column!r}]. Run scmag_muon.tl.map_query(mdata, reference, labels={labels!r}, key_added={key!r})."
+        )
+    projected = Keys.projected(key, basis)
+    xy = _draw.coordinates(mdata, projected if projected in mdata.obsm else basis, key)
+    beneath = None if reference is None else _draw.coordinates(reference, basis, key)
+    _, axes = _draw.grid(3, n_columns=3, size=(4.2, 3.4))
+    for ax in axes:
+        if beneath is not None:
+            size = _draw.point_size(len(beneath))
+            ax.scatter(beneath[:, 0], beneath[:, 1], c=_draw.MISSING, s=size, linewidths=0, rasterized=True)
+    unlike = mdata.obs[Keys.unlikeness(key)].to_numpy(dtype=float)
+    title = f"{labels}: {(unlike > 1).mean():.1%} unknown"
+    _draw.categories_on_map(axes[0], xy, _values.cluster_column(mdata, column), title, on_data=False)
+    sure = mdata.obs[Keys.transferred_probability(key, labels)].to_numpy(dtype=float)
+    _draw.values_on_map(axes[1], xy, sure, "probability of the label", limits=(0, 1))
+    _draw.values_on_map(axes[2], xy, unlike, "unlikeness", limits=(0, max(_draw.highest(unlike), 1)))
+    return axes
