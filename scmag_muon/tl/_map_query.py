@@ -102,8 +102,8 @@ def map_query(
     ``mdata.obsm[f"X_{key_added}"]``, ``mdata.obsm[f"X_{key_added}_recon"]``
         Zc and Zr in the reference's spaces, float32, ``(n_obs, 16 * n_modalities)``.
     ``mod.layers[key_added]``
-        Denoised counts at the median library size of the reference, float32, ``(n_obs, n_vars)``; sparse with zeros at features that the
-        reference does not have.
+        Denoised counts at the median library size of the reference, float32, ``(n_obs, n_vars)``, zeros at features that the reference
+        does not have; sparse where these are more than half.
     ``mdata.obsm[f"{key_added}_imputed_{modality}"]``
         For each modality of the reference of which cells or features lack: denoised counts of all cells and all of the reference's
         features, a data frame.
