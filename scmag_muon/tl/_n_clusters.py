@@ -38,9 +38,9 @@ def n_clusters(
     """How many clusters the data speak for, and how surely.
 
     Leiden communities of the joint space before fitting are counted at several resolutions, in all cells and in random
-    samples of 80 % of them. The graph has 30 neighbours, and below 900 cells a thirtieth of their number, at least 10. Where
-    the number hardly moves over samples and resolutions, and samples find the same clusters, it can be trusted; often it
-    can't be.
+    samples of 80 % of them. The graph has 30 neighbours, and below 900 cells a thirtieth of their number, at least 10. A
+    number that hardly moves says that the same communities are found again. It does not say that they are cell types. A wide
+    range says that the data do not decide.
 
     Parameters
     ----------
