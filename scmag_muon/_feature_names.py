@@ -16,6 +16,12 @@ _NO_ISOTYPE = re.compile(r"\bfc\b|\banti\b", re.IGNORECASE)
 # RPS6KA1 and its like are kinases
 _RIBOSOMAL = re.compile(r"^(rp[sl]\d+([axyl]\d*)?l?\d*|rplp[012]|rpsa)$", re.IGNORECASE)
 _MITOCHONDRIAL = re.compile(r"^mt[-.]", re.IGNORECASE)
+_KIT = re.compile(
+    r"^(adt|prot|protein|ab|hu|human|anti[-_. ]?human|totalseq[a-c]?)[-_. ]+|[-_. ]+(totalseq[a-c]?|ab|adt|prot)$",
+    re.IGNORECASE,
+)
+_CLONE = re.compile(r"[-_.\s]\d$")
+_BRACKETS = re.compile(r"\((.*?)\)")
 _GENOME = re.compile(r"^(hg19|hg38|mm10|mm39|grch3[78]|grcm3[89])_+", re.IGNORECASE)
 
 
@@ -39,3 +45,20 @@ def is_housekeeping(names: Iterable[object]) -> np.ndarray:
     """Which genes are of ribosomal proteins or mitochondrial, by their symbols, of human or mouse."""
     symbols = [gene_symbol(name) for name in names]
     return is_mitochondrial(symbols) | np.array([bool(_RIBOSOMAL.match(name)) for name in symbols], dtype=bool)
+
+
+def antibody_names(name: object) -> list[str]:
+    """What an antibody may be called, in lower case without signs: its name, parts in brackets, without kit or clone.
+
+    ``"MHCII (HLA-DR)"`` is ``"mhciihladr"``, ``"mhcii"`` and ``"hladr"``. ``"ADT_CD3-1"`` is ``"cd3"`` and ``"cd31"``: the likeliest
+    comes first, so that CD31 keeps its name.
+    """
+    text = _KIT.sub("", str(name))
+    parts = [text, _BRACKETS.sub("", text), *_BRACKETS.findall(text)]
+    parts = [spelling for part in parts for spelling in (_CLONE.sub("", part), part)]
+    return [plain for plain in dict.fromkeys(map(plain_name, parts)) if plain]
+
+
+def plain_name(name: object) -> str:
+    """A name in lower case without signs."""
+    return re.sub(r"[^a-z0-9]", "", str(name).lower())

@@ -155,6 +155,21 @@ class Keys:
         return f"{scmag}_cluster_tree"
 
     @staticmethod
+    def cluster_qc(scmag: str) -> str:
+        """``mdata.uns``: health of each cluster."""
+        return f"{scmag}_cluster_qc"
+
+    @staticmethod
+    def doublet_score(scmag: str) -> str:
+        """``mdata.obs``: how much the cell looks like two."""
+        return f"{scmag}_doublet_score"
+
+    @staticmethod
+    def cell_type(scmag: str) -> str:
+        """``mdata.obs``: name of the cell's cluster by known markers; ``mdata.uns``: the scores."""
+        return f"{scmag}_type"
+
+    @staticmethod
     def markers(scmag: str) -> str:
         """``mdata.uns``: features ranked for each cluster and modality."""
         return f"{scmag}_markers"

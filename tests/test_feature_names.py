@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from scmag_muon._feature_names import is_housekeeping, is_isotype_control, is_mitochondrial
+import pytest
+
+from scmag_muon._feature_names import antibody_names, is_housekeeping, is_isotype_control, is_mitochondrial
 
 
 def test_isotype_controls_of_the_usual_panels() -> None:
@@ -52,3 +54,19 @@ def test_ribosomal_and_mitochondrial_genes_of_human_and_mouse() -> None:
     others = ["RPS6KA1", "RPL7P1X", "MTOR", "MT1X", "RPLP", "CD3E", "RPGR", "MTRNR2L12"]
     assert not is_housekeeping(others).any()
     assert is_mitochondrial([*genes, *others]).sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("CD3", "cd3"),
+        ("ADT_CD3-1", "cd3"),
+        ("CD19_TotalSeqB", "cd19"),
+        ("MHCII (HLA-DR)", "hladr"),
+        ("cd4.2", "cd4"),
+        ("anti-human CD14", "cd14"),
+        ("TCR.Va7.2", "tcrva72"),
+    ],
+)
+def test_antibodies_are_known_by_any_of_their_names(name: str, expected: str) -> None:
+    assert expected in antibody_names(name)

@@ -23,6 +23,12 @@ _LOW_COUNTS = 0.1
 _SHARE_WITH_LOW_COUNTS = 0.01
 _ONE_BATCH = 0.95
 _LOW_STABILITY = 0.5
+_OF_FLAGS = {
+    "doublets": "half of their cells or more look like two cells in one droplet. Leave such cells out, and cluster again.",
+    "low counts": "their cells have less than a quarter of the usual counts in a modality. They may be dying cells or debris.",
+    "mitochondrial": "more than a fifth of their RNA is mitochondrial. Their cells may be dying.",
+    "near": "within three standard errors of the nearest cluster. They may be one.",
+}
 
 
 def doubts(mdata: MuData, key: str, batch_key: str | None) -> list[str]:
@@ -56,6 +62,7 @@ def doubts(mdata: MuData, key: str, batch_key: str | None) -> list[str]:
         lost = [str(cluster) for cluster, mean in table.mean(axis=1).items() if mean < _LOW_STABILITY]
         if lost:
             found.append(f"Clusters {', '.join(lost)} do not come back with other seeds: base no claim on them.")
+    found += _of_health(mdata, key)
     found += _of_measured(mdata, labels, key)
     return found + _of_batches(mdata, labels, batch_key)
 
@@ -100,6 +107,19 @@ def _of_imputation(mdata: MuData, name: str, key: str) -> list[str]:
         f"{lacking}: their counts are imputed. Held-out counts of its features correlate with imputed ones by "
         f"{scores.median():.2f} in the median."
     ]
+
+
+def _of_health(mdata: MuData, key: str) -> list[str]:
+    """What :func:`scmag_muon.tl.cluster_qc` found and no other check tells."""
+    if Keys.cluster_qc(key) not in mdata.uns:
+        return []
+    flags = mdata.uns[Keys.cluster_qc(key)]["table"]["flags"].astype(str).str.split(";")
+    found = []
+    for flag, sentence in _OF_FLAGS.items():
+        clusters = [str(cluster) for cluster, fired in flags.items() if flag in fired]
+        if clusters:
+            found.append(f"Clusters {', '.join(clusters)}: {sentence}")
+    return found
 
 
 def _of_measured(mdata: MuData, labels: pd.Series, key: str) -> list[str]:

@@ -33,6 +33,12 @@ def prepared(mdata: MuData, *, key: str, batch_key: str | None, random_state: in
         work.uns.pop(Keys.markers(key), None)
         tl.markers(work, key=key)
         made.append("markers")
+    qc = work.uns.get(Keys.cluster_qc(key), {})
+    if _is_lacking(work, Keys.cluster_qc(key)) or str(qc["params"].get("batch_key")) != str(batch_key):
+        work.uns.pop(Keys.cluster_qc(key), None)
+        work.obs = work.obs.drop(columns=Keys.doublet_score(key), errors="ignore")
+        tl.cluster_qc(work, key=key, batch_key=batch_key, random_state=random_state)
+        made.append("checks of the clusters")
     tree = work.uns.get(f"dendrogram_{key}")
     of_latent = latent if str((tree or {}).get("use_rep")) == Keys.latent(key) else None
     if n_clusters > 1 and (tree is None or not dendrogram_is_of(tree, clusters, of_latent)):
@@ -63,6 +69,7 @@ def left_out(work: MuData, key: str) -> list[str]:
         (Keys.enrichment(key), "enrichment"),
         (Keys.held_out(key), "held_out_markers"),
         (Keys.stability(key), "stability"),
+        (Keys.cell_type(key), "annotate"),
     ):
         reasons = differences(work, work.uns.get(slot), counts=True)
         if reasons:

@@ -19,6 +19,8 @@ from scmag_muon._report._prepare import left_out, prepared
 if TYPE_CHECKING:
     from mudata import MuData
 
+_NO_DOUBT = "No automatic check fired. Checks know counts, doublets, batches, small and unsure clusters; they do not know your biology."
+
 
 def report(
     mdata: MuData,
@@ -97,7 +99,7 @@ def report(
         sections = [("summary", "Summary", _sections.summary(work, key, labels))]
         messages = stale + doubts(work, key, batch_key)
         sections.append(
-            ("warnings", "What to be careful about", _html.warnings(messages) or _html.paragraph("Nothing was found."))
+            ("warnings", "What to be careful about", _html.warnings(messages) or _html.paragraph(_NO_DOUBT))
         )
         sections.append(("clusters", "Clusters", _sections.clusters(work, key, labels, batch_key)))
         if Keys.cluster_tree(key) in work.uns:

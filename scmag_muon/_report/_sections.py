@@ -55,6 +55,9 @@ def clusters(mdata: MuData, key: str, labels: str | None, batch_key: str | None)
     for slot, title in ((Keys.confidence(key), "mean confidence"), (Keys.entropy(key), "mean entropy (nats)")):
         if slot in mdata.obs:
             frame[title] = [float(mdata.obs[slot].to_numpy()[inside].mean()) for inside in by_cluster.values()]
+    if Keys.cell_type(key) in mdata.uns:
+        table = mdata.uns[Keys.cell_type(key)]["table"]
+        frame["type"] = [f"{row.type} ({row.score:.2f})" for row in table.reindex(frame.index).itertuples()]
     if labels is not None:
         known = _mudata.get_obs_column(mdata, labels, argument="labels").astype(object).to_numpy()
         commonest = [pd.Series(known[inside]).value_counts(normalize=True) for inside in by_cluster.values()]
@@ -69,6 +72,9 @@ def clusters(mdata: MuData, key: str, labels: str | None, batch_key: str | None)
                 .astype(object)
             )
             frame[f"markers ({modality})"] = texts.reindex(frame.index).fillna("–").to_numpy()
+    if Keys.cluster_qc(key) in mdata.uns:
+        flags = mdata.uns[Keys.cluster_qc(key)]["table"]["flags"].astype(str).str.replace(";", ", ")
+        frame["checks that fired"] = flags.reindex(frame.index).replace("", "–").to_numpy()
     parts = [_html.table(frame, caption="The clusters, the largest first, with the features of highest AUROC.")]
     if ranked is not None:
         alt = f"Maps of {mdata.n_obs} cells: {len(names)} clusters, what is known of the cells, and each cluster's best markers."

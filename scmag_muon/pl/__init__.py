@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scmag_muon.pl._annotation import annotation
 from scmag_muon.pl._batch_mixing import batch_mixing
 from scmag_muon.pl._cluster_tree import cluster_tree
 from scmag_muon.pl._enrichment import enrichment
@@ -21,6 +22,7 @@ from scmag_muon.pl._view_weights import view_weights
 from scmag_muon.pl._volcano import volcano
 
 __all__ = [
+    "annotation",
     "batch_mixing",
     "cluster_tree",
     "enrichment",

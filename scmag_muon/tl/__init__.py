@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from scmag_muon.tl._annotate import annotate
 from scmag_muon.tl._batch_mixing import batch_mixing
+from scmag_muon.tl._cluster_qc import cluster_qc
 from scmag_muon.tl._cluster_tree import cluster_tree
 from scmag_muon.tl._cut import cut
 from scmag_muon.tl._enrichment import enrichment
@@ -16,9 +18,11 @@ from scmag_muon.tl._subcluster import subcluster
 from scmag_muon.tl._trajectory import trajectory
 
 __all__ = [
+    "annotate",
     "batch_mixing",
     "cluster_tree",
     "cut",
+    "cluster_qc",
     "enrichment",
     "held_out_markers",
     "map_query",

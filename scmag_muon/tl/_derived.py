@@ -105,6 +105,11 @@ def _slots(mdata: MuData, key: str) -> list[tuple[str, str]]:
             found += own + [each for each in _slots(mdata, slot) if each not in found]
     found += _of_scanpy(mdata, key)
     columns = [("obs", Keys.pseudotime(key))] if ("uns", Keys.trajectory(key)) in found else []
+    columns += [
+        ("obs", name) for where, name in found if where == "uns" and _mudata.is_record(mdata.uns[name], "annotate")
+    ]
+    if ("uns", Keys.cluster_qc(key)) in found:
+        columns.append(("obs", Keys.doublet_score(key)))
     spaces = [("obsm", f"X_{Keys.batch_mixing(key)}_{state}") for state in ("before", "after")]
     return found + [(where, name) for where, name in columns + spaces if name in getattr(mdata, where)]
 
