@@ -14,7 +14,7 @@ from scmag_muon import _mudata
 from scmag_muon._checks import check_choice
 from scmag_muon._keys import Keys
 from scmag_muon.model._confidence import confidence
-from scmag_muon.tl._imputation import imputation_scores
+from scmag_muon.tl._imputation import Imputer, imputation_scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,11 +90,18 @@ def collect(
         latent=model.get_latent_representation(),
         reconstruction_latent=model.get_latent_representation(kind="reconstruction"),
         gate=_gate_by_cluster(model.get_gate(), q.argmax(axis=1), names),
-        denoised={
-            name: model.get_normalized_expression(modality=name, return_numpy=True) for name in names if denoised
-        },
+        denoised=_denoised(model, work, names, fit) if denoised else {},
         imputation={} if fit is None else imputation_scores(model, lean, work, fit),
     )
+
+
+def _denoised(model: SCMAG, work: MuData, names: Sequence[str], fit: ManifoldFit | None) -> dict[str, np.ndarray]:
+    """Counts of all cells by modality; with ``fit``, imputed ones where a modality was not measured."""
+    found = {name: model.get_normalized_expression(modality=name, return_numpy=True) for name in names}
+    for name in names:
+        if fit is not None and len(fit.modality(name).cells) < fit.n_obs:
+            found[name] = Imputer(work, fit, name).everywhere(found[name])
+    return found
 
 
 def write(

@@ -3,6 +3,7 @@
 Run with ``python tests/benchmarks/mosaic.py FILE.h5mu [FILE.h5mu ...] --hide half --output FOLDER``. ``--hide half`` takes the
 second modality from a random half of the cells, ``--hide batch`` from the last batch; ``--hide none`` takes a file that lacks
 something already; ``--join`` joins two files through the genes that they share. Runs are kept in the folder and not repeated while data, settings and code stay the same.
+``--results tests/benchmarks/results/mosaic_SET.json`` puts the rows of one set into the file of which the docs' table is made.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import mudata
 import muon
 import numpy as np
 import pandas as pd
+import results
 import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
@@ -38,6 +40,16 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 EVERYWHERE = "everywhere"
+SHOWN = {
+    "scmag": "scmag_muon",
+    "scmag_complete": "scmag_muon, nothing hidden",
+    "scmag_rna": "scmag_muon, RNA alone",
+    "rna_knn": "15 nearest cells in RNA",
+    "rna_knn_logs": "15 nearest cells in RNA, mean of logarithms",
+    "totalvi": "totalVI",
+    "multivi": "MultiVI",
+    "mofa": "MOFA+",
+}
 
 
 def main() -> None:
@@ -50,6 +62,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--max-epochs", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, default=Path("mosaic"), help="folder of results")
+    parser.add_argument("--results", type=Path, help="JSON file of a docs' table to put the rows of one set into")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     logging.getLogger("scmag_muon").setLevel(logging.ERROR)
@@ -71,6 +84,18 @@ def main() -> None:
     )
     (arguments.output / f"mosaic_{arguments.hide}.md").write_text(text + "\n")
     print(text)
+    if arguments.results:
+        keep(table, arguments)
+
+
+def keep(table: pd.DataFrame, arguments: argparse.Namespace) -> None:
+    """Put the mean over seeds of each method into the file of results."""
+    means = table.groupby("method", sort=False).mean(numeric_only=True).drop(columns="seed")
+    rows = [{"method": SHOWN[str(method)], **row} for method, row in means.to_dict("index").items()]
+    files = " ".join(file.name for file in arguments.files)
+    options = f"--hide {arguments.hide} {'--join ' if arguments.join else ''}--seeds {arguments.seeds}"
+    command = f"python tests/benchmarks/mosaic.py {files} {options}"
+    results.merge(arguments.results, rows, command=command, n_keys=1)
 
 
 def read(files: list[Path]) -> MuData:
@@ -82,14 +107,18 @@ def read(files: list[Path]) -> MuData:
             return next(iter(read.values()))
         mods, frames = {}, []
         for stem, mdata in read.items():
-            for adata in (mdata, *mdata.mod.values()):
-                adata.obs_names = [f"{stem}:{name}" for name in adata.obs_names]
-            mdata.update()
-            frames.append(mdata.obs[["cell_type"]].assign(batch=stem + ":" + mdata.obs["batch"].astype(str)))
+            batch = stem + ":" + mdata.obs["batch"].astype(str)
+            frames.append(mdata.obs[["cell_type"]].assign(batch=batch).rename(index=partial(_of_file, stem)))
         for name in dict.fromkeys(name for mdata in read.values() for name in mdata.mod):
-            parts = [_bare(mdata.mod[name]) for mdata in read.values() if name in mdata.mod]
-            mods[name] = anndata.concat(parts, join="inner")
+            parts = {stem: _bare(mdata.mod[name]) for stem, mdata in read.items() if name in mdata.mod}
+            for stem, part in parts.items():
+                part.obs_names = [_of_file(stem, cell) for cell in part.obs_names]
+            mods[name] = anndata.concat(list(parts.values()), join="inner")
         return make_mudata(mods, pd.concat(frames))
+
+
+def _of_file(stem: str, cell: str) -> str:
+    return f"{stem}:{cell}"
 
 
 def hidden(mdata: MuData, how: str, seed: int) -> tuple[MuData, dict[str, pd.DataFrame]]:
@@ -136,6 +165,11 @@ def _run(files: list[Path], method: str, seed: int, arguments: argparse.Namespac
             continue
         scores = smm.metrics.clustering_scores(labels.loc[cells], found.loc[cells])
         row |= {f"ARI {name}": scores["ARI"]} | ({"NMI": scores["NMI"]} if name == EVERYWHERE else {})
+    if arguments.join:
+        files_of = pd.crosstab(labels.astype(str), labels.index.str.partition(":").get_level_values(0))
+        common = labels.astype(str).isin(files_of.index[(files_of > 0).all(axis=1)]) & labels.notna()
+        cells = has.index[common.loc[has.index]]
+        row["ARI common types"] = smm.metrics.clustering_scores(labels.loc[cells], found.loc[cells])["ARI"]
     row["mixing"] = smm.metrics.batch_mixing(embedding, has)["mixing"] if has.nunique() > 1 else None
     for name, counts in truth.items():
         row |= _correlations(counts, imputed.get(name), modality_kind(name, complete.mod[name]))
@@ -189,8 +223,11 @@ def scmag_rna(mdata: MuData, n_clusters: int, options: Options) -> Found:
     return scmag(make_mudata({"rna": rna}, mdata.obs.loc[rna.obs_names]), n_clusters, options)
 
 
-def rna_knn(mdata: MuData, n_clusters: int, options: Options) -> Found:
-    """RNA alone by its components, of cells that have it; counts of the others are the mean of the 15 nearest cells that have both."""
+def rna_knn(mdata: MuData, n_clusters: int, options: Options, *, logs: bool = False) -> Found:
+    """RNA alone by its components, of cells that have it; counts of the others are the mean of the 15 nearest cells that have both.
+
+    With ``logs`` it is the mean of the logarithms.
+    """
     names = list(mdata.mod)
     rna = _bare(mdata.mod[names[0]])
     sc.pp.normalize_total(rna)
@@ -207,7 +244,8 @@ def rna_knn(mdata: MuData, n_clusters: int, options: Options) -> Found:
         both = adata.obs_names.intersection(space.index)
         near = NearestNeighbors(n_neighbors=15).fit(space.loc[both]).kneighbors(space, return_distance=False)
         counts = adata[both].X.toarray()
-        imputed[name] = pd.DataFrame(counts[near].mean(axis=1), index=space.index, columns=adata.var_names)
+        mean = np.expm1(np.log1p(counts)[near].mean(axis=1)) if logs else counts[near].mean(axis=1)
+        imputed[name] = pd.DataFrame(mean, index=space.index, columns=adata.var_names)
     found = Clusterings(space.to_numpy(), n_clusters, options.seed).leiden(n_clusters)
     whole = pd.Series(found, index=space.index).reindex(mdata.obs_names, fill_value=-1)
     return whole.to_numpy(), space.reindex(mdata.obs_names, fill_value=0.0).to_numpy(), imputed
@@ -301,6 +339,7 @@ METHODS: dict[str, Callable[[MuData, int, Options], Found]] = {
     "scmag_complete": scmag,
     "scmag_rna": scmag_rna,
     "rna_knn": rna_knn,
+    "rna_knn_logs": partial(rna_knn, logs=True),
     "totalvi": totalvi,
     "multivi": multivi,
     "mofa": mofa,
