@@ -101,7 +101,9 @@ def part(mdata: MuData, cells: np.ndarray, features: dict[str, slice] | None = N
     for name, adata in mdata.mod.items():
         own = adata.obs_names.isin(names)
         if own.any() and (features is None or name in features):
-            mods[name] = adata[own][:, slice(None) if features is None else features[name]].copy()
+            mods[name] = adata[own].copy()
+            if features is not None:
+                mods[name] = mods[name][:, features[name]].copy()
     return make_mudata(mods, mdata.obs.loc[names])
 
 
