@@ -169,6 +169,28 @@ def test_warnings_name_what_is_wrong(finished: MuData) -> None:
     assert "1 cells have no count at all in modality rna" in found
 
 
+def test_clusters_of_doublets_are_a_doubt(finished: MuData) -> None:
+    smm.tl.cluster_qc(finished)
+    table = finished.uns["scmag_cluster_qc"]["table"]
+    assert "two cells" not in "\n".join(doubts(finished, "scmag", "batch"))
+    table["flags"] = ["", "doublets;near", "mitochondrial", ""]
+    found = "\n".join(doubts(finished, "scmag", "batch"))
+    assert "Clusters 1: half of their cells or more look like two cells in one droplet" in found
+    assert "Clusters 2: more than a fifth of their RNA is mitochondrial" in found
+    assert "Clusters 1: within three standard errors" in found
+
+
+def test_a_page_without_doubts_says_what_was_checked(
+    finished: MuData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scmag_muon._report._report.doubts", lambda *arguments: [])
+    page = Page(smm.report(finished, tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert any("No automatic check fired" in text for text in page.texts("p"))
+    assert "checks that fired" in page.texts("th")
+    assert "scmag_cluster_qc" not in finished.uns
+    assert "scmag_doublet_score" not in finished.obs
+
+
 def test_text_is_escaped_and_contrast_is_enough() -> None:
     assert "<b>" not in _html.paragraph("<b>") + _html.warnings(["<b>"])
 
