@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import scipy.sparse as sp
 
 from scmag_muon.manifold.kernels import POLY_OFFSET, Kernel, poly_gamma, squared_distance_pairs
 from scmag_muon.manifold.threads import in_threads
 
+logger = logging.getLogger(__name__)
+
 _BLOCK_ENTRIES = 1_000_000  # few enough to stay in the cache
 _GROUPS = 240
 _EXACT_UP_TO = 50_000
 _CANDIDATES_PER_NEIGHBOR = 4
+_CELLS_CHECKED = 200
+_ENOUGH_FOUND = 0.9
 _BLOCK_ROWS = 1024
 _BLOCK_PAIRS = 50_000
 
@@ -94,7 +100,23 @@ def _search(x: np.ndarray, n_candidates: int, random_state: int | None) -> np.nd
     rows = np.arange(len(x))
     without_self = ~(found == rows[:, None]).any(axis=1)  # as happens among many copies of one point
     found[without_self, -1] = rows[without_self]
+    share = _recall(found, x, random_state)
+    logger.log(
+        logging.INFO if share >= _ENOUGH_FOUND else logging.WARNING,
+        "Neighbours among %d cells are sought approximately: %.1f %% of the exact ones are found, as %d sampled cells tell.",
+        len(x),
+        100 * share,
+        _CELLS_CHECKED,
+    )
     return found
+
+
+def _recall(found: np.ndarray, x: np.ndarray, random_state: int | None) -> float:
+    """Share of the cells found that are as near as the exact nearest ones, for a sample; so that ties do not count against it."""
+    sample = np.random.default_rng(random_state).choice(len(x), min(_CELLS_CHECKED, len(x)), replace=False)
+    exact = nearest_in(x[sample], x, found.shape[1])
+    apart, limits = (np.square(x[cells] - x[sample, None]).sum(axis=2) for cells in (found[sample], exact))
+    return float((apart <= 1.00001 * limits.max(axis=1, keepdims=True)).mean())
 
 
 def _nearest_of(candidates: np.ndarray, x: np.ndarray, n_neighbors: int, kernel: Kernel, gamma: float) -> np.ndarray:

@@ -1,13 +1,14 @@
 """The three transforms of the counts (paper, eq. 1-3), as sparse matrices with offsets.
 
 Nine counts in ten are zero, and each transform sends all zeros of a row or column to one value. A :class:`View` keeps the
-departures from that value only, so that nothing dense of the size of the data is ever held.
+departures from that value only, so that nothing dense of the size of the data is ever held. Views of the same counts share
+the places of their entries.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,9 +16,13 @@ from scipy.sparse.linalg import LinearOperator
 
 from scmag_muon.manifold.threads import product, row_parts
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 Transform = Literal["log", "zscore", "clr", "scaled"]
 
 Z_CLIP = 10.0
+_ENTRIES_AT_A_TIME = 2**22
 POWER = 0.75
 """Of its deviation, by which a feature is divided so that neither abundant genes nor the noise of rare ones decide."""
 
@@ -89,23 +94,39 @@ def scale_to_median(counts: sp.csr_array, median: float | None = None) -> sp.csr
     totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
     median = np.median(totals[totals > 0]) if median is None else median
     factors = np.divide(median, totals, out=np.zeros_like(totals), where=totals > 0)
-    scaled = counts.copy()
-    scaled.data = counts.data * np.repeat(factors, np.diff(counts.indptr)).astype(np.float32)
-    return scaled
+    return _with_values(counts, counts.data * np.repeat(factors.astype(np.float32), np.diff(counts.indptr)))
+
+
+def _with_values(like: sp.sparray, values: np.ndarray) -> sp.sparray:
+    """A matrix with entries where ``like`` has them; the places are not copied."""
+    return type(like)((values, like.indices, like.indptr), shape=like.shape)
+
+
+def _column_blocks(x: sp.csc_array) -> Iterator[tuple[slice, slice]]:
+    """Columns with so many entries at most, or one column, and the entries: what is computed of them in double precision is small."""
+    start = 0
+    while start < x.shape[1]:
+        most = int(x.indptr[start]) + _ENTRIES_AT_A_TIME
+        stop = max(int(np.searchsorted(x.indptr, most, side="right")) - 1, start + 1)
+        yield slice(start, stop), slice(int(x.indptr[start]), int(x.indptr[stop]))
+        start = stop
 
 
 def log2p1(x: sp.csr_array) -> View:
     r"""Logarithm, :math:`y = \log_2(x + 1)` (eq. 1)."""
-    values = sp.csc_array(x, dtype=np.float32, copy=True)
-    values.data = np.log2(values.data + 1, dtype=np.float32)
+    columns = sp.csc_array(x, dtype=np.float32)
+    values = _with_values(columns, np.log2(columns.data + 1, dtype=np.float32))
     return View(values, np.zeros(x.shape[0], np.float32), np.zeros(x.shape[1], np.float32))
 
 
 def feature_standards(x: sp.sparray) -> Standards:
     """Mean and deviation of each feature over all cells."""
-    values = sp.csc_array(x, dtype=np.float64)
-    mean = values.mean(axis=0)
-    square = sp.csc_array((values.data**2, values.indices, values.indptr), shape=values.shape).mean(axis=0)
+    values = sp.csc_array(x)
+    mean, square = np.empty(x.shape[1]), np.empty(x.shape[1])
+    for columns, _ in _column_blocks(values):
+        block = values[:, columns].astype(np.float64)
+        mean[columns] = block.mean(axis=0)
+        square[columns] = _with_values(block, block.data**2).mean(axis=0)
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
     return Standards(mean, np.where(deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-12), 0, deviation))
 
@@ -115,18 +136,21 @@ def zscore(x: sp.sparray, clip: float = Z_CLIP, *, standards: Standards | None =
 
     Features that do not vary become 0. ``standards`` are those of other cells, by which these are scored.
     """
-    values = sp.csc_array(x, dtype=np.float64, copy=True)
+    values = sp.csc_array(x)
     standards = feature_standards(values) if standards is None else standards
-    entries = np.diff(values.indptr)
     deviation = standards.deviation
     inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
     of_zero = np.clip(-standards.mean * inverse, -clip, clip)
-    standard = values.data
-    standard -= np.repeat(standards.mean, entries)
-    standard *= np.repeat(inverse, entries)
-    np.clip(standard, -clip, clip, out=standard)
-    standard -= np.repeat(of_zero, entries)
-    return View(values.astype(np.float32), np.zeros(x.shape[0], np.float32), of_zero.astype(np.float32))
+    scores = np.empty(values.nnz, dtype=np.float32)
+    for columns, entries in _column_blocks(values):
+        sizes = np.diff(values.indptr[columns.start : columns.stop + 1])
+        standard = values.data[entries].astype(np.float64)
+        standard -= np.repeat(standards.mean[columns], sizes)
+        standard *= np.repeat(inverse[columns], sizes)
+        np.clip(standard, -clip, clip, out=standard)
+        standard -= np.repeat(of_zero[columns], sizes)
+        scores[entries] = standard
+    return View(_with_values(values, scores), np.zeros(x.shape[0], np.float32), of_zero.astype(np.float32))
 
 
 def clr(x: sp.csr_array) -> View:
@@ -168,5 +192,6 @@ def transform(x: sp.csr_array, kind: Transform) -> View:
 
 def transforms(x: sp.csr_array, *, standards: Standards | None = None) -> dict[Transform, View]:
     """The paper's three; the log and the log-ratio share their values, so that what is computed from these serves for both."""
+    x = sp.csc_array(x)
     log = log2p1(x)
     return {"log": log, "zscore": zscore(x, standards=standards), "clr": _log_ratio(log)}

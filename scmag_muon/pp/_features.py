@@ -26,7 +26,7 @@ def select_features(
 
     Features that are zero in every cell are left out in any case.
     """
-    detected = np.asarray((counts > 0).sum(axis=0)).ravel() > 0
+    detected = np.asarray(counts.sum(axis=0)).ravel() > 0
     column = choosing_column(adata, mask_var)
     if column is not None:
         chosen = feature_mask(adata.var[column], modality)

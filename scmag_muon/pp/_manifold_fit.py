@@ -186,14 +186,13 @@ def manifold_fit(
         modality = make_modality(
             name,
             kind,
-            _ordered(sp.csr_array(counts[name][:, masks[name]]), np.argsort(cells[name])),
+            _ordered(_chosen(counts.pop(name), masks[name]), np.argsort(cells[name])),
             features=mdata.mod[name].var_names[masks[name]].to_numpy(),
             main=_mudata.ASSAYS[kind].main,
             scales=_mudata.ASSAYS[kind].scales,
             cells=np.sort(cells[name]),
         )
         prepared.append(modality)
-    del counts
 
     codes = None if batches is None else np.asarray(batches.codes, dtype=np.int64)
     categories = [] if batches is None else list(batches.categories)
@@ -278,6 +277,10 @@ def manifold_fit(
     if results.fit is not None:
         _mudata.write_fit(mdata, results.fit, key_added)
     return mdata if copy else None
+
+
+def _chosen(counts: sp.csr_array, mask: np.ndarray) -> sp.csr_array:
+    return counts if mask.all() else sp.csr_array(counts[:, mask])
 
 
 def _ordered(x: Any, rows: np.ndarray) -> Any:

@@ -21,6 +21,7 @@ from scmag_muon.tl._cut import check_levels, write_levels
 from scmag_muon.tl._derived import forget_derived, older_maps, renew_markers, same_run
 from scmag_muon.tl._fit import Asked, features_of_run, fingerprint_of_batches, fit_or_reuse, is_fitted
 from scmag_muon.tl._levels import grow_levels, space_of_leaves, support, to_record
+from scmag_muon.tl._progress import stages
 from scmag_muon.tl._results import Layers, check_layers, collect, layers_to_write, write
 from scmag_muon.tl._start import initial_clusters
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _VERSIONS_OF = ("scmag-muon", "scvi-tools", "torch", "mudata", "anndata", "scanpy")
+_BEFORE_TRAINING = ("counts", "manifold fitting", "communities")
 _PAPER_PLAN: dict[str, Any] = {"label_tolerance": 0.0, "cluster_patience": None, "lr": 1e-3, "cluster_lr": 1e-3}
 _ABLATIONS: dict[str, dict[str, Any]] = {"two_stage": {"two_stage": False}, "gate": {"gate_bias": None}}
 
@@ -246,8 +248,6 @@ def scmag(
 
     fitted = is_fitted(mdata, names, manifold_key)
     of_kind = _mudata.kinds_of(mdata, names, kinds, recorded_under=manifold_key if fitted else None)
-    features = features_of_run(mdata, names, manifold_key, mask_var)
-    work = _mudata.working_copy(mdata, names, layer, batch_key, round_counts=round_counts, features=features)
     asked = Asked(
         names=names,
         key=manifold_key,
@@ -262,12 +262,17 @@ def scmag(
         round_counts=round_counts,
         write_layers=True if write_layers in ("all", "fitted") else None,
     )
-    refit = fit_or_reuse(mdata, work, asked)
-
     estimated = n_clusters is None
     join = n_clusters is None and batch_key is not None and settings == "default"
-    fit = None if complete else _mudata.read_fit(work, manifold_key)
-    n_clusters, start = initial_clusters(work, n_clusters, manifold_key, batch_key, settings, random_state, fit)
+    with stages(_BEFORE_TRAINING, shown=progress_bar) as begin:
+        begin()
+        features = features_of_run(mdata, names, manifold_key, mask_var)
+        work = _mudata.working_copy(mdata, names, layer, batch_key, round_counts=round_counts, features=features)
+        begin()
+        refit = fit_or_reuse(mdata, work, asked)
+        fit = None if complete else _mudata.read_fit(work, manifold_key)
+        begin()
+        n_clusters, start = initial_clusters(work, n_clusters, manifold_key, batch_key, settings, random_state, fit)
     lean = _mudata.complete_mudata(work, names, manifold_key, layer, fit)
     written = layers_to_write(write_layers, work, names, manifold_key)
     if refit and written not in ("all", "fitted"):

@@ -3,7 +3,8 @@
 Run with ``python tests/benchmarks/scale.py --cells 10000 100000 1000000 --output FOLDER``. Cells of twelve types, 2,000 genes and 100
 proteins are written to FOLDER block by block, the same types for every number of cells. Each number is run in a process of its
 own on the file opened backed, fit and training timed apart. The result of each is kept in FOLDER: after an interruption the same
-command goes on with what is missing. ``--epochs 4 2`` trains for so few epochs, to see what an epoch costs.
+command goes on with what is missing. ``--epochs 4 2`` trains for so few epochs, to see what an epoch costs. ``--by-request`` makes no
+fitted layers, as for more than 1e9 values, however few the cells are.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from common import markdown
 
 import scmag_muon as smm
 from scmag_muon._keys import Keys
-from scmag_muon._mudata import make_mudata
+from scmag_muon._mudata import _fitted, make_mudata
 from scmag_muon.manifold.neighbors import nearest_in
+from scmag_muon.model import _data
 
 BLOCK = 10_000
 TYPES = 12
@@ -48,25 +50,29 @@ def main() -> None:
         "--epochs", type=int, nargs=2, default=[400, 100], help="most epochs before and with clustering"
     )
     parser.add_argument("--output", type=Path, default=Path("scale"), help="folder of files and results")
+    parser.add_argument("--by-request", action="store_true", help="fitted rows of each minibatch from the counts")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child is not None:
+        if arguments.by_request:
+            _fitted.LARGE, _data._MOST_BYTES = 0, 0
         print(json.dumps(measured(arguments.child, *arguments.epochs)))
         return
     arguments.output.mkdir(parents=True, exist_ok=True)
-    rows = {}
+    rows: dict[str, dict[str, float]] = {}
+    options = [*map(str, arguments.epochs), *(["--by-request"] if arguments.by_request else [])]
     for n_cells in arguments.cells:
-        result = arguments.output / f"{n_cells}-{arguments.epochs[0]}-{arguments.epochs[1]}.json"
+        result = arguments.output / f"{'-'.join([str(n_cells), *options])}.json"
         if not result.exists():
             file = simulated(arguments.output / f"{n_cells}.h5mu", n_cells)
-            result.write_text(json.dumps(in_child(file, arguments.epochs)))
+            result.write_text(json.dumps(in_child(file, options)))
         rows[f"{n_cells:,}"] = json.loads(result.read_text())
         print(markdown(pd.DataFrame(rows).T.map("{:,.4g}".format), "cells"), flush=True)
 
 
-def in_child(file: Path, epochs: list[int]) -> dict[str, float]:
+def in_child(file: Path, options: list[str]) -> dict[str, float]:
     """What a process of its own measures; its peak memory is that of the run alone."""
-    command = [sys.executable, __file__, "--child", str(file), "--epochs", *map(str, epochs)]
+    command = [sys.executable, __file__, "--child", str(file), "--epochs", *options]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 

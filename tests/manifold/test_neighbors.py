@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -56,13 +58,18 @@ def test_blocks_of_rows_change_nothing(kernel: str, entries: int, monkeypatch: p
     np.testing.assert_array_equal(neighbors.nearest_neighbors(points(), 9, kernel=kernel), whole)
 
 
-def test_approximate_search_finds_what_the_exact_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_approximate_search_finds_what_the_exact_one_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     # one test for both kernels: the search is compiled once
     x = points(700, 8).astype(np.float32)
     exact = {kernel: neighbors.nearest_neighbors(x, 15, kernel=kernel) for kernel in ("rbf", "poly")}
     assert neighbors.candidates_for_all_kernels(x, 15) is None
     monkeypatch.setattr(neighbors, "_EXACT_UP_TO", 100)
+    caplog.set_level(logging.INFO)
     candidates = neighbors.candidates_for_all_kernels(x, 15)
+    assert "Neighbours among 700 cells are sought approximately: " in caplog.text
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
     for kernel, expected in exact.items():
         found = neighbors.nearest_neighbors(x, 15, kernel=kernel)
         for table in (found, neighbors.nearest_neighbors(x, 15, kernel=kernel, candidates=candidates)):
@@ -75,6 +82,14 @@ def test_approximate_search_finds_what_the_exact_one_does(monkeypatch: pytest.Mo
     # more copies of a point than neighbours: each cell is still the first of its own list
     copies = np.repeat(x[:20], 30, axis=0)
     np.testing.assert_array_equal(neighbors.nearest_neighbors(copies, 15)[:, 0], np.arange(600))
+
+
+def test_recall_is_the_share_of_the_exact_neighbors_that_are_found() -> None:
+    x = points(50, 4).astype(np.float32)
+    found = neighbors.nearest_neighbors(x, 10)
+    assert neighbors._recall(found, x, 0) == 1
+    far = neighbors.nearest_neighbors(x, 50)[:, -3:]
+    assert neighbors._recall(np.hstack([found[:, :7], far]), x, 0) == pytest.approx(0.7)
 
 
 @KERNELS

@@ -150,3 +150,27 @@ def test_further_cells_are_scored_as_the_first_were(kind: str) -> None:
         transforms.scale_to_median(x[5:9], transforms.median_total(x)).toarray(),
         transforms.scale_to_median(x).toarray()[5:9],
     )
+
+
+@pytest.mark.parametrize("entries", [1, 300])
+def test_blocks_of_features_change_nothing(entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x = sp.csr_array(rng.poisson(rng.gamma(0.3, 1, (70, 30))).astype(np.float32))
+    whole, standards = transforms.transforms(x), transforms.feature_standards(x)
+    monkeypatch.setattr(transforms, "_ENTRIES_AT_A_TIME", entries)
+    found = transforms.feature_standards(x)
+    np.testing.assert_array_equal(found.mean, standards.mean)
+    np.testing.assert_array_equal(found.deviation, standards.deviation)
+    for kind, view in transforms.transforms(x).items():
+        np.testing.assert_array_equal(view.toarray(), whole[kind].toarray())
+
+
+def test_views_share_the_places_of_their_entries() -> None:
+    x = sp.csr_array(np.random.default_rng(0).poisson(0.3, (70, 30)).astype(np.float32))
+    before = x.copy()
+    views = transforms.transforms(x)
+    views["scaled"] = transforms.scale_features(views["log"])
+    for view in views.values():
+        assert np.shares_memory(view.values.indices, views["log"].values.indices)
+    assert np.shares_memory(transforms.scale_to_median(x).indices, x.indices)
+    np.testing.assert_array_equal(x.toarray(), before.toarray())

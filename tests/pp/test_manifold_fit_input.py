@@ -118,7 +118,7 @@ def test_more_neighbors_and_components_than_there_are(mdata: MuData) -> None:
 # --- features
 @pytest.mark.parametrize("column", ["highly_variable", "mine"])
 def test_features_that_a_column_chooses(mdata: MuData, column: str) -> None:
-    chosen = np.arange(GENES) % 3 != 0
+    chosen = np.arange(GENES) % 3 == 0
     mdata["rna"].var["highly_variable"] = chosen if column == "highly_variable" else ~chosen
     mdata["rna"].var["mine"] = chosen
     smm.pp.manifold_fit(mdata, mask_var=None if column == "highly_variable" else column)
@@ -142,7 +142,7 @@ def test_features_without_counts_take_no_part(mdata: MuData) -> None:
     other = with_counts(mdata, drop)
     smm.pp.manifold_fit(other)
     for adata in other.mod.values():
-        assert sp.issparse(adata.layers["manifold"])
+        assert not adata.layers["manifold"][:, 5].any()
         np.testing.assert_array_equal(adata.var["manifold"], np.arange(adata.n_vars) != 5)
 
 
@@ -170,7 +170,7 @@ def test_variable_features_are_chosen_where_there_are_too_many(mdata: MuData, mo
 
 
 def test_views_are_kept_on_request(mdata: MuData) -> None:
-    mdata["rna"].var["highly_variable"] = np.arange(GENES) < 30
+    mdata["rna"].var["highly_variable"] = np.arange(GENES) < 15
     smm.pp.manifold_fit(mdata, key_added="fit", keep_views=True)
     for adata in mdata.mod.values():
         # anndata 0.13 counts X among the layers, under None
