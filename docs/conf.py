@@ -114,7 +114,11 @@ INVENTORIES = {
 intersphinx_mapping = {name: (url, None) for name, url in INVENTORIES.items()} if ONLINE else {}
 
 # not in any inventory: types that NumPy makes of aliases, and private names behind public ones
-nitpick_ignore = [("py:class", "numpy.typing.ArrayLike"), ("py:obj", "numpy.typing.ArrayLike")]
+nitpick_ignore = [
+    ("py:class", "numpy.typing.ArrayLike"),
+    ("py:obj", "numpy.typing.ArrayLike"),
+    ("py:class", "scmag_muon.model._reference.Reference"),
+]
 if not ONLINE:  # without their inventories, names of other packages lead nowhere; ours must
     others = "|".join([*INVENTORIES, "collections", "os", "pathlib", "typing", "np", "pd"])
     builtins = "None|bool|dict|float|int|list|object|set|str|tuple|type|[A-Z][A-Za-z]+Error"

@@ -137,8 +137,7 @@ def map_query(
     Notes
     -----
     Labels and unlikeness rest on the principal components of the modalities that a cell has, not on what is imputed for it.
-    See :func:`scmag_muon.transfer.labels.transfer_labels` and :func:`scmag_muon.transfer.unlikeness.unlikeness`. Without ``fine_tune``,
-    cells of a batch that the reference does not know are decoded in its largest batch.
+    ``scmag_muon.transfer`` has the two as plain functions. Without ``fine_tune``, cells of a batch that the reference does not know are decoded in its largest batch.
 
     Examples
     --------
