@@ -19,7 +19,7 @@ What happens with data and arguments that are wrong or unusual. Each line is a t
 {n} inputs in all. Where it ends in an error, the MuData and all files are afterwards byte for byte as before, and the fix, where one is
 named, was run and the call then worked. Where it works, counts and everything else that was there before are untouched.
 
-In the calls, `mdata` has 40 cells with 20 genes and 6 proteins unless the first column says otherwise, and `short` stands for two epochs of training
+In the calls, `model` was trained on the cells of `mdata`, and `mdata` has 40 cells with 20 genes and 6 proteins unless the first column says otherwise, and `short` stands for two epochs of training
 and one of clustering. `tests/odd/` holds the table, and `python -m tests.odd.page` writes this page from it.
 [](troubleshooting.md) says more on each message.
 """

@@ -23,6 +23,27 @@ SCORES = [
         says="there is nothing to score.",
     ),
     refused(
+        "types of other cells",
+        "smm.metrics.type_scores(['B', 'T'], [0, 0, 1])",
+        ValueError,
+        "2",
+        "3",
+        says="gives both lengths.",
+    ),
+    refused(
+        "no known type",
+        "smm.metrics.type_scores(['unknown', None], [0, 1])",
+        ValueError,
+        "labels_true",
+        says="there is nothing to score.",
+    ),
+    works(
+        "one cluster for all types",
+        "smm.metrics.type_scores(['B', 'T', 'T'], [0, 0, 0])",
+        lambda table, _: table["recall"].tolist() == [1, 1] and table["cluster"].tolist() == ["0", "0"],
+        says="It is the best cluster of both.",
+    ),
+    refused(
         "no other clustering",
         "smm.metrics.cluster_stability([1, 2], [])",
         ValueError,

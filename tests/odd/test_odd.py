@@ -54,7 +54,7 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_row(
     row: Row, names: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if row.call.startswith(("model.", "[model.")):
+    if re.search(r"(?<![.\w])model\b", row.call):
         names["model"] = model()
     if row.given == "a full disk":
         fill_the_disk(monkeypatch)
