@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+import scmag_muon as smm
 from tests.odd.table import Row, changed, refused, trained, works
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+
+def _tree_of_one_level(mdata: MuData) -> None:
+    smm.tl.cluster_tree(mdata, n_clusters=1)
+
 
 CUTS = [
     refused(
@@ -146,4 +157,62 @@ PARTS = [
     ),
 ]
 
-TABLE: dict[str, list[Row]] = {"Levels of clusters": CUTS, "Parts of a cluster": PARTS}
+TREES = [
+    refused(
+        "no run",
+        "smm.tl.cluster_tree(mdata)",
+        KeyError,
+        "'scmag'",
+        "tl.scmag",
+        says="names the slot and the call that fills it.",
+        fix="smm.tl.scmag(mdata, n_clusters=2, **short)",
+    ),
+    refused(
+        "a level that the tree lacks",
+        "smm.tl.cluster_tree(mdata, n_clusters=40)",
+        ValueError,
+        "n_clusters",
+        make=trained,
+        says="names the argument and its bounds.",
+    ),
+    refused(
+        "no features",
+        "smm.tl.cluster_tree(mdata, n_features=0)",
+        ValueError,
+        "n_features",
+        make=trained,
+        says="names the argument.",
+    ),
+    works(
+        "a tree of one level",
+        "smm.tl.cluster_tree(mdata, n_clusters=1)",
+        lambda table, _: len(table) == 0,
+        make=trained,
+        says="An empty table: nothing is split.",
+    ),
+    refused(
+        "no table",
+        "smm.pl.cluster_tree(mdata)",
+        KeyError,
+        "scmag_cluster_tree",
+        make=trained,
+        says="names the slot and the verb.",
+        fix="smm.tl.cluster_tree(mdata)",
+    ),
+    works(
+        "a table of one level",
+        "smm.pl.cluster_tree(mdata)",
+        lambda axes, _: len(axes) == 2,
+        make=changed(_tree_of_one_level, trained),
+        says="The tree of one cluster.",
+    ),
+    works(
+        "half of the cells taken out",
+        "smm.tl.cluster_tree(mdata)",
+        lambda table, _: np.isfinite(table["auroc"]).all(),
+        make=changed(lambda mdata: mdata[:20].copy(), trained),
+        says="The splits of the cells that are there.",
+    ),
+]
+
+TABLE: dict[str, list[Row]] = {"Trees of clusters": TREES, "Levels of clusters": CUTS, "Parts of a cluster": PARTS}

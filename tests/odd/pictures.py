@@ -36,7 +36,6 @@ PICTURES = [
     refused("no run", "smm.pl.gate(mdata)", KeyError, "scmag", says="names the slot."),
     refused("no run", "smm.pl.entropy(mdata)", KeyError, "scmag", says="names the slot."),
     refused("no run", "smm.pl.cluster_tree(mdata)", KeyError, "scmag", says="names the slot and the verb."),
-    refused("no run", "smm.tl.cluster_tree(mdata)", KeyError, "scmag", says="names the slot and the verb."),
     refused("not fitted", "smm.pl.view_weights(mdata)", KeyError, "manifold", says="names the slot."),
     refused("no table", "smm.pl.n_clusters(mdata)", KeyError, "n_clusters", says="names the slot and the verb."),
     refused("no table", "smm.pl.stability(mdata)", KeyError, "scmag_stability", says="names the slot and the verb."),

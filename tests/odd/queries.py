@@ -8,7 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
+import scmag_muon as smm
 from scmag_muon._mudata import make_mudata
+from tests.odd.models import model
 from tests.odd.table import Row, changed, citeseq, fitted, refused, works
 
 if TYPE_CHECKING:
@@ -182,4 +184,59 @@ QUERIES = [
     ),
 ]
 
-TABLE: dict[str, list[Row]] = {"Queries onto a reference": QUERIES}
+
+def _after(basis: str | None = "X_umap") -> Callable[[], MuData]:
+    """A query that was mapped, with a map of its own."""
+
+    def change(mdata: MuData) -> None:
+        smm.tl.map_query(mdata, model(), labels="cell_type")
+        if basis is not None:
+            mdata.obsm[basis] = np.asarray(mdata.obsm["X_scmag"])[:, :2]
+
+    return changed(change)
+
+
+PICTURES = [
+    refused(
+        "not mapped",
+        "smm.pl.query(mdata, 'cell_type')",
+        KeyError,
+        "scmag_cell_type",
+        "tl.map_query",
+        says="names the column and the call that fills it.",
+    ),
+    refused(
+        "labels that were not transferred",
+        "smm.pl.query(mdata, 'batch')",
+        KeyError,
+        "scmag_batch",
+        "tl.map_query",
+        make=_after(),
+        says="names the column and the call that fills it.",
+    ),
+    refused(
+        "no map",
+        "smm.pl.query(mdata, 'cell_type')",
+        KeyError,
+        "X_umap",
+        make=_after(None),
+        says="names the slot.",
+    ),
+    refused(
+        "a reference without the map",
+        "smm.pl.query(mdata, 'cell_type', reference=smm.datasets.simulate_citeseq(n_obs=20, n_vars=20, n_prot=5))",
+        KeyError,
+        "X_umap",
+        make=_after(),
+        says="names the slot.",
+    ),
+    works(
+        "a map of its own",
+        "smm.pl.query(mdata, 'cell_type')",
+        lambda axes, _: len(axes) == 3,
+        make=_after(),
+        says="Three axes.",
+    ),
+]
+
+TABLE: dict[str, list[Row]] = {"Queries onto a reference": QUERIES + PICTURES}
