@@ -72,8 +72,9 @@ def annotation(
         scores, cmap=_draw.DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
     )
     for row, cluster in enumerate(scores.index):
-        if table.at[cluster, "type"] in scores:
-            column = scores.columns.get_loc(table.at[cluster, "type"])
+        best = str(table.at[cluster, "type"]).replace("/", "_")
+        if best in scores:
+            column = scores.columns.get_loc(best)
             axes[1].add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.5))
     axes[1].set_xticks(range(n_types), [_draw.text(name, 32) for name in scores.columns], rotation=90, fontsize=8)
     axes[1].set_yticks(range(n_clusters), [_draw.text(name) for name in scores.index], fontsize=8)

@@ -77,7 +77,7 @@ def annotate(
     ``mdata.obs[key_added]``
         Type of each cell's cluster, categorical.
     ``mdata.uns[key_added]``
-        That ``table``; ``scores``, a row per cluster and a column per type; ``markers``, the markers that were found, with the
+        That ``table``; ``scores``, a row per cluster and a column per type, with ``_`` for slashes; ``markers``, the markers that were found, with the
         features that they are; ``params``.
 
     Raises
@@ -88,8 +88,10 @@ def annotate(
         Where clusters, a modality or a column are not there.
     FileNotFoundError
         Where there is no such file.
+    TypeError
+        Where the markers of a type are a text, not a list.
     ValueError
-        Where no type has ``min_markers`` measured markers, there is one group only, or ``key_added`` is something else's.
+        Where a weight is no number, no type has ``min_markers`` measured markers, there is one group only, or ``key_added`` is something else's.
 
     Notes
     -----
@@ -137,7 +139,9 @@ def annotate(
         "min_markers": min_markers,
     }
     counts = {name: _values.counts_layer(mdata, key, name) for name in dict.fromkeys(found["modality"])}
-    contents = {"params": params, "table": table, "scores": scores, "markers": found}
+    # files hold no slashes in names of columns
+    stored = scores.rename(columns=lambda name: str(name).replace("/", "_"))
+    contents = {"params": params, "table": table, "scores": stored, "markers": found}
     sources = made_from(mdata, obs=[column], counts=counts)
     mdata.obs[key_added] = pd.Categorical(types.to_numpy(dtype=object), categories=order)
     mdata.uns[key_added] = _mudata.make_record("annotate", contents, made_from=sources, key=key)

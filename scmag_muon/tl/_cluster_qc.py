@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.spatial.distance import cdist
 
 from scmag_muon import _mudata, _values
+from scmag_muon._checks import check_random_state
 from scmag_muon._feature_names import is_mitochondrial
 from scmag_muon._keys import Keys, check_key
 from scmag_muon._made_from import differences, made_from
@@ -93,6 +94,7 @@ def cluster_qc(
     >>> table[["cells", "flags"]].to_dict("list")
     {'cells': [73, 67, 60], 'flags': ['', '', '']}
     """
+    random_state = check_random_state(random_state)
     column = groupby or key
     labels = _values.cluster_column(mdata, column, argument="groupby")
     names = _values.used_modalities(mdata, key)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from scmag_muon import _values
@@ -27,8 +28,13 @@ def listed_markers(markers: Any) -> tuple[pd.DataFrame, str]:
     if isinstance(markers, pd.DataFrame):
         table, source = markers, "table"
     elif isinstance(markers, Mapping):
+        for name, of_type in markers.items():
+            if isinstance(of_type, str):
+                raise TypeError(
+                    f"The markers of {str(name)!r} must be a list, for example [{of_type!r}], got {of_type!r}."
+                )
         rows = [
-            (str(name), str(feature), float(weight))
+            (str(name), str(feature), weight)
             for name, of_type in markers.items()
             for feature, weight in (
                 of_type.items() if isinstance(of_type, Mapping) else dict.fromkeys(of_type, 1).items()
@@ -47,9 +53,20 @@ def listed_markers(markers: Any) -> tuple[pd.DataFrame, str]:
         raise KeyError(f"The markers lack the columns {sorted(lacking)}: they have {list(table)}.")
     defaults = {"modality": "", "weight": 1.0, "aliases": ""}
     table = table.assign(**{name: value for name, value in defaults.items() if name not in table})
-    return table.assign(weight=pd.to_numeric(table["weight"]).fillna(1.0)).fillna(
-        {"modality": "", "aliases": ""}
-    ), source
+    return table.assign(weight=_weights(table)).fillna({"modality": "", "aliases": ""}), source
+
+
+def _weights(table: pd.DataFrame) -> pd.Series:
+    """Weights as numbers, 1 where none is given."""
+    given = table["weight"].replace("", np.nan)
+    numbers = pd.to_numeric(given, errors="coerce").astype(float)
+    wrong = (numbers.isna() & given.notna()) | np.isinf(numbers)
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        raise ValueError(
+            f"The weight of {row['feature']!r} for the type {row['type']!r} must be a number, got {row['weight']!r}."
+        )
+    return numbers.fillna(1.0)
 
 
 def measured_markers(

@@ -17,6 +17,7 @@ from tests.odd import (
     pictures,
     queries,
     scores,
+    types,
     verbs,
 )
 
@@ -33,6 +34,7 @@ _PARTS = (
     verbs,
     levels,
     queries,
+    types,
     pictures,
     scores,
     models,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+import scmag_muon as smm
 from tests.odd.table import Row, refused, works
 
 SCORES = [
@@ -78,6 +79,12 @@ def _data(call: str, given: str, error: type[Exception], *names: str, says: str)
 
 
 DATASETS = [
+    works(
+        "a copy of the list that is changed",
+        "smm.datasets.blood_markers().drop(columns='type')",
+        lambda _, __: "type" in smm.datasets.blood_markers(),
+        says="The list stays as it is.",
+    ),
     _data("simulate_citeseq(n_obs=0)", "no cells", ValueError, "n_obs", says="names the argument."),
     _data(
         "simulate_citeseq(n_obs=10, n_clusters=20)",
