@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmag_muon.model._placing import embedded, network_cells
+from scmag_muon.model._placing import embedded, network_cells, reference_seen_alike
 from scmag_muon.model._query_data import ONE_BATCH, known_batches
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class Mapped:
     ----------
     joint
         Coordinates in the joint space of manifold fitting, ``(n_obs, n_components)``.
+    reference_joint
+        Those of the reference's cells by the features that the query has, ``(n_reference, n_components)``.
     q
         Soft assignment to the reference's clusters, ``(n_obs, K)``.
     latent, reconstruction_latent
@@ -35,6 +37,7 @@ class Mapped:
     """
 
     joint: np.ndarray
+    reference_joint: np.ndarray
     q: np.ndarray
     latent: np.ndarray
     reconstruction_latent: np.ndarray
@@ -67,7 +70,14 @@ def mapped(model: SCMAG, reference: Reference, query: Query) -> Mapped:
             )
         )
     q, latent, reconstruction, *denoised = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Mapped(joint, q, latent, reconstruction, dict(zip(model.modalities_, denoised, strict=True)))
+    return Mapped(
+        joint,
+        reference_seen_alike(query, reference),
+        q,
+        latent,
+        reconstruction,
+        dict(zip(model.modalities_, denoised, strict=True)),
+    )
 
 
 def _decoded_in(model: SCMAG, query: Query, reference: Reference, n_obs: int) -> np.ndarray:

@@ -66,6 +66,22 @@ def embedded(query: Query, reference: Reference) -> np.ndarray:
     )
 
 
+def reference_seen_alike(query: Query, reference: Reference) -> np.ndarray:
+    """Coordinates of the reference's cells by those features alone that the query has, ``(n_reference, n_components)``.
+
+    A query of half a panel is less sure of what a cell is. Compared with cells that are seen alike, it is as sure as it ought to be.
+    """
+    fit = reference.fit
+    if all(measured.all() for measured in query.measured.values()):
+        return fit.joint
+    return fit.embed(
+        reference.counts,
+        present={name: fit.present[:, i] for i, name in enumerate(fit.names)},
+        batches=np.asarray(fit.batches, dtype=object)[fit.codes] if fit.batches else None,
+        measured=query.measured,
+    )
+
+
 def network_cells(
     query: Query,
     joint: np.ndarray,

@@ -137,7 +137,8 @@ def map_query(
     Notes
     -----
     Labels and unlikeness rest on the principal components of the modalities that a cell has, not on what is imputed for it.
-    ``scmag_muon.transfer`` has the two as plain functions. Without ``fine_tune``, cells of a batch that the reference does not know are decoded in its largest batch.
+    Where the query lacks features, the reference's cells are compared by the others alone. ``scmag_muon.transfer`` has the two as
+    plain functions. Without ``fine_tune``, cells of a batch that the reference does not know are decoded in its largest batch.
 
     Examples
     --------
@@ -168,11 +169,9 @@ def map_query(
         decoder = SCMAG.load_query_data(mdata, model, batch_key=batch_key, layer=layer, round_counts=round_counts)
         decoder.train(max_epochs=max_epochs, random_state=random_state)
     found = mapped(decoder, of_cells, query)
-    unlike = unlikeness_of(of_cells.fit, found.joint, query.present)
-    carried = {
-        column: transferred(of_cells.fit, found.joint, query.present, values) for column, values in given.items()
-    }
-    on_map = None if target is None else projected(of_cells.fit, found.joint, query.present, target)
+    unlike = unlikeness_of(of_cells.fit, found, query.present)
+    carried = {column: transferred(of_cells.fit, found, query.present, values) for column, values in given.items()}
+    on_map = None if target is None else projected(of_cells.fit, found, query.present, target)
     record = {
         "params": {
             "modalities": names,

@@ -14,20 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scmag_muon.manifold.fit import ManifoldFit
+    from scmag_muon.model._mapping import Mapped
 
 UNKNOWN = "unknown"
 _ON_MAP = 5
 
 
-def unlikeness_of(fit: ManifoldFit, joint: np.ndarray, present: np.ndarray) -> np.ndarray:
+def unlikeness_of(fit: ManifoldFit, found: Mapped, present: np.ndarray) -> np.ndarray:
     """Unlikeness of each cell, ``(n_obs,)``; 1 is the 99th percentile of the reference's own cells."""
-    result = np.empty(len(joint))
-    for rows, x, _, reference in _by_pattern(fit, joint, present):
+    result = np.empty(len(found.joint))
+    for rows, x, _, reference in _by_pattern(fit, found, present):
         result[rows] = unlikeness(x, reference)
     return result
 
 
-def transferred(fit: ManifoldFit, joint: np.ndarray, present: np.ndarray, labels: np.ndarray) -> Transferred:
+def transferred(fit: ManifoldFit, found: Mapped, present: np.ndarray, labels: np.ndarray) -> Transferred:
     """Class probabilities of each cell; labels that are ``None`` or ``"unknown"`` are not transferred.
 
     Raises
@@ -37,32 +38,32 @@ def transferred(fit: ManifoldFit, joint: np.ndarray, present: np.ndarray, labels
     """
     known = np.array([label is not None and label != UNKNOWN for label in labels])
     classes = np.unique(labels[known].astype(str))
-    probabilities = np.zeros((len(joint), len(classes)))
-    for rows, x, cells, reference in _by_pattern(fit, joint, present):
+    probabilities = np.zeros((len(found.joint), len(classes)))
+    for rows, x, cells, reference in _by_pattern(fit, found, present):
         labelled = known[cells]
         if not labelled.any():
             raise ValueError("No cell of the reference that has the modalities of the query has a label.")
-        found = transfer_labels(x, reference[labelled], labels[cells][labelled])
-        probabilities[rows[:, None], np.searchsorted(classes, found.classes)] = found.probabilities
+        of_cells = transfer_labels(x, reference[labelled], labels[cells][labelled])
+        probabilities[rows[:, None], np.searchsorted(classes, of_cells.classes)] = of_cells.probabilities
     return Transferred(classes, probabilities)
 
 
-def projected(fit: ManifoldFit, joint: np.ndarray, present: np.ndarray, places: np.ndarray) -> np.ndarray:
+def projected(fit: ManifoldFit, found: Mapped, present: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Each cell at the mean of its five nearest reference cells on a map of these, ``places``, the nearest counting most."""
-    result = np.empty((len(joint), places.shape[1]), dtype=np.float32)
-    for rows, x, cells, reference in _by_pattern(fit, joint, present):
-        found, squared = nearest_with_distance(x, reference, min(_ON_MAP, len(reference)))
+    result = np.empty((len(found.joint), places.shape[1]), dtype=np.float32)
+    for rows, x, cells, reference in _by_pattern(fit, found, present):
+        nearest, squared = nearest_with_distance(x, reference, min(_ON_MAP, len(reference)))
         weights = 1 / np.sqrt(np.maximum(squared, 1e-12))
         weights /= weights.sum(axis=1, keepdims=True)
-        result[rows] = np.einsum("ij,ijk->ik", weights, places[cells][found])
+        result[rows] = np.einsum("ij,ijk->ik", weights, places[cells][nearest])
     return result
 
 
 def _by_pattern(
-    fit: ManifoldFit, joint: np.ndarray, present: np.ndarray
+    fit: ManifoldFit, found: Mapped, present: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """For cells that have the same modalities: which they are, their coordinates there, reference cells that have these, theirs."""
-    blocks, own = fit.blocks(joint), fit.blocks(fit.joint)
+    blocks, own = fit.blocks(found.joint), fit.blocks(found.reference_joint)
     for pattern in np.unique(present, axis=0):
         rows = np.flatnonzero((present == pattern).all(axis=1))
         which = np.flatnonzero(pattern).tolist()

@@ -183,7 +183,7 @@ def scores(answer: Answer, types: np.ndarray) -> dict[str, float]:
         "accuracy": float(right[known].mean()),
         "macro_f1": float(f1_score(types[known], best[known], average="macro", zero_division=0)),
         "ece": float(error),
-        "unknown": float((unlike[seen] > 1).mean()),
+        "unknown": float((unlike[seen] > 1).mean()) if (unlike >= 0).all() else float("nan"),
         "novel_auroc": float(roc_auc_score(novel[known], unlike[known]))
         if 0 < novel.sum() < known.sum()
         else float("nan"),
@@ -233,7 +233,7 @@ def _classifier(make: Callable[[], Any], modalities: str, reference: MuData, *_:
             warnings.simplefilter("ignore")
             model = make().fit(x, reference.obs["type"][known])
             probabilities = model.predict_proba(of_cells)
-        return model.classes_, probabilities, 2 * (1 - probabilities.max(axis=1))
+        return model.classes_, probabilities, -probabilities.max(axis=1)
 
     return ask
 

@@ -13,7 +13,7 @@ from scmag_muon import _mudata
 from scmag_muon._mudata import copy_of, make_mudata, no_pull_on_update
 from scmag_muon.model import SCMAG
 from scmag_muon.model._new_cells import feature_names
-from scmag_muon.model._placing import placed
+from scmag_muon.model._placing import embedded, placed, reference_seen_alike
 from scmag_muon.model._reference import Reference, reference_of
 
 if TYPE_CHECKING:
@@ -74,6 +74,27 @@ def test_order_of_cells_and_features_does_not_matter(reference: tuple[MuData, di
     one, other = placed(cells, of_cells, registry), placed(turned, of_cells, registry)
     for name in of_cells.fit.names:
         np.testing.assert_allclose(one[name].layers["manifold"], other[name].layers["manifold"][::-1], atol=1e-5)
+
+
+def test_the_reference_is_seen_by_the_features_that_the_query_has(
+    reference: tuple[MuData, dict[str, Any], Reference],
+) -> None:
+    _, _, of_cells = reference
+    fit = of_cells.fit
+    batches = np.asarray(fit.batches, dtype=object)[fit.codes] if fit.batches else None
+    names = of_cells.obs.index
+    whole = {name: np.ones(of_cells.counts[name].shape[1], bool) for name in fit.names}
+    query = _mudata.Query(names, of_cells.counts, fit.present, whole, batches)
+    np.testing.assert_array_equal(reference_seen_alike(query, of_cells), fit.joint)
+    half = {**whole, "prot": np.arange(9) % 2 == 0}
+    seen = reference_seen_alike(_mudata.Query(names, of_cells.counts, fit.present, half, batches), of_cells)
+    counts = {**of_cells.counts, "prot": sp.csr_array(of_cells.counts["prot"].toarray() * half["prot"])}
+    query = _mudata.Query(names, counts, fit.present, half, batches)
+    np.testing.assert_allclose(seen, embedded(query, of_cells), atol=1e-5)
+    blocks, own = fit.blocks(seen), fit.blocks(fit.joint)
+    measured = fit.present.all(axis=1)
+    np.testing.assert_allclose(blocks[0][measured], own[0][measured], atol=1e-3)
+    assert not np.allclose(blocks[1], own[1], atol=1e-2)
 
 
 def test_no_reference_where_no_fit_is_held(reference: tuple[MuData, dict[str, Any], Reference]) -> None:
