@@ -12,6 +12,7 @@ from scvi.dataloaders import DataSplitter
 from torch import Tensor
 
 from scmag_muon._mudata import FittedLayer
+from scmag_muon.model._module import input_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,8 +53,8 @@ class ReadyDataSplitter(DataSplitter):
     def setup(self, stage: str | None = None) -> None:
         """Split the cells, and get the tensors ready."""
         super().setup(stage)
-        registered = [self.adata_manager.get_from_registry(key) for key in self.adata_manager.data_registry]
-        by_request = any(isinstance(values, FittedLayer) for values in registered)
+        inputs = map(input_key, range(len(self.adata_manager.registry["setup_args"]["modalities"])))
+        by_request = any(isinstance(self.adata_manager.get_from_registry(key), FittedLayer) for key in inputs)
         if by_request and not self._can_serve():
             raise ValueError(
                 "Several devices, arguments of the data loader and sparse tensors need the fitted layers, which were not kept. "
