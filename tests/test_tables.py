@@ -41,7 +41,14 @@ def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def tables(results: ModuleType) -> ModuleType:
+def render(results: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    found = module("render")
+    monkeypatch.setitem(sys.modules, "render", found)
+    return found
+
+
+@pytest.fixture
+def tables(render: ModuleType) -> ModuleType:
     return module("tables")
 
 
@@ -104,9 +111,9 @@ def test_merging_replaces_rows_of_the_same_key_and_keeps_others(results: ModuleT
     json.loads(path.read_text())
 
 
-def test_rows_of_earlier_code_are_marked(tables: ModuleType) -> None:
+def test_rows_of_earlier_code_are_marked(render: ModuleType) -> None:
     def made(*measured: str) -> str:
-        return tables._table(["method", "ARI"], [["x", 0.5], ["y", -0.25]][: len(measured)], measured, "run")
+        return render.table(["method", "ARI"], [["x", 0.5], ["y", -0.25]][: len(measured)], measured, "run")
 
     assert made("2026-01-01", "earlier") == (
         "| method | ARI |\n| --- | --- |\n| x | .500 |\n| y * | −.250 |\n\n`run`\n"

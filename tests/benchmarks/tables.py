@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import render
 import results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
 ROOT = Path(__file__).parents[2]
 SETS = {
@@ -30,12 +31,7 @@ FURTHER_SETS = {"bmmc_cite": "bone marrow, CITE-seq", "bmmc_multiome": "bone mar
 _SHORT = {name: re.sub(r" \(.*", "", shown) for name, shown in {**SETS, **FURTHER_SETS}.items()}
 _MEAN_OF_FIVE = "mean of five sets"
 _BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end table -->)", re.S)
-_NONE = "–"
-_NOTE_ALL = "An earlier version of the code was measured."
-_NOTE_SOME = "Rows with * are of an earlier version of the code."
 _OF_OURS = ("scmag_muon", "no network")
-_DECIMALS = 3
-_SIGNIFICANT = 100
 
 
 def main() -> None:
@@ -70,7 +66,7 @@ def plain(name: str) -> str:
     """A results file as it is, a row a row."""
     found = results.read(results.FOLDER / f"{name}.json")
     rows = [[_SHORT.get(str(row[0]), row[0]), *row[1:-1]] for row in found["rows"]]
-    return _table(found["columns"], rows, [row[-1] for row in found["rows"]], found["command"])
+    return render.table(found["columns"], rows, [row[-1] for row in found["rows"]], found["command"])
 
 
 def _by_set(measure: str, k: str = "0", sets: dict[str, str] = SETS) -> str:
@@ -79,17 +75,13 @@ def _by_set(measure: str, k: str = "0", sets: dict[str, str] = SETS) -> str:
     shown = {}
     for pipeline in dict.fromkeys(row["pipeline"] for row in found):
         of_set = {row["set"]: row for row in found if row["pipeline"] == pipeline}
-        cells = [_cell(of_set.get(name), measure, clusters=k == "unknown") for name in sets]
+        cells = [render.cell(of_set.get(name), measure, clusters=k == "unknown") for name in sets]
         mean = statistics.fmean(row[measure] for row in of_set.values()) if len(of_set) == len(sets) else None
         shown[pipeline] = ([pipeline, *cells, mean], [row["measured"] for row in of_set.values()])
     order = sorted(shown, key=lambda pipeline: -(shown[pipeline][0][-1] or -1))
     columns = [f"{measure}, mean ± sd over seeds", *sets.values(), "mean"]
     measured = [_oldest(pipeline, shown[pipeline][1]) for pipeline in order]
-    return _table(columns, [shown[pipeline][0] for pipeline in order], measured, _command("quality"))
-
-
-def _further_sets() -> str:
-    return _by_set("ARI", sets=FURTHER_SETS)
+    return render.table(columns, [shown[pipeline][0] for pipeline in order], measured, _command("quality"))
 
 
 def _summary() -> str:
@@ -102,7 +94,7 @@ def _summary() -> str:
             rows.append([pipeline.removesuffix(", Leiden"), *means])
     rows.sort(key=lambda row: -row[1])
     measured = [*(_pipeline_measured(str(row[0])) for row in rows), ""]
-    return _table(columns, [*rows, _ceiling()], measured, _command("quality"))
+    return render.table(columns, [*rows, _ceiling()], measured, _command("quality"))
 
 
 def _ceiling() -> list[Any]:
@@ -122,7 +114,7 @@ def _neighbours() -> str:
         if sum(mean is not None for mean in means) > 1:
             rows.append([pipeline, *means])
     columns = ["ARI, mean of five sets", *("K − 2", "K − 1", "K", "K + 1", "K + 2", "K + 3")]
-    return _table(columns, rows, [_pipeline_measured(str(row[0])) for row in rows], _command("quality"))
+    return render.table(columns, rows, [_pipeline_measured(str(row[0])) for row in rows], _command("quality"))
 
 
 def _no_network() -> str:
@@ -133,10 +125,12 @@ def _no_network() -> str:
             of = {row["pipeline"]: row for row in _quality() if row["set"] == name and row["k"] == k}
             ways = ("scmag_muon", "no network, fitted", "no network, unfitted")
             if all(way in of for way in ways):
-                rows.append([f"{shown}{', K not given' if k != '0' else ''}", *(_cell(of[way], "ARI") for way in ways)])
+                rows.append(
+                    [f"{shown}{', K not given' if k != '0' else ''}", *(render.cell(of[way], "ARI") for way in ways)]
+                )
                 measured.append(_oldest("scmag_muon", [of[way]["measured"] for way in ways]))
     columns = ["ARI", "with the network", "no network, fitted", "no network, not fitted"]
-    return _table(columns, rows, measured, _command("quality"))
+    return render.table(columns, rows, measured, _command("quality"))
 
 
 def _rare_types() -> str:
@@ -153,12 +147,12 @@ def _rare_types() -> str:
         rows.append([pipeline, difference, *cells])
         measured.append(next(iter(of_type.values()))["measured"])
     columns = ["method", "K", *(f"{name}, {_SHORT.get(of, of)}" for of, name in types)]
-    return _table(columns, rows, measured, _command("quality_types"))
+    return render.table(columns, rows, measured, _command("quality_types"))
 
 
 def _scores(row: dict[str, Any] | None) -> str:
     scores = [] if row is None else [row[name] for name in ("recall", "precision", "F1") if row[name] is not None]
-    return " / ".join(_number(score) for score in scores) or _NONE
+    return " / ".join(render.number(score) for score in scores) or render.NONE
 
 
 def _three_numbers() -> str:
@@ -169,11 +163,19 @@ def _three_numbers() -> str:
     whole = speed["whole run over 400 epochs of totalVI"]
     fit = speed["`pp.manifold_fit` over WNN neighbours"]
     rows = [
-        ["ARI, mean of five public sets", _mean("scmag_muon", "ARI"), f"{best}: {_number(_mean(best, 'ARI'))}"],
-        ["whole run, 6,855 cells, two cores", _seconds(whole["first"]), f"totalVI: {_seconds(whole['second'])}"],
-        ["`pp.manifold_fit` of these cells", _seconds(fit["first"]), f"WNN neighbours: {_seconds(fit['second'])}"],
+        ["ARI, mean of five public sets", _mean("scmag_muon", "ARI"), f"{best}: {render.number(_mean(best, 'ARI'))}"],
+        [
+            "whole run, 6,855 cells, two cores",
+            render.seconds(whole["first"]),
+            f"totalVI: {render.seconds(whole['second'])}",
+        ],
+        [
+            "`pp.manifold_fit` of these cells",
+            render.seconds(fit["first"]),
+            f"WNN neighbours: {render.seconds(fit['second'])}",
+        ],
     ]
-    return _lines(["", "scmag_muon", "other methods"], rows)
+    return render.lines(["", "scmag_muon", "other methods"], rows)
 
 
 def _performance() -> str:
@@ -184,18 +186,18 @@ def _performance() -> str:
         "`pp.manifold_fit`": ("`pp.manifold_fit` over WNN neighbours", "WNN neighbours"),
     }
     rows = [
-        [what, _seconds(speed[row]["first"]), f"{other}: {_seconds(speed[row]['second'])}"]
+        [what, render.seconds(speed[row]["first"]), f"{other}: {render.seconds(speed[row]['second'])}"]
         for what, (row, other) in shown.items()
     ]
     for n_obs in ("10,000", "30,000", "100,000"):
-        seconds = _seconds(speed[f"`pp.manifold_fit` of {n_obs} simulated cells"]["first"])
-        rows += [[f"`pp.manifold_fit`, {n_obs} cells", seconds, _NONE]]
+        seconds = render.seconds(speed[f"`pp.manifold_fit` of {n_obs} simulated cells"]["first"])
+        rows += [[f"`pp.manifold_fit`, {n_obs} cells", seconds, render.NONE]]
     memory = {part: speed[f"peak memory beyond libraries and data, {part}, MB"]["ratio"] for part in ("whole", "wnn")}
     rows.append(
         ["peak memory beyond libraries and data", f"{memory['whole']} MB", f"WNN neighbours: {memory['wnn']} MB"]
     )
     measured = [speed["whole run over 400 epochs of totalVI"]["measured"]]
-    return _table(["", "scmag_muon", "other methods"], rows, measured * len(rows), _command("speed"))
+    return render.table(["", "scmag_muon", "other methods"], rows, measured * len(rows), _command("speed"))
 
 
 VIEWS: dict[str, Callable[[], str]] = {
@@ -203,7 +205,7 @@ VIEWS: dict[str, Callable[[], str]] = {
     "quality_nmi": lambda: _by_set("NMI"),
     "quality_f1": lambda: _by_set("F1"),
     "quality_unknown": lambda: _by_set("ARI", "unknown"),
-    "quality_further_sets": _further_sets,
+    "quality_further_sets": lambda: _by_set("ARI", sets=FURTHER_SETS),
     "quality_summary": _summary,
     "quality_neighbours": _neighbours,
     "no_network": _no_network,
@@ -241,44 +243,6 @@ def _pipeline_measured(pipeline: str) -> str:
 def _oldest(pipeline: str, measured: Iterable[str]) -> str:
     """Other methods do not change with the code of this package."""
     return results.EARLIER if pipeline.startswith(_OF_OURS) and results.EARLIER in set(measured) else ""
-
-
-def _cell(row: dict[str, Any] | None, measure: str, *, clusters: bool = False) -> str:
-    if row is None or row.get(measure) is None:
-        return _NONE
-    sd = row.get(f"{measure} sd")
-    text = _number(row[measure]) + (f" ± {_number(sd)}" if sd is not None else "")
-    return f"{text} ({row['clusters'].replace('-', '–')})" if clusters and row["clusters"] else text
-
-
-def _seconds(text: str) -> str:
-    value = float(text.split(" ")[0])
-    return f"{value:,.0f} s" if value >= _SIGNIFICANT // 10 else f"{value:.1f} s"
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return _NONE
-    if isinstance(value, int | str):
-        return str(value)
-    text = f"{abs(value):.{_DECIMALS}f}" if abs(value) < _SIGNIFICANT else f"{abs(value):,.0f}"
-    return ("−" if value < 0 else "") + (text[1:] if text.startswith("0.") else text)
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], measured: Sequence[str], command: str) -> str:
-    """With the command that makes it, and marks at rows of earlier code."""
-    if not rows:
-        return f"No run is kept yet. `{command}` makes them."
-    earlier = [when == results.EARLIER for when in measured]
-    if any(earlier) and not all(earlier):
-        rows = [[f"{row[0]} *" if old else row[0], *row[1:]] for row, old in zip(rows, earlier, strict=True)]
-    note = _NOTE_ALL if all(earlier) else _NOTE_SOME if any(earlier) else ""
-    return f"{_lines(columns, rows)}\n\n`{command}`\n{note}".rstrip()
-
-
-def _lines(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [columns, ["---"] * len(columns), *([_number(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":
