@@ -66,6 +66,12 @@ def test_levels_are_nested_and_one_is_the_run() -> None:
     np.testing.assert_array_equal(found.level(2)[COMMUNITIES], CLUSTERS)
 
 
+def test_leaves_of_different_clusters_are_joined_last_though_they_are_near() -> None:
+    clusters = np.repeat([0, 1, 0, 1, 1], SIZES)
+    found = grow(clusters, COMMUNITIES, space=space(), latent=space())
+    assert {frozenset(found.leaves_of(node)) for node in found.nodes_at(2)} == {frozenset({0, 2}), frozenset({1, 3, 4})}
+
+
 def test_the_separation_is_in_deviations_within_leaves() -> None:
     joined = tree()
     first = {frozenset(pair): apart for pair, apart in zip(joined.joins.tolist(), joined.separation, strict=True)}
@@ -101,12 +107,12 @@ def test_one_cluster_is_a_tree() -> None:
 
 def test_leaves_are_communities_within_their_clusters() -> None:
     communities = COMMUNITIES.copy()
-    communities[:3] = 3  # of another cluster
-    communities[3:8] = 5  # too small
+    communities[:12] = 3  # most of it in another cluster
+    communities[12:17] = 5  # too small
     leaves = find_leaves(CLUSTERS, communities, space())
     np.testing.assert_array_equal(np.unique(np.column_stack([CLUSTERS, leaves]), axis=0)[:, 1], np.arange(5))
-    np.testing.assert_array_equal(leaves[8:], COMMUNITIES[8:])
-    assert set(leaves[:8]) <= {0, 1}, "the twelve are far away"
+    np.testing.assert_array_equal(leaves[17:], COMMUNITIES[17:])
+    assert set(leaves[:17]) <= {0, 1}, "the twelve are far away"
 
 
 def test_a_cluster_in_one_community_is_a_leaf() -> None:
