@@ -35,7 +35,7 @@ from scmag_muon._mudata._fit import drop_fit, lend_fit, read_fit, write_fit
 from scmag_muon._mudata._fitted import LARGE, FittedLayer, are_large, fitted_layer, has_fitted_rows, is_large
 from scmag_muon._mudata._kinds import check_kinds, kinds_of, modality_kind, recognize, recorded_kind
 from scmag_muon._mudata._pairing import check_paired
-from scmag_muon._mudata._presence import check_cells, check_complete, modality_names
+from scmag_muon._mudata._presence import FEWEST_CELLS, check_cells, check_complete, modality_names
 from scmag_muon._mudata._query import MOST_CATEGORIES, Query, read_query, text_columns
 from scmag_muon._mudata._records import (
     check_apart,
@@ -53,6 +53,7 @@ from scmag_muon._mudata._working import PRESENT, complete_mudata, working_copy
 from scmag_muon._mudata._write import copy_fitted, from_json, to_json, to_uns, view_layers
 
 __all__ = [
+    "FEWEST_CELLS",
     "LARGE",
     "is_large",
     "are_large",

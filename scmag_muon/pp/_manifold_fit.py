@@ -99,7 +99,8 @@ def manifold_fit(
         :class:`~scmag_muon.model.SCMAG` computes those of each minibatch from the counts. ``neighborhoods="own"`` leaves nothing but
         layers.
     random_state
-        Seed of the count splitting and of the principal components' start. ``None`` draws one, which is recorded.
+        Seed of the count splitting and of the principal components' start. Counts are split by the cells' places, so cells in another
+        order get modality weights that differ a little. ``None`` draws one, which is recorded.
     copy
         Return a changed copy and leave ``mdata`` as it is.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -101,6 +102,8 @@ def held_out_markers(
             raise ValueError(
                 f"The cells {where} are of {column.iloc[rows].nunique()} known type: nothing to tell apart."
             )
+        if not _mudata.is_complete(mdata, names):
+            _check_cells(mdata, names, rows, where, test_size)
     work = _mudata.working_copy(
         mdata, names, layers_of_run(mdata, key), arguments["batch_key"], round_counts=rounds_counts(mdata, key)
     )
@@ -144,6 +147,26 @@ def held_out_markers(
     contents = {"params": params, "table": table}
     mdata.uns[Keys.held_out(key)] = _mudata.make_record("held_out_markers", contents, made_from=sources, key=key)
     return table
+
+
+def _check_cells(mdata: MuData, names: list[str], rows: np.ndarray, where: str, test_size: float) -> None:
+    """Raise where a modality would have too few cells of a part to be fitted there."""
+    needed = _mudata.FEWEST_CELLS
+    for name in names:
+        has = mdata.obs_names.isin(mdata.mod[name].obs_names)
+        if has[rows].sum() >= needed:
+            continue
+        share = math.ceil(125 * needed / has.sum()) / 100  # a quarter more, since cells are drawn
+        fits = 2 * share <= 1
+        better = share if where == "set aside" else round(1 - share, 2)
+        raise ValueError(
+            f"Of the cells {where} {has[rows].sum()} have modality {name!r}, and {needed} are needed to fit them. "
+            + (
+                f"Set test_size={better}, it is {test_size}."
+                if fits
+                else f"The data hold {has.sum()} such cells, too few."
+            )
+        )
 
 
 def _compare(

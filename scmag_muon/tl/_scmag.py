@@ -118,8 +118,8 @@ def scmag(
         As in Lightning. ``"bf16-mixed"`` takes matrix products in half precision, which is several times faster on processors
         that have instructions for it (``avx512_bf16``, ``amx_bf16``) and much slower on others; the likelihood keeps all digits.
     random_state
-        Seed of everything random. The same seed on the same machine gives the same labels. ``None`` draws one, which is
-        recorded in ``params``.
+        Seed of everything random. The same seed on the same machine gives the same labels. Cells in another order are another draw:
+        random numbers go to cells by their place. ``None`` draws a seed, which is recorded in ``params``.
     progress_bar
         Show stage, epoch and loss.
     checkpoint

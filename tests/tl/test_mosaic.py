@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -15,6 +16,7 @@ from sklearn.linear_model import Ridge
 import scmag_muon as smm
 from scmag_muon import _mudata, _values
 from scmag_muon._mudata import make_mudata, no_pull_on_update
+from scmag_muon.tl._held_out_markers import _check_cells
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -254,3 +256,22 @@ def test_batches_of_a_stored_fit_follow_the_cells() -> None:
     moved = _mudata.copy_of(mdata[np.random.default_rng(0).permutation(mdata.n_obs)])
     fit = _mudata.read_fit(moved)
     assert [fit.batches[code] for code in fit.codes] == list(moved.obs["run"])
+
+
+def test_a_share_set_aside_that_holds_too_few_cells_of_a_modality_is_told_with_one_that_does(run: tuple) -> None:
+    mdata = run[0].copy()
+    labels = {"labels": "cell_type", "progress_bar": False}
+    with pytest.raises(
+        ValueError, match=r"Of the cells set aside \d+ have modality 'rna', and 20 are needed"
+    ) as caught:
+        smm.tl.held_out_markers(mdata, test_size=0.1, **labels)
+    better = float(re.search(r"Set test_size=(\S+),", str(caught.value)).group(1))
+    order = np.random.default_rng(0).permutation(160)
+    n_test = round(better * 160)
+    for rows, where in ((order[:n_test], "set aside"), (order[n_test:], "trained on")):
+        _check_cells(mdata, ["rna", "prot"], rows, where, better)
+    with pytest.raises(ValueError, match=r"Of the cells trained on .* Set test_size=0\.\d+, it is 0\.9"):
+        smm.tl.held_out_markers(mdata, test_size=0.9, **labels)
+    few = mdata[:30].copy()
+    with pytest.raises(ValueError, match="The data hold 30 such cells, too few"):
+        _check_cells(few, ["rna", "prot"], np.arange(10), "set aside", 0.3)
