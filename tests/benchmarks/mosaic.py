@@ -26,7 +26,7 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 from common import kept, known, markdown
-from peers import N_COMPONENTS, N_GENES, Clusterings, Options, mofa_factors
+from peers import N_COMPONENTS, N_GENES, Clusterings, Options, in_order, mofa_factors
 from sklearn.neighbors import NearestNeighbors
 
 import scmag_muon as smm
@@ -90,7 +90,10 @@ def main() -> None:
 
 def keep(table: pd.DataFrame, arguments: argparse.Namespace) -> None:
     """Put the mean over seeds of each method into the file of results."""
-    means = table.groupby("method", sort=False).mean(numeric_only=True).drop(columns="seed")
+    means = (
+        table.groupby("method", sort=False).mean(numeric_only=True).drop(columns=["seed", "seconds"], errors="ignore")
+    )
+    means = means.dropna(axis=1, how="all").rename(columns={f"ARI {EVERYWHERE}": "ARI"})
     rows = [{"method": SHOWN[str(method)], **row} for method, row in means.to_dict("index").items()]
     files = " ".join(file.name for file in arguments.files)
     options = f"--hide {arguments.hide} {'--join ' if arguments.join else ''}--seeds {arguments.seeds}"
@@ -276,14 +279,14 @@ def totalvi(mdata: MuData, n_clusters: int, options: Options) -> Found:
 
 def multivi(mdata: MuData, n_clusters: int, options: Options) -> Found:
     names = {"rna": "rna_layer", "atac": "atac_layer", "prot": "protein_layer"}
-    return _scvi(mdata, n_clusters, options, "MULTIVI", {names[name]: name for name in mdata.mod})
+    return _scvi(mdata, n_clusters, options, "MULTIVI", {of: name for name, of in names.items() if name in mdata.mod})
 
 
 def _scvi(mdata: MuData, n_clusters: int, options: Options, model_class: str, modalities: dict[str, str]) -> Found:
     import scvi
 
     scvi.settings.seed = options.seed
-    joint = _padded(mdata)
+    joint = in_order(_padded(mdata), modalities.values())
     joint.obs["of"] = pattern(mdata).to_numpy()
     if options.batch_key is not None:
         joint.obs["of"] = joint.obs["of"] + mdata.obs[options.batch_key].astype(str).to_numpy()

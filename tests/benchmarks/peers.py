@@ -1,6 +1,6 @@
 """The pipelines that ``quality.py`` compares: other methods as MuData -> embedding or graph, ours as MuData -> labels.
 
-Every function takes raw counts of two modalities and leaves its MuData as it was; peers run with their documented defaults.
+Every function takes raw counts of the modalities that are known and leaves its MuData as it was; peers run with their documented defaults.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scmag_muon.tl._graph_clusters import fine_communities, typical_communities
 from scmag_muon.tl._start import communities_to_join
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from mudata import MuData
 
@@ -55,8 +55,13 @@ def rna_pca(mdata: MuData, options: Options) -> np.ndarray:
 
 
 def second(mdata: MuData, options: Options) -> np.ndarray:
-    adata = _normalised_second(mdata)
-    if modality_kind(modality_names(mdata)[1], adata) == "atac":
+    return _other_block(mdata, modality_names(mdata)[1], options)
+
+
+def _other_block(mdata: MuData, name: str, options: Options) -> np.ndarray:
+    """Components of a modality that is not the first."""
+    adata = _normalised_other(mdata, name)
+    if modality_kind(name, adata) == "atac":
         muon.atac.tl.lsi(adata, n_comps=N_COMPONENTS + 1)
         return adata.obsm["X_lsi"][:, 1:]
     sc.pp.scale(adata)
@@ -67,14 +72,19 @@ def second(mdata: MuData, options: Options) -> np.ndarray:
 
 
 def concat(mdata: MuData, options: Options) -> np.ndarray:
-    return np.hstack([_unit_variance(block(mdata, options)) for block in (rna_pca, second)])
+    return np.hstack([_unit_variance(block) for block in _blocks(mdata, options).values()])
+
+
+def _blocks(mdata: MuData, options: Options) -> dict[str, np.ndarray]:
+    first, *others = modality_names(mdata)
+    return {first: rna_pca(mdata, options), **{name: _other_block(mdata, name, options) for name in others}}
 
 
 def wnn(mdata: MuData, options: Options) -> sp.csr_matrix:
     mods = {}
-    for name, block in zip(modality_names(mdata), (rna_pca, second), strict=True):
+    for name, block in _blocks(mdata, options).items():
         mods[name] = AnnData(mdata.mod[name].X.astype(np.float32), obs=mdata.mod[name].obs[[]].copy())
-        mods[name].obsm["X_block"] = block(mdata, options)
+        mods[name].obsm["X_block"] = block
         sc.pp.neighbors(mods[name], n_neighbors=_N_NEIGHBORS, use_rep="X_block", random_state=options.seed)
     joint = make_mudata(mods)
     # muon aborts the interpreter where n_multineighbors is not below the number of cells
@@ -84,8 +94,9 @@ def wnn(mdata: MuData, options: Options) -> sp.csr_matrix:
 
 
 def mofa(mdata: MuData, options: Options) -> np.ndarray:
-    joint = make_mudata(dict(zip(modality_names(mdata), (_log_rna(mdata), _normalised_second(mdata)), strict=True)))
-    return mofa_factors(joint, options)
+    first, *others = modality_names(mdata)
+    normalised = {first: _log_rna(mdata), **{name: _normalised_other(mdata, name) for name in others}}
+    return mofa_factors(make_mudata(normalised), options)
 
 
 def mofa_factors(joint: MuData, options: Options, **arguments: Any) -> np.ndarray:
@@ -107,19 +118,26 @@ def multivi(mdata: MuData, options: Options) -> np.ndarray:
 
 
 def peer_model(mdata: MuData, batch_key: str | None) -> Any:
-    """totalVI for RNA and proteins, MultiVI for RNA and chromatin, not trained."""
+    """totalVI for RNA and proteins, MultiVI where there is chromatin, not trained."""
     import scvi
 
-    rna, other = modality_names(mdata)
-    joint = _variable_counts(mdata)
-    if modality_kind(other, mdata.mod[other]) == "protein":
-        joint.mod[other].X = joint.mod[other].X.toarray()
-        names = {"rna_layer": rna, "protein_layer": other}
+    rna, *others = modality_names(mdata)
+    of_kind = {modality_kind(name, mdata.mod[name]): name for name in others}
+    names = {"rna_layer": rna} | {f"{kind}_layer": of_kind[kind] for kind in ("atac", "protein") if kind in of_kind}
+    joint = in_order(_variable_counts(mdata), names.values())
+    if "protein" in of_kind:
+        joint.mod[of_kind["protein"]].X = joint.mod[of_kind["protein"]].X.toarray()
+    if "atac" not in of_kind:
         scvi.model.TOTALVI.setup_mudata(joint, batch_key=batch_key, modalities=names)
         return scvi.model.TOTALVI(joint)
-    names = {"rna_layer": rna, "atac_layer": other}
     scvi.model.MULTIVI.setup_mudata(joint, batch_key=batch_key, modalities=names)
-    return scvi.model.MULTIVI(joint, n_genes=joint.mod[rna].n_vars, n_regions=joint.mod[other].n_vars)
+    n_regions = joint.mod[of_kind["atac"]].n_vars
+    return scvi.model.MULTIVI(joint, n_genes=joint.mod[rna].n_vars, n_regions=n_regions)
+
+
+def in_order(mdata: MuData, names: Iterable[str]) -> MuData:
+    """These modalities in this order: MultiVI wants RNA, chromatin, proteins, and fails where it has to reorder them."""
+    return make_mudata({name: mdata.mod[name] for name in names}, mdata.obs)
 
 
 PEERS: dict[str, Callable[[MuData, Options], np.ndarray | sp.csr_matrix]] = {
@@ -242,8 +260,7 @@ def _log_rna(mdata: MuData) -> AnnData:
     return rna
 
 
-def _normalised_second(mdata: MuData) -> AnnData:
-    name = modality_names(mdata)[1]
+def _normalised_other(mdata: MuData, name: str) -> AnnData:
     adata = _bare(mdata, name)
     if modality_kind(name, adata) == "atac":
         muon.atac.pp.tfidf(adata)
@@ -264,8 +281,8 @@ def _unit_variance(block: np.ndarray) -> np.ndarray:
 
 
 def _variable_counts(mdata: MuData) -> MuData:
-    rna, other = modality_names(mdata)
-    mods = {name: _bare(mdata, name) for name in (rna, other)}
+    rna, *others = modality_names(mdata)
+    mods = {name: _bare(mdata, name) for name in (rna, *others)}
     if mods[rna].n_vars > N_GENES:
         try:
             sc.pp.highly_variable_genes(mods[rna], n_top_genes=N_GENES, flavor="seurat_v3")

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 PEERS = ("rna_pca", "second", "concat", "wnn", "mofa", "totalvi", "multivi")
 OURS = ("scmag", "scmag_paper", "no_network_fitted", "no_network_unfitted")
 A_RUN_FOR_EACH_K = ("scmag", "no_network_fitted", "no_network_unfitted")
-NEEDS_SECOND = {"totalvi": "protein", "multivi": "atac"}
+MADE_FOR = {"totalvi": ("protein",), "multivi": ("atac", "protein+atac", "atac+protein")}
+"""Kinds of the modalities beside RNA that a method takes, where these are not all."""
+TAKES_RNA_ALONE = ("rna_pca", "scmag", "no_network_fitted", "no_network_unfitted")
 BATCH_AWARE = ("totalvi", "multivi", *OURS)
 OFFSETS = (0, -2, -1, 1, 2, 3)
 UNKNOWN_K = "unknown"
@@ -89,13 +91,13 @@ def _describe(file: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     with no_pull_on_update(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mdata = mudata.read_h5mu(file, backed="r")
-    other = modality_names(mdata)[1]
+    others = modality_names(mdata)[1:]
     batch_key = arguments.batch_key or ("batch" if "batch" in mdata.obs else None)
     described = {
         "file": str(file.resolve()),
         "set": file.stem,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        "second": modality_kind(other, mdata.mod[other]),
+        "second": "+".join(modality_kind(name, mdata.mod[name]) for name in others),
         "batch_key": batch_key,
         "labels": arguments.labels,
     }
@@ -106,8 +108,8 @@ def _describe(file: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 def _run(described: dict[str, Any], method: str, seed: int, arguments: argparse.Namespace) -> None:
     """Have a process do what is not kept yet: one run, or for ``scmag`` one for each K."""
     what = f"{described['set']}, {method}, seed {seed}"
-    if NEEDS_SECOND.get(method, described["second"]) != described["second"]:
-        print(f"{what}: not made for {described['second']}", flush=True)
+    if not _is_made_for(method, described["second"]):
+        print(f"{what}: not made for {described['second'] or 'RNA alone'}", flush=True)
         return
     options = {
         "seed": seed,
@@ -123,6 +125,14 @@ def _run(described: dict[str, Any], method: str, seed: int, arguments: argparse.
         kept = arguments.output / f"{run['stem']}.json"
         if kept.exists():
             print(f"{what}{_k_text(run['k'])}: {_in_short(json.loads(kept.read_text()))}", flush=True)
+
+
+def _is_made_for(method: str, others: str) -> bool:
+    if not others:
+        return method in TAKES_RNA_ALONE
+    if method == "scmag_paper":
+        return "+" not in others
+    return others in MADE_FOR.get(method, (others,))
 
 
 def _k(text: str) -> int | str:

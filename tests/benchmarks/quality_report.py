@@ -30,7 +30,7 @@ NAMES = {
     "rna_pca": "RNA alone",
 }
 OURS = ("scmag", "scmag_paper", "no_network_fitted", "no_network_unfitted")
-KINDS = {"protein": "RNA+protein", "atac": "RNA+ATAC"}
+KINDS = {"": "RNA", "protein": "RNA+protein", "atac": "RNA+ATAC", "protein+atac": "RNA+protein+ATAC"}
 PREFACE = """Agreement with known labels, mean ± sd over seeds; cells without a label are fitted and not scored. Seconds are wall
 time in a fresh process without imports and reading, but with numba's compilation, and grow with whatever else the machine
 does; CPU seconds do not. Peak MB is of the whole process, imports included."""
