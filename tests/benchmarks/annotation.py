@@ -123,5 +123,5 @@ if __name__ == "__main__":
     parser.add_argument("--no-run", action="store_true")
     arguments = parser.parse_args()
     logging.getLogger("scmag_muon").setLevel(logging.ERROR)
-    rows = {path.stem: of_set(path, run=not arguments.no_run) for path in arguments.files}
-    print(markdown(pd.DataFrame(rows).fillna("–"), index="figure"))
+    for path in arguments.files:
+        print(markdown(pd.DataFrame({path.stem: of_set(path, run=not arguments.no_run)}), index="figure"), flush=True)
