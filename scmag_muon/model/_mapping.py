@@ -6,16 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from scvi import REGISTRY_KEYS
 
 from scmag_muon.model._placing import embedded, network_cells, reference_seen_alike
 from scmag_muon.model._query_data import ONE_BATCH, known_batches
 
 if TYPE_CHECKING:
+    from mudata import MuData
+
     from scmag_muon._mudata import Query
     from scmag_muon.model._reference import Reference
     from scmag_muon.model._scmag import SCMAG
 
-_BLOCK = 4096
+_BLOCK, _MINIBATCH = 4096, 1024
 
 
 @dataclass(frozen=True)
@@ -52,23 +56,15 @@ def mapped(model: SCMAG, reference: Reference, query: Query) -> Mapped:
     joint = embedded(query, reference)
     batch_key = model.registry_["setup_args"]["batch_key"]
     batches = None if batch_key is None else _decoded_in(model, query, reference, len(joint))
+    if not (model.is_trained_ and model.module.clustering_started):
+        raise RuntimeError("The model has no clusters yet: call model.train() with max_epochs of at least 1 first.")
     parts = []
     for start in range(0, len(joint), _BLOCK):
         rows = slice(start, start + _BLOCK)
         cells = network_cells(query, joint, reference, model.registry_, rows=rows)
         if batches is not None:
             cells.obs[batch_key] = batches[rows]
-        parts.append(
-            (
-                model.get_cluster_assignments(cells, soft=True),
-                model.get_latent_representation(cells),
-                model.get_latent_representation(cells, kind="reconstruction"),
-                *(
-                    model.get_normalized_expression(cells, modality=name, return_numpy=True)
-                    for name in model.modalities_
-                ),
-            )
-        )
+        parts += _asked_once(model, cells)
     q, latent, reconstruction, *denoised = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Mapped(
         joint,
@@ -78,6 +74,19 @@ def mapped(model: SCMAG, reference: Reference, query: Query) -> Mapped:
         reconstruction,
         dict(zip(model.modalities_, denoised, strict=True)),
     )
+
+
+@torch.inference_mode()
+def _asked_once(model: SCMAG, cells: MuData) -> list[list[np.ndarray]]:
+    """Of each minibatch Q, Zc, Zr and denoised counts by modality, as the getters give them, with one pass of the encoders."""
+    module, found = model.module, []
+    for tensors, inference in model._inferred(cells, np.arange(cells.n_obs), _MINIBATCH, batches=True):
+        zr = inference["zr"]
+        totals = module.median_totals.expand(len(zr), -1)
+        decoded = module.generative(zr=zr, totals=totals, batch_index=tensors[REGISTRY_KEYS.BATCH_KEY])
+        means = [module.log_mean(i, **decoded).exp() for i in range(len(model.modalities_))]
+        found.append([of.cpu().numpy() for of in (module.assign(inference["zc"]), inference["zc"], zr, *means)])
+    return found
 
 
 def _decoded_in(model: SCMAG, query: Query, reference: Reference, n_obs: int) -> np.ndarray:

@@ -133,6 +133,8 @@ def map_query(
         Where ``mdata`` is no MuData or ``reference`` none of the three.
     FileNotFoundError
         Where there is no such folder.
+    RuntimeError
+        Where the model has not been trained.
 
     Notes
     -----

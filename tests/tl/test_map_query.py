@@ -273,8 +273,14 @@ def _own_fit(query: MuData, reference: MuData, model: SCMAG) -> None:
     smm.pp.manifold_fit(own, neighborhoods="own", key_added="own")
     SCMAG.setup_mudata(own, input_layer="own")
     other = SCMAG(own, n_clusters=2)
-    other.is_trained_ = True
     smm.tl.map_query(query, other)
+
+
+def _untrained(query: MuData, reference: MuData, model: SCMAG) -> None:
+    own = subset(reference, slice(None))
+    smm.pp.manifold_fit(own)
+    SCMAG.setup_mudata(own)
+    smm.tl.map_query(query, SCMAG(own, n_clusters=2))
 
 
 @pytest.mark.parametrize(
@@ -290,6 +296,7 @@ def _own_fit(query: MuData, reference: MuData, model: SCMAG) -> None:
         (_normalised, ValueError, r"mdata\['prot'\]"),
         (_taken, ValueError, "scmag_unlikeness"),
         (_own_fit, ValueError, "holds no fit"),
+        (_untrained, RuntimeError, "no clusters yet"),
     ],
 )
 def test_what_is_refused_leaves_the_query_as_it_was(
