@@ -1,0 +1,1 @@
+"""A package, since textstat, which the docs need, installs another of this name, and namespaces come last."""
