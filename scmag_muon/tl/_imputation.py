@@ -29,7 +29,7 @@ class Imputer:
     """Counts of a modality where it was not measured, from three guesses of the logarithms.
 
     The three are the network's mean; the mean of the cells over which fitting takes the mean; and a ridge regression on the
-    joint space of the other modalities. Their mean is less wrong than each, for they err in different ways. A mean of logarithms
+    joint space of the other modalities. None of them is best everywhere, and their mean is close to the best or better. A mean of logarithms
     is what a typical cell has; the mean of counts, which the network gives, is led by a few high ones.
 
     Parameters
