@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,6 +26,17 @@ def test_counts_are_those_of_the_named_features_in_the_order_of_the_cells() -> N
     assert query.measured["prot"].sum() == 6
     np.testing.assert_array_equal(query.present, np.column_stack([np.arange(60) < 40, np.arange(60) >= 20]))
     np.testing.assert_array_equal(query.batches, mdata.obs["cell_type"].astype(str))
+
+
+def test_rows_of_a_modality_in_an_order_of_their_own_follow_the_cells() -> None:
+    mdata = smm.datasets.simulate_citeseq(n_obs=60, n_vars=30, n_prot=8, n_clusters=2)
+    smm.pp.manifold_fit(mdata)
+    cells = mudata.MuData({"rna": mdata["rna"].copy(), "prot": mdata["prot"][10:][::-1].copy()})
+    rows = cells.obs_names.get_indexer(cells["prot"].obs_names)
+    assert (np.diff(rows) < 0).any()
+    query = read_query(cells, read_fit(mdata))
+    expected = mdata["prot"][cells.obs_names[query.present[:, 1]]].X.toarray()
+    np.testing.assert_array_equal(query.counts["prot"].toarray(), expected)
 
 
 def test_cells_without_any_of_the_modalities_are_refused() -> None:
