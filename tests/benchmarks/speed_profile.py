@@ -63,7 +63,7 @@ def shares_of_run(mdata: MuData) -> dict[str, float]:
     total = times["scmag"]
     shares = {
         "pp.manifold_fit": times["manifold_fit"] / total,
-        "clusters to start from": times["_initial_clusters"] / total,
+        "clusters to start from": times["initial_clusters"] / total,
     }
     history = mdata.uns["scmag"]["history"]
     training = times["train"] / total
