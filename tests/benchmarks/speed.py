@@ -295,14 +295,25 @@ def _of_wnn(mdata: MuData, repeats: int) -> dict[str, Any]:
 
 def _of_brute_force(mdata: MuData, repeats: int) -> dict[str, Any]:
     """Fitting as its equations stand: cells by cells, all features, each view by itself, once."""
+    import scipy.sparse as sp
+
+    from scmag_muon._mudata import ASSAYS, modality_kind
     from scmag_muon.manifold.kernels import poly_gamma, squared_distance
-    from scmag_muon.pp._manifold_fit import _prepare
-    from scmag_muon.pp._neighborhoods import VIEWS
+    from scmag_muon.manifold.modality import VIEWS, make_modality
 
     smm.pp.manifold_fit(mdata, n_neighbors=1)  # compiles what is compiled
     started = time.perf_counter()
-    for name in mdata.mod:
-        modality = _prepare(mdata, name, None, None)
+    for name, adata in mdata.mod.items():
+        assay = ASSAYS[modality_kind(name, adata)]
+        chosen = adata.var["manifold"].to_numpy()
+        modality = make_modality(
+            name,
+            modality_kind(name, adata),
+            sp.csr_array(adata.X[:, chosen]),
+            features=adata.var_names[chosen].to_numpy(),
+            main=assay.main,
+            scales=assay.scales,
+        )
         for transform, kernel in VIEWS.values():
             y = modality.views[transform].toarray()
             distance = squared_distance(y, y, kernel, gamma=poly_gamma(y))
