@@ -184,7 +184,7 @@ def denoised_features(mdata: MuData, features: Sequence[Feature], *, key: str) -
         if key not in adata.layers:
             raise KeyError(
                 f"No denoised counts in mdata[{feature.modality!r}].layers[{key!r}]. "
-                f'Make them with scmag_muon.tl.scmag(mdata, key_added={key!r}, write_layers="all").'
+                f"Make them with scmag_muon.tl.scmag(mdata, key_added={key!r}, write_layers='all')."
             )
         imputed = mdata.obsm.get(Keys.imputed(key, feature.modality))
         if isinstance(imputed, pd.DataFrame) and feature.name in imputed:

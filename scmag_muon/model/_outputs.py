@@ -122,7 +122,7 @@ class OutputsMixin(BaseModelClass):
     ) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]]:
         self.module.eval()
         inputs = None
-        if cells is self.adata:
+        if cells is self.adata and self.adata_manager is not None:  # a model of a query has none
             inputs = [self.adata_manager.get_from_registry(key) for key in self.module.input_keys]
         for tensors in minibatches(
             cells, self.registry_, rows, batch_size, counts=counts, batches=batches, inputs=inputs

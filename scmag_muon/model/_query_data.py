@@ -96,7 +96,9 @@ class QueryMixin(BaseModelClass):
 
         Examples
         --------
+        >>> import mudata
         >>> import scmag_muon as smm
+        >>> _ = mudata.set_options(pull_on_update=False)  # as mudata 0.4 has it
         >>> mdata = smm.datasets.simulate_citeseq(n_obs=200, n_vars=60, n_prot=10, n_clusters=3)
         >>> reference, query = mdata[:150].copy(), mdata[150:].copy()
         >>> model = smm.tl.scmag(

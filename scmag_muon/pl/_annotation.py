@@ -50,7 +50,7 @@ def annotation(
     --------
     >>> import scmag_muon as smm
     >>> mdata = smm.datasets.simulate_citeseq(n_obs=200, n_vars=80, n_prot=12, n_clusters=3)
-    >>> lists = {"one": ["protein_0", "protein_1"], "two": ["protein_2", "protein_3"]}
+    >>> lists = {"one": ["gene_0", "gene_1"], "two": ["gene_2", "gene_3"]}
     >>> table = smm.tl.annotate(mdata, markers=lists, groupby="cell_type")
     >>> mdata.obsm["X_umap"] = mdata["prot"].X[:, :2].toarray()
     >>> axes = smm.pl.annotation(mdata)

@@ -6,6 +6,7 @@ import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
@@ -102,7 +103,7 @@ def annotate(
     Examples
     --------
     >>> import scmag_muon as smm
-    >>> mdata = smm.datasets.simulate_citeseq(n_obs=200, n_vars=80, n_prot=12, n_clusters=3)
+    >>> mdata = smm.datasets.simulate_citeseq(n_obs=300, n_vars=200, n_prot=20, n_clusters=3)
     >>> ranked = smm.tl.markers(mdata, groupby="cell_type")
     >>> best = (
     ...     ranked[ranked["is_marker"]].groupby("cluster", observed=True)["feature"].agg(lambda names: list(names[:4]))
@@ -150,8 +151,8 @@ def annotate(
 
 def _decoupler() -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what decoupler imports
+        with warnings.catch_warnings(), mpl.rc_context():  # what decoupler imports warns, and sets legends of its own
+            warnings.simplefilter("ignore")
             import decoupler
     except ImportError:
         raise ImportError("Annotation needs decoupler. Install it with: pip install 'scmag-muon[annotation]'") from None

@@ -92,7 +92,7 @@ def cluster_qc(
     >>> mdata = smm.datasets.simulate_citeseq(n_obs=200, n_vars=80, n_prot=12, n_clusters=3)
     >>> table = smm.tl.cluster_qc(mdata, groupby="cell_type")
     >>> table[["cells", "flags"]].to_dict("list")
-    {'cells': [73, 67, 60], 'flags': ['', '', '']}
+    {'cells': [67, 67, 66], 'flags': ['', '', '']}
     """
     random_state = check_random_state(random_state)
     column = groupby or key

@@ -144,9 +144,11 @@ def map_query(
 
     Examples
     --------
+    >>> import mudata
     >>> import scmag_muon as smm
-    >>> mdata = smm.datasets.simulate_citeseq(n_obs=200, n_vars=80, n_prot=12, n_clusters=3)
-    >>> reference, query = mdata[:150].copy(), mdata[150:].copy()
+    >>> _ = mudata.set_options(pull_on_update=False)  # as mudata 0.4 has it
+    >>> mdata = smm.datasets.simulate_citeseq(n_obs=300, n_vars=200, n_prot=20, n_clusters=3)
+    >>> reference, query = mdata[:250].copy(), mdata[250:].copy()
     >>> model = smm.tl.scmag(
     ...     reference, n_clusters=3, max_epochs_pretrain=4, max_epochs=2, progress_bar=False, return_model=True
     ... )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-pytest.importorskip("decoupler")
+# not imported here: it sets legends of its own
+pytestmark = pytest.mark.skipif(find_spec("decoupler") is None, reason="decoupler is not installed")
 LISTS = {"T cells": ["g0", "g1"], "monocytes": ["g8", "p2"], "B cells": ["g16", "p4"], "other": ["g58", "g59"]}
 
 

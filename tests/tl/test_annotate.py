@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import builtins
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import mudata
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-pytest.importorskip("decoupler")
+# not imported here: it sets legends of its own
+pytestmark = pytest.mark.skipif(find_spec("decoupler") is None, reason="decoupler is not installed")
 LISTS = {f"type {k}": [f"g{8 * k}", f"g{8 * k + 1}", f"p{2 * k}"] for k in range(4)}
 
 

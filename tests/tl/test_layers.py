@@ -125,7 +125,7 @@ def test_what_comes_after_a_run_needs_no_layers(bare: MuData) -> None:
 
 def test_who_needs_denoised_counts_says_how_to_have_them(bare: MuData) -> None:
     bare.obsm["X_umap"] = bare.obsm["X_scmag"][:, :2]
-    with pytest.raises(KeyError, match=r'scmag_muon.tl.scmag\(mdata, key_added=.*, write_layers="all"\)'):
+    with pytest.raises(KeyError, match=r"scmag_muon.tl.scmag\(mdata, key_added=.*, write_layers='all'\)"):
         smm.pl.marker_comparison(bare, features=["gene_0"])
     smm.tl.scmag(bare, key_added="scmag", write_layers="all", **SHORT)
     assert smm.pl.marker_comparison(bare, features=["gene_0"]).shape == (1, 2)
