@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
 from scmag_muon.model._workers import in_workers
-from scmag_muon.model._zinb import evaluate_rows
+from scmag_muon.model._zinb import evaluate_rows, load_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,6 +141,7 @@ def _evaluate(
     if all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors):
         total = torch.empty(len(x))
         arrays = [t.numpy() for t in (torch.stack(list(biases)), *parameters, total)]
+        load_parts()
         evaluate_rows(x.numpy(), start, log_size.numpy().ravel(), one_dispersion, limit, *arrays)
         return total
     if one_dispersion:

@@ -6,6 +6,7 @@ hence the exponential and the logarithm below.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -228,6 +229,24 @@ def _zero_at(row: NDArray[np.float32], places: NDArray[np.bool_]) -> None:
     for j in range(len(row)):
         if places[j]:
             row[j] = _ZERO
+
+
+@functools.cache
+def load_parts() -> None:
+    """Load what :func:`evaluate_rows` calls, before that is loaded itself.
+
+    Of two compiled copies of a function, its own and the one within its caller, a process takes the one that it loaded first, and
+    they may round differently. A process that compiles has the own ones first, and one that reads its cache only the others.
+    """
+    row, places = np.ones(_LANES, np.float32), np.zeros(_LANES, np.bool_)
+    _gammas(row, row, row.copy(), row.copy())
+    _exponentials(row, row.copy())
+    _at_zeros(row.copy(), row, row.copy(), row, row, row.copy(), row.copy())
+    _at_nonzeros(row, row.copy(), row.copy(), row.copy(), row, row.copy())
+    _bounded(row.copy(), row, np.float32(15), _ZERO, places.copy())
+    _sum(row)
+    _sum_of_logs(row[None])
+    _zero_at(row.copy(), places)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

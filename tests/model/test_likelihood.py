@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +18,7 @@ from scmag_muon.model._likelihood import LOG_LIMIT, zinb_log_likelihood, zinb_lo
 from scmag_muon.model._zinb import _gammas, _log, _sum_of_logs
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
 
     from torch import Tensor
@@ -341,3 +345,26 @@ def test_derivative_by_large_dispersions_on_a_gpu(log_theta: float) -> None:
     # what rounding of terms as large as counts and means leaves
     assert (np.abs(single[1].numpy().ravel() - exact) <= 0.005 * np.abs(exact) + 2e-7 * (x + mean)).all()
     np.testing.assert_allclose(found.numpy(), value, rtol=5e-4, atol=1e-3)
+
+
+BITS = """
+import hashlib
+import torch
+from scmag_muon.model._likelihood import zinb_log_likelihood
+torch.manual_seed(0)
+x = torch.poisson(torch.full((256, 400), 0.5))
+parameters = [torch.randn(256, 400, requires_grad=True) for _ in range(3)]
+zinb_log_likelihood(x, *parameters).sum().backward()
+print([hashlib.sha256(p.grad.numpy().tobytes()).hexdigest() for p in parameters])
+"""
+
+
+def test_process_that_compiles_and_one_that_reads_the_compiled_code_give_the_same_bits(tmp_path: Path) -> None:
+    of_caches = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", BITS], env=of_caches, check=True, capture_output=True
+        ).stdout
+        for _ in range(2)
+    )
+    assert first == second
