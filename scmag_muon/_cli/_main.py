@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from scmag_muon._cli._log import logged_to
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _LONGEST_LINE = 1000
 
@@ -56,18 +56,20 @@ def _run(arguments: argparse.Namespace) -> None:
     from scmag_muon._cli._run import check_paths, run
 
     check_paths(arguments)
-    arguments.written = []
-    with logged_to(arguments.log):
-        run(arguments)
+    _logged(run, arguments)
 
 
 def _map(arguments: argparse.Namespace) -> None:
     from scmag_muon._cli._map import check_map_paths, map_cells
 
     check_map_paths(arguments)
+    _logged(map_cells, arguments)
+
+
+def _logged(command: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
     arguments.written = []
     with logged_to(arguments.log):
-        map_cells(arguments)
+        command(arguments)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -126,7 +128,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="FOLDER",
         help="also write clusters.csv, cluster_summary.csv and markers.csv to this folder",
     )
-    files.add_argument("--log", type=Path, metavar="FILE", help="also write what is printed and logged to this file")
+    _add_log(files)
     files.add_argument(
         "--checkpoint",
         type=Path,
@@ -140,7 +142,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="FOLDER",
         help="also save the trained model to this folder, onto which `map` puts other cells",
     )
-    files.add_argument("--force", action="store_true", help="replace files that exist (the input never)")
+    _add_force(files)
     files.add_argument(
         "--layers",
         choices=("none", "fitted", "denoised", "all"),
@@ -160,15 +162,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="MODALITY=KIND",
         help="what a modality measures: rna, protein or atac, as in --kinds mod2=atac (default: recognised)",
     )
-    data.add_argument(
-        "--layer",
-        action="append",
-        metavar="[MODALITY=]LAYER",
-        help="layer of the raw counts, for all modalities or for one, as in --layer rna=counts; may be repeated (default: .X)",
-    )
-    data.add_argument(
-        "--round-counts", action="store_true", help="round counts with decimals (SoupX, CellBender, alevin)"
-    )
+    _add_counts(data)
     data.add_argument(
         "--mask-var", metavar="COLUMN", help="column of var that chooses features (default: highly_variable)"
     )
@@ -203,13 +197,26 @@ def _add_map(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     files.add_argument(
         "-o", "--output", type=Path, required=True, metavar="OUT", help="MuData with results; ends in .h5mu or .zarr"
     )
-    files.add_argument("--log", type=Path, metavar="FILE", help="also write what is printed and logged to this file")
-    files.add_argument("--force", action="store_true", help="replace files that exist (the input never)")
+    _add_log(files)
+    _add_force(files)
     data = mapping.add_argument_group("data")
     data.add_argument(
         "--labels", nargs="+", metavar="COLUMN", help="columns of the reference to transfer (default: none)"
     )
     data.add_argument("--batch-key", metavar="COLUMN", help="column of batches of the query (default: none is moved)")
+    _add_counts(data)
+    mapping.set_defaults(command=_map)
+
+
+def _add_log(files: argparse._ArgumentGroup) -> None:
+    files.add_argument("--log", type=Path, metavar="FILE", help="also write what is printed and logged to this file")
+
+
+def _add_force(files: argparse._ArgumentGroup) -> None:
+    files.add_argument("--force", action="store_true", help="replace files that exist (the input never)")
+
+
+def _add_counts(data: argparse._ArgumentGroup) -> None:
     data.add_argument(
         "--layer",
         action="append",
@@ -219,4 +226,3 @@ def _add_map(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     data.add_argument(
         "--round-counts", action="store_true", help="round counts with decimals (SoupX, CellBender, alevin)"
     )
-    mapping.set_defaults(command=_map)

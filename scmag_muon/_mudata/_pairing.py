@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     import pandas as pd
     from mudata import MuData
 
@@ -46,6 +47,20 @@ def check_modalities(mdata: MuData, modalities: Sequence[str]) -> None:
 def read_first(mdata: MuData) -> str:
     """What a fix begins with where the MuData is a file, which can't be copied."""
     return "mdata = mudata.read_h5mu(mdata.filename)\n" if mdata.isbacked else ""
+
+
+def any_of(names: Sequence[str]) -> str:
+    """The cells that have any of the modalities, as an index of ``mdata``."""
+    return " | ".join(f"(mdata.obsmap[{name!r}] > 0)" for name in names)
+
+
+def check_none_lacks_all(mdata: MuData, lacking: np.ndarray, wanted: Sequence[str], there: Sequence[str]) -> None:
+    """Raise where cells have none of the modalities that are wanted, of which ``there`` are in the MuData."""
+    if lacking.any():
+        raise ValueError(
+            f"{int(lacking.sum())} of {mdata.n_obs} cells have none of the modalities {list(wanted)}, the first is "
+            f"{mdata.obs_names[lacking][0]!r}. Leave them out: {read_first(mdata)}mdata = mdata[{any_of(there)}].copy()."
+        )
 
 
 def check_paired(mdata: MuData, modalities: Sequence[str]) -> None:

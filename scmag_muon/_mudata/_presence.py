@@ -11,7 +11,15 @@ import numpy as np
 from scmag_muon._assays import ASSAYS
 from scmag_muon._mudata._cells import check_mudata
 from scmag_muon._mudata._kinds import check_kinds, recognize
-from scmag_muon._mudata._pairing import check_modalities, check_not_renamed, check_paired, check_same_cells, read_first
+from scmag_muon._mudata._pairing import (
+    any_of,
+    check_modalities,
+    check_none_lacks_all,
+    check_not_renamed,
+    check_paired,
+    check_same_cells,
+    read_first,
+)
 from scmag_muon.manifold.joint import linked
 
 if TYPE_CHECKING:
@@ -65,11 +73,7 @@ def check_cells(mdata: MuData, names: Sequence[str]) -> dict[str, np.ndarray]:
         return {name: np.arange(mdata.n_obs) for name in names}
     cells = {name: _cells_of(mdata, name, names) for name in names}
     lacking = ~np.isin(np.arange(mdata.n_obs), np.concatenate(list(cells.values())))
-    if lacking.any():
-        raise ValueError(
-            f"{int(lacking.sum())} of {mdata.n_obs} cells have none of the modalities {list(names)}, the first is "
-            f"{mdata.obs_names[lacking][0]!r}. Leave them out: {read_first(mdata)}mdata = mdata[{_any_of(names)}].copy()."
-        )
+    check_none_lacks_all(mdata, lacking, names, names)
     for name, of_modality in cells.items():
         others = [other for other in names if other != name]
         if others and not any(np.isin(of_modality, cells[other]).any() for other in others):
@@ -109,12 +113,8 @@ def _check_chain(mdata: MuData, names: Sequence[str], cells: dict[str, np.ndarra
         apart = [name for name in names if name not in together]
         raise ValueError(
             f"The cells of modalities {apart} have none of {together}, and no cells link them. Add cells that have modalities of "
-            f"both, or fit each apart, with modalities={together} of {read_first(mdata)}mdata = mdata[{_any_of(together)}].copy()."
+            f"both, or fit each apart, with modalities={together} of {read_first(mdata)}mdata = mdata[{any_of(together)}].copy()."
         )
-
-
-def _any_of(names: Sequence[str]) -> str:
-    return " | ".join(f"(mdata.obsmap[{name!r}] > 0)" for name in names)
 
 
 def _cells_of(mdata: MuData, name: str, names: Sequence[str]) -> np.ndarray:

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from scmag_muon._mudata._cells import check_mudata, get_batches
 from scmag_muon._mudata._counts import check_layer, get_counts, layer_of
-from scmag_muon._mudata._pairing import check_modalities, read_first
+from scmag_muon._mudata._pairing import check_modalities, check_none_lacks_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,13 +96,7 @@ def read_query(
         values = get_counts(adata, modality=name, layer=layer_of(layer, name), round_counts=round_counts)
         counts[name] = _columns(values[np.argsort(rows)], columns)
         present[rows, fit.names.index(name)] = True
-    lacking = ~present.any(axis=1)
-    if lacking.any():
-        raise ValueError(
-            f"{int(lacking.sum())} of {mdata.n_obs} cells have none of the modalities {list(fit.names)}, the first is "
-            f"{mdata.obs_names[lacking][0]!r}. Leave them out: {read_first(mdata)}mdata = mdata["
-            f"{' | '.join(f'(mdata.obsmap[{name!r}] > 0)' for name in names)}].copy()."
-        )
+    check_none_lacks_all(mdata, ~np.asarray(present.any(axis=1)), fit.names, names)
     return Query(
         obs_names=mdata.obs_names,
         counts=counts,

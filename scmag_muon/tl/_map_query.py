@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from mudata import MuData
-from scipy.stats import entropy
 
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._keys import Keys, check_key
 from scmag_muon.model import SCMAG
 from scmag_muon.model._mapping import mapped
 from scmag_muon.model._query_data import NO_REFERENCE
+from scmag_muon.tl._results import write_cells
 from scmag_muon.tl._transfer import UNKNOWN, projected, transferred, unlikeness_of
 
 if TYPE_CHECKING:
@@ -277,12 +277,7 @@ def _frames(mdata: MuData, model: SCMAG, query: _mudata.Query, found: Mapped, ke
 
 
 def _write(mdata: MuData, found: Mapped, frames: Mapping[str, Any], key: str) -> None:
-    clusters = found.q.argmax(axis=1)
-    mdata.obs[key] = pd.Categorical(clusters.astype(str), categories=[str(of) for of in np.unique(clusters)])
-    mdata.obs[Keys.confidence(key)] = found.q.max(axis=1)
-    mdata.obs[Keys.entropy(key)] = entropy(found.q, axis=1)
-    mdata.obsm[Keys.latent(key)] = found.latent
-    mdata.obsm[Keys.reconstruction_latent(key)] = found.reconstruction_latent
+    write_cells(mdata, found, found.q.max(axis=1), key=key)
     for name, values in frames["layers"].items():
         mdata.mod[name].layers[key] = values
         mdata.mod[name].uns[key] = _mudata.make_record("map_query", {}, made_from={}, key=key)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from scmag_muon.manifold.fit import ManifoldFit
     from scmag_muon.model import SCMAG
+    from scmag_muon.model._mapping import Mapped
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,16 @@ def _denoised(model: SCMAG, work: MuData, names: Sequence[str], fit: ManifoldFit
     return found
 
 
+def write_cells(mdata: MuData, found: Results | Mapped, confidence: np.ndarray, *, key: str) -> None:
+    """Write clusters, how sure they are, and coordinates."""
+    clusters = found.q.argmax(axis=1)
+    mdata.obs[key] = pd.Categorical(clusters.astype(str), categories=[str(of) for of in np.unique(clusters)])
+    mdata.obs[Keys.confidence(key)] = confidence
+    mdata.obs[Keys.entropy(key)] = entropy(found.q, axis=1)
+    mdata.obsm[Keys.latent(key)] = found.latent
+    mdata.obsm[Keys.reconstruction_latent(key)] = found.reconstruction_latent
+
+
 def write(
     mdata: MuData,
     results: Results,
@@ -115,15 +126,9 @@ def write(
     leaves: np.ndarray,
 ) -> None:
     """Write the results of a run into the MuData that has its fit."""
-    mdata.obs[key] = pd.Categorical(
-        results.labels.astype(str), categories=[str(cluster) for cluster in results.clusters]
-    )
-    mdata.obs[Keys.confidence(key)] = results.confidence
+    write_cells(mdata, results, results.confidence, key=key)
     mdata.obs[Keys.q(key)] = results.q.max(axis=1)
-    mdata.obs[Keys.entropy(key)] = entropy(results.q, axis=1)
     mdata.obs[Keys.leaf(key)] = leaves
-    mdata.obsm[Keys.latent(key)] = results.latent
-    mdata.obsm[Keys.reconstruction_latent(key)] = results.reconstruction_latent
     complete = _mudata.is_complete(mdata, names)
     if not complete:
         mdata.obs[Keys.measured(key)] = _mudata.measured(mdata, names)
