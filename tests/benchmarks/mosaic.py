@@ -12,6 +12,7 @@ import argparse
 import logging
 import time
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 EVERYWHERE = "everywhere"
 SHOWN = {
     "scmag": "scmag_muon",
+    "scmag_no_batches": "scmag_muon, batches not told",
     "scmag_complete": "scmag_muon, nothing hidden",
     "scmag_rna": "scmag_muon, RNA alone",
     "rna_knn": "15 nearest cells in RNA",
@@ -220,6 +222,11 @@ def scmag(mdata: MuData, n_clusters: int, options: Options, **settings: Any) -> 
     return mdata.obs["scmag"].astype(int).to_numpy(), mdata.obsm["X_scmag"], imputed
 
 
+def scmag_no_batches(mdata: MuData, n_clusters: int, options: Options) -> Found:
+    """Without ``batch_key``, as MOFA+ runs."""
+    return scmag(mdata, n_clusters, replace(options, batch_key=None))
+
+
 def scmag_rna(mdata: MuData, n_clusters: int, options: Options) -> Found:
     """RNA alone, of all cells that have it."""
     rna = _bare(next(iter(mdata.mod.values())))
@@ -339,6 +346,7 @@ def _bare(adata: AnnData) -> AnnData:
 
 METHODS: dict[str, Callable[[MuData, int, Options], Found]] = {
     "scmag": scmag,
+    "scmag_no_batches": scmag_no_batches,
     "scmag_complete": scmag,
     "scmag_rna": scmag_rna,
     "rna_knn": rna_knn,

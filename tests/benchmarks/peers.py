@@ -160,6 +160,18 @@ def scmag(mdata: MuData, n_clusters: int | None, options: Options, **settings: A
     return mdata.obs["scmag"].astype(int).to_numpy(), mdata.obsm["X_scmag"]
 
 
+def cuts(mdata: MuData, ns_clusters: Iterable[int]) -> dict[int, np.ndarray]:
+    """Labels of the run at other levels of its tree, without training; a level that the tree does not have is left out."""
+    found = {}
+    for n_clusters in ns_clusters:
+        try:
+            smm.tl.cut(mdata, n_clusters=n_clusters, key_added="cut")
+        except ValueError:
+            continue
+        found[n_clusters] = mdata.obs["cut"].astype(int).to_numpy()
+    return found
+
+
 def scmag_paper(mdata: MuData, n_clusters: int | None, options: Options) -> tuple[np.ndarray, np.ndarray]:
     return scmag(mdata, n_clusters, options, settings="paper")
 

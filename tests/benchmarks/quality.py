@@ -3,7 +3,7 @@
 Run with ``python tests/benchmarks/quality.py FILE.h5mu [FILE.h5mu ...] --seeds 3 --output FOLDER``. Each run has a process
 of its own, is kept in the folder under its file's hash, method, seed and settings, and is not repeated. ``--summary-only``
 makes the tables and the picture of what the folder holds, and ``--results tests/benchmarks/results/quality.json`` puts them
-where ``tables.py`` makes the docs' tables of them. F1 is the mean over types of the best cluster's F1 (``metrics.type_scores``).
+where ``tables.py`` makes the docs' tables of them. Neighbouring K of this package are cut from the tree of one training. F1 is the mean over types of the best cluster's F1 (``metrics.type_scores``).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TAKES_RNA_ALONE = ("rna_pca", "scmag", "no_network_fitted", "no_network_unfitted
 BATCH_AWARE = ("totalvi", "multivi", *OURS)
 OFFSETS = (0, -2, -1, 1, 2, 3)
 UNKNOWN_K = "unknown"
-OWN_K = (0, UNKNOWN_K, -2, 2)
+OWN_K = (0, UNKNOWN_K)
 _ERROR_LINES = 15
 
 
@@ -106,7 +106,7 @@ def _describe(file: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _run(described: dict[str, Any], method: str, seed: int, arguments: argparse.Namespace) -> None:
-    """Have a process do what is not kept yet: one run, or for ``scmag`` one for each K."""
+    """Have a process do what is not kept yet: one run, or one for each K that a method of ours is asked for."""
     what = f"{described['set']}, {method}, seed {seed}"
     if not _is_made_for(method, described["second"]):
         print(f"{what}: not made for {described['second'] or 'RNA alone'}", flush=True)
@@ -257,7 +257,11 @@ def _own(mdata: Any, method: str, published: int, k: Any, options: Any, meter: _
     first = 0 if k is None else k
     with meter:
         labels, embedding = peers.OURS[method](mdata, None if first == UNKNOWN_K else published + first, options)
-    return embedding, {("own", first): labels}
+    found = {("own", first): labels}
+    if method == "scmag" and first == 0:
+        cuts = peers.cuts(mdata, [published + offset for offset in _offsets(published) if offset])
+        found |= {("own", n_clusters - published): labels for n_clusters, labels in cuts.items()}
+    return embedding, found
 
 
 def _offsets(published: int) -> list[int]:
