@@ -175,6 +175,11 @@ class Keys:
         return f"{scmag}_markers"
 
     @staticmethod
+    def colors(column: str) -> str:
+        """Colours of a column's categories, as scanpy stores them (uns)."""
+        return f"{column}_colors"
+
+    @staticmethod
     def pair(scmag: str, group: str, reference: str) -> str:
         """``mdata.uns``: features of one group ranked against one other."""
         return f"{scmag}_markers_{group}_vs_{reference}".replace("/", "-")

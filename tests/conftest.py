@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING
 import hypothesis
 import matplotlib as mpl
 import mudata
-import numpy as np
 import pytest
 import torch
 
 import scmag_muon as smm
-from scmag_muon import _fingerprint
-from scmag_muon._mudata import no_pull_on_update, to_uns
-from scmag_muon.tl._levels import grow_levels, to_record
-from scmag_muon.tl._start import Start
+from scmag_muon._mudata import no_pull_on_update
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
     from mudata import MuData
 
@@ -42,19 +39,19 @@ def citeseq() -> MuData:
     return smm.datasets.simulate_citeseq(n_obs=120, n_vars=60, n_prot=10, n_clusters=3)
 
 
-def _finished() -> MuData:
+def _hand_made() -> ModuleType:
     # tests are no package, so that those of the installed wheel are tested
     spec = importlib.util.spec_from_file_location("finished", Path(__file__).with_name("finished.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.finished()
+    return module
 
 
 @pytest.fixture(scope="session")
 def _finished_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("finished") / "finished.h5mu"
     with no_pull_on_update():
-        _finished().write_h5mu(path)
+        _hand_made().finished().write_h5mu(path)
     return path
 
 
@@ -62,30 +59,14 @@ def _finished_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(request: pytest.FixtureRequest) -> MuData:
     """180 cells in 4 clusters as tl.scmag leaves them (tests/finished.py), made anew or read back from a file."""
     if request.param == "in memory":
-        return _finished()
+        return _hand_made().finished()
     return mudata.read_h5mu(request.getfixturevalue("_finished_file"))
 
 
 @pytest.fixture
 def with_tree(finished: MuData) -> MuData:
     """The same with its tree of clusters: the two largest of the 4 clusters fall apart in two leaves each."""
-    codes = finished.obs["scmag"].cat.codes.to_numpy().astype(int)
-    half = np.arange(finished.n_obs) % 2
-    communities = np.where(codes < 2, 2 * codes + half, codes + 2)
-    space = 4.0 * np.eye(6)[communities] + 3.0 * np.eye(6)[2 * codes.clip(max=2)]
-    space[:, 0] += 3 * (codes == 3)
-    space += np.random.default_rng(3).normal(scale=0.8, size=space.shape)
-    finished.obsm["X_manifold_unfitted"] = space.astype(np.float32)
-    start = Start(communities[:, None], [np.eye(6)])
-    latent = np.asarray(finished.obsm["X_scmag"])
-    levels = grow_levels(codes, start, space=space, latent=latent, random_state=0)
-    finished.obs["scmag_leaf"] = levels.leaves
-    made_from = {"cells": _fingerprint.of_cells(finished.obs_names)}
-    finished.uns["scmag"] = {
-        **finished.uns["scmag"],
-        "tree": to_uns(to_record(levels, finished.obs_names)),
-        "made_from": made_from,
-    }
+    _hand_made().add_tree(finished)
     return finished
 
 

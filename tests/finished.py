@@ -10,7 +10,10 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 
+from scmag_muon import _fingerprint
 from scmag_muon._mudata import make_mudata, to_uns
+from scmag_muon.tl._levels import grow_levels, to_record
+from scmag_muon.tl._start import Start
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -99,3 +102,24 @@ def finished() -> MuData:
     sc.pp.neighbors(mdata, use_rep="X_scmag", transformer="sklearn", method="gauss")
     sc.tl.dendrogram(mdata, groupby="scmag", use_rep="X_scmag")
     return mdata
+
+
+def add_tree(mdata: MuData) -> None:
+    """Add a tree of clusters: the two largest of the 4 clusters fall apart in two leaves each."""
+    codes = mdata.obs["scmag"].cat.codes.to_numpy().astype(int)
+    half = np.arange(mdata.n_obs) % 2
+    communities = np.where(codes < 2, 2 * codes + half, codes + 2)
+    space = 4.0 * np.eye(6)[communities] + 3.0 * np.eye(6)[2 * codes.clip(max=2)]
+    space[:, 0] += 3 * (codes == 3)
+    space += np.random.default_rng(3).normal(scale=0.8, size=space.shape)
+    mdata.obsm["X_manifold_unfitted"] = space.astype(np.float32)
+    start = Start(communities[:, None], [np.eye(6)])
+    latent = np.asarray(mdata.obsm["X_scmag"])
+    levels = grow_levels(codes, start, space=space, latent=latent, random_state=0)
+    mdata.obs["scmag_leaf"] = levels.leaves
+    made_from = {"cells": _fingerprint.of_cells(mdata.obs_names)}
+    mdata.uns["scmag"] = {
+        **mdata.uns["scmag"],
+        "tree": to_uns(to_record(levels, mdata.obs_names)),
+        "made_from": made_from,
+    }

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
 from scmag_muon import _values
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _colors, _draw
 
 if TYPE_CHECKING:
+    import os
+
     from mudata import MuData
 
 
+@_canvas.described
 def annotation(
     mdata: MuData,
     *,
     key: str = Keys.SCMAG,
     annotation_key: str | None = None,
     basis: str = "X_umap",
+    figsize: tuple[float, float] | None = None,
+    palette: _colors.Palette | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
 ) -> np.ndarray:
     """Map of the cells coloured by type, and the score of each type in each cluster.
 
@@ -55,6 +61,7 @@ def annotation(
     >>> mdata.obsm["X_umap"] = mdata["prot"].X[:, :2].toarray()
     >>> axes = smm.pl.annotation(mdata)
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show)
     slot = annotation_key or Keys.cell_type(key)
     found = _draw.record(mdata, slot, f"scmag_muon.tl.annotate(mdata, key={key!r})", "scores")
     xy = _draw.coordinates(mdata, basis, key)
@@ -62,11 +69,12 @@ def annotation(
     scores = scores.loc[:, scores.max() > 0] if (scores.max() > 0).any() else scores
     n_clusters, n_types = scores.shape
     width, height = 2.2 + 0.3 * n_types, max(4.2, 2.4 + 0.25 * n_clusters)
-    _, axes = plt.subplots(
-        1, 2, figsize=(6.4 + width, height), layout="constrained", gridspec_kw={"width_ratios": [6.4, width]}
-    )
+    axes = canvas.subplots(1, 2, (6.4 + width, height), width_ratios=[6.4, width])[0]
     types = _values.cluster_column(mdata, slot, argument="annotation_key")
-    _draw.categories_on_map(axes[0], xy, types, "cell types", on_data=False, numbered=True)
+    groups = str(found["params"]["groupby"])
+    like = _values.cluster_column(mdata, groups, argument="groupby"), _colors.of_column(mdata, groups)
+    colors = _colors.of_column(mdata, slot, palette, like=like)
+    _draw.categories_on_map(axes[0], xy, types, "cell types", colors=colors, on_data=False, numbered=True)
     limit = max(float(np.abs(scores.to_numpy()).max()), 1e-6)
     image = axes[1].imshow(
         scores, cmap=_draw.DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
@@ -85,4 +93,4 @@ def annotation(
     bar.set_label("score (standard deviations)", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)
-    return np.asarray(axes)
+    return canvas.done(axes)

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
-
 from scmag_muon import _values
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _colors, _draw
 
 if TYPE_CHECKING:
+    import os
+
     import numpy as np
     from mudata import MuData
 
 
-def batch_mixing(mdata: MuData, *, key: str = Keys.SCMAG) -> np.ndarray:
+@_canvas.described
+def batch_mixing(
+    mdata: MuData,
+    *,
+    key: str = Keys.SCMAG,
+    figsize: tuple[float, float] | None = None,
+    palette: _colors.Palette | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
+) -> np.ndarray:
     """UMAPs before and after scMAG, coloured by batch, with how well the batches mix (paper, figure 6).
 
     Parameters
@@ -43,13 +52,16 @@ def batch_mixing(mdata: MuData, *, key: str = Keys.SCMAG) -> np.ndarray:
     >>> table = smm.tl.batch_mixing(mdata)
     >>> axes = smm.pl.batch_mixing(mdata)
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show)
     slot = Keys.batch_mixing(key)
     found = _draw.record(mdata, slot, f"scmag_muon.tl.batch_mixing(mdata, key={key!r})")
-    batches = _values.cluster_column(mdata, str(found["params"]["batch_key"]), argument="batch_key")
-    _, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    column = str(found["params"]["batch_key"])
+    batches = _values.cluster_column(mdata, column, argument="batch_key")
+    colors = _colors.of_column(mdata, column, palette, argument="batch_key")
+    axes = canvas.subplots(1, 2, (9, 4))[0]
     for ax, state in zip(axes, ("before", "after"), strict=True):
         scores = found["table"].loc[state]
         title = f"{state}: mixing {scores['mixing']:.2f}, iLISI {scores['ilisi']:.2f}"
         xy = _draw.coordinates(mdata, f"X_{slot}_{state}")
-        _draw.categories_on_map(ax, xy, batches, title, on_data=False, legend=state == "after")
-    return axes
+        _draw.categories_on_map(ax, xy, batches, title, colors=colors, on_data=False, legend=state == "after")
+    return canvas.done(axes)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
 
 from scmag_muon._keys import Keys
 from scmag_muon._levels import Levels, read_levels
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _colors, _draw
 
 if TYPE_CHECKING:
+    import os
+
     import pandas as pd
     from matplotlib.axes import Axes
     from mudata import MuData
@@ -23,7 +24,16 @@ _SMALLEST = 3.5
 _WIDEST_NAME = 15
 
 
-def cluster_tree(mdata: MuData, *, key: str = Keys.SCMAG) -> np.ndarray:
+@_canvas.described
+def cluster_tree(
+    mdata: MuData,
+    *,
+    key: str = Keys.SCMAG,
+    figsize: tuple[float, float] | None = None,
+    palette: _colors.Palette | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
+) -> np.ndarray:
     """The clusters of a run from one to many, a row for each split, with the features that tell its two sides apart.
 
     Parameters
@@ -53,22 +63,22 @@ def cluster_tree(mdata: MuData, *, key: str = Keys.SCMAG) -> np.ndarray:
     >>> table = smm.tl.cluster_tree(mdata)
     >>> axes = smm.pl.cluster_tree(mdata)
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show)
     levels = read_levels(mdata, key)
     record = _draw.record(mdata, Keys.cluster_tree(key), f"scmag_muon.tl.cluster_tree(mdata, key={key!r})")
     finest = int(record["params"]["n_clusters"])
     places = _places(levels, finest)
     height = 1.1 + 0.3 * finest
     width = float(np.clip(0.36 * finest, 3.0, 9.0))
-    figure, axes = plt.subplots(
-        1, 2, figsize=(width + 5.4, height), layout="constrained", sharey=True, width_ratios=[width, 5.0]
-    )
-    _draw_tree(axes[0], levels, places, finest)
+    colors = _colors.of_column(mdata, key, palette)
+    axes = canvas.subplots(1, 2, (width + 5.4, height), sharey=True, width_ratios=[width, 5.0])[0]
+    _draw_tree(axes[0], levels, places, finest, [colors[name] for name in levels.names])
     _draw_features(axes[1], record["table"], places, levels, finest)
     n = levels.tree.n_clusters
     axes[0].set_title(f"{n} clusters of the run, and levels from 1 to {finest}", loc="left", fontsize=10)
     axes[0].set_ylim(finest + 0.7, 0.4)
     axes[0].set_ylabel("number of clusters")
-    return np.asarray(axes)
+    return canvas.done(axes)
 
 
 def _places(levels: Levels, finest: int) -> dict[int, float]:
@@ -91,11 +101,10 @@ def _places(levels: Levels, finest: int) -> dict[int, float]:
     return places
 
 
-def _draw_tree(ax: Axes, levels: Levels, places: dict[int, float], finest: int) -> None:
+def _draw_tree(ax: Axes, levels: Levels, places: dict[int, float], finest: int, colors: list[Any]) -> None:
     tree = levels.tree
     own = tree.nodes_at(tree.n_clusters)
     cluster_of = {leaf: int(tree.clusters[leaf]) for leaf in range(tree.n_leaves)}
-    palette = list(_draw.colors_of(levels.names).values())
     if tree.n_clusters <= finest:
         ax.axhspan(tree.n_clusters - 0.4, tree.n_clusters + 0.4, color="#EEEEEE", zorder=0, linewidth=0)
     total = tree.sizes.sum()
@@ -103,7 +112,7 @@ def _draw_tree(ax: Axes, levels: Levels, places: dict[int, float], finest: int) 
         leaves = tree.leaves_of(node)
         born, gone = _born(levels, node), min(_gone(levels, node), finest)
         within = {cluster_of[leaf] for leaf in leaves}
-        color = palette[within.pop()] if len(within) == 1 else _draw.GREY
+        color = colors[within.pop()] if len(within) == 1 else _draw.GREY
         ax.plot([x, x], [born, gone + 0.5 * (gone < finest)], color=color, linewidth=1.2, zorder=1)
         if gone < finest:
             sides = [places[int(side)] for side in tree.joins[node - tree.n_leaves]]
@@ -151,7 +160,7 @@ def _gone(levels: Levels, node: int) -> int:
 def _draw_features(ax: Axes, table: pd.DataFrame, places: dict[int, float], levels: Levels, finest: int) -> None:
     tree = levels.tree
     modalities = [str(name) for name in table["modality"].cat.categories] if len(table) else []
-    colors = dict(zip(modalities, (_draw.BLUE, _draw.ORANGE, *_draw.COLORS[2:]), strict=False))
+    colors = dict(zip(modalities, (_draw.BLUE, _draw.ORANGE, *_colors.COLORS[2:]), strict=False))
     left, right = 0.0, 0.52
     for n in range(2, finest + 1):
         sides = sorted((int(side) for side in tree.joins[tree.n_leaves - n]), key=places.__getitem__)

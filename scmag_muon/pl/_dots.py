@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
 
@@ -16,11 +15,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from scmag_muon.pl._canvas import Canvas
+
 _LARGEST = 11.0  # points across
 _SHOWN = (0.25, 0.5, 1.0)
 
 
 def dots(
+    canvas: Canvas,
     rows: pd.DataFrame,
     *,
     across: str,
@@ -41,7 +43,7 @@ def dots(
     longest = max((len(_draw.text(name, 44)) for name in columns), default=0)
     width = max(2.9 + 0.25 * len(columns) + 0.07 * max((len(_draw.text(name, 44)) for name in index), default=0), 4.8)
     height = max(1.0 + 0.27 * len(index) + 0.075 * longest, 2.8)
-    figure, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    ax = canvas.axes((width, height))
     points = ax.scatter(
         x,
         y,
@@ -75,11 +77,13 @@ def dots(
         )
         for share in _SHOWN
     ]
-    figure.legend(
-        handles=handles, title=size_label, loc="outside right upper", frameon=False, fontsize=8, title_fontsize=8
-    )
-    bar = figure.colorbar(points, ax=ax, shrink=0.6, aspect=15, anchor=(0, 0))
+    legend: dict[str, Any] = {"handles": handles, "title": size_label, "frameon": False}
+    if canvas.ax is None:
+        ax.figure.legend(loc="outside right upper", fontsize=8, title_fontsize=8, **legend)
+    else:  # a figure of the user's may have no layout that finds room beside all axes
+        ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=8, title_fontsize=8, **legend)
+    bar = ax.figure.colorbar(points, ax=ax, shrink=0.6, aspect=15, anchor=(0, 0))
     bar.set_label(color_label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)
-    return ax
+    return canvas.done(ax)

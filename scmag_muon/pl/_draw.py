@@ -1,4 +1,4 @@
-"""What the pictures share: colours that colour-blind readers can tell apart, maps of cells, legends beside the data."""
+"""What the pictures share: what the tools wrote, maps of cells, legends beside the data, names from the data."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import matplotlib.patheffects as path_effects
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
@@ -16,42 +14,17 @@ from matplotlib.lines import Line2D
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._keys import Keys
 from scmag_muon._made_from import differences, of_other_cells
+from scmag_muon.pl._colors import COLORS, MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from mudata import MuData
 
 logger = logging.getLogger(__name__)
 
-# Okabe and Ito without black and yellow's glare, then Tol's muted; clusters are named on the map as well, because no
-# eye tells twenty colours apart
-COLORS = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#332288",
-    "#999933",
-    "#882255",
-    "#44AA99",
-    "#AA4499",
-    "#DDCC77",
-    "#117733",
-    "#88CCEE",
-    "#661100",
-    "#6699CC",
-    "#888888",
-    "#AA4466",
-    "#4477AA",
-    "#228833",
-)
-BLUE, ORANGE, GREY = COLORS[0], "#D55E00", "#555555"
-MISSING = "#D3D3D3"
+BLUE, ORANGE, GREY = COLORS[0], COLORS[5], "#555555"
 CONTINUOUS = "viridis"
 DIVERGING = "PuOr_r"
 _MAX_LEGEND = 24
@@ -99,42 +72,6 @@ def record(mdata: MuData, key: str, verb: str, part: str = "table") -> Any:
     return mdata.uns[key]
 
 
-def colors_of(categories: Sequence[Any]) -> dict[str, Any]:
-    """A colour for each category; beyond twenty, colours come from a map and only names tell."""
-    names = [str(category) for category in categories]
-    if len(names) <= len(COLORS):
-        return dict(zip(names, COLORS, strict=False))
-    return dict(zip(names, mpl.colormaps["turbo"](np.linspace(0.03, 0.97, len(names))), strict=True))
-
-
-def grid(n_panels: int, *, n_columns: int = 4, size: tuple[float, float] = (3.4, 3.1)) -> tuple[Figure, np.ndarray]:
-    """A figure of so many axes, row by row; the rest of the last row is left out."""
-    n_columns = min(n_columns, n_panels)
-    n_rows = math.ceil(n_panels / n_columns)
-    figure, axes = plt.subplots(
-        n_rows, n_columns, figsize=(size[0] * n_columns, size[1] * n_rows), layout="constrained", squeeze=False
-    )
-    flat = axes.ravel()
-    for ax in flat[n_panels:]:
-        ax.remove()
-    return figure, flat[:n_panels]
-
-
-def two_grids(n_top: int, n_bottom: int) -> tuple[Any, np.ndarray, np.ndarray]:
-    """A row of axes with room for legends, above a grid of axes; also the lower part of the figure, for a title."""
-    n_columns = 4
-    n_rows = math.ceil(n_bottom / n_columns)
-    heights = [3.3, 0.35 + 2.9 * n_rows]
-    figure = plt.figure(figsize=(3.4 * n_columns, sum(heights)), layout="constrained")
-    parts: Any = figure.subfigures(2, 1, height_ratios=heights)
-    upper, lower = parts
-    top = upper.subplots(1, n_top, squeeze=False)[0]
-    bottom = lower.subplots(n_rows, n_columns, squeeze=False).ravel()
-    for ax in bottom[n_bottom:]:
-        ax.remove()
-    return lower, top, bottom[:n_bottom]
-
-
 def bare(ax: Axes, title: str) -> None:
     """A map's axes have no units worth a tick."""
     ax.set_xticks([])
@@ -153,6 +90,7 @@ def categories_on_map(
     labels: pd.Series,
     title: str,
     *,
+    colors: dict[str, Any],
     on_data: bool = True,
     legend: bool = True,
     numbered: bool = False,
@@ -162,9 +100,8 @@ def categories_on_map(
     ``numbered`` writes numbers at the middles and in the legend where there are more categories than colours tell apart.
     """
     shown_as = labels.astype(object).where(labels.notna(), None)
-    names = [str(name) for name in labels.cat.categories] if hasattr(labels, "cat") else sorted(set(shown_as.dropna()))
-    palette = colors_of(names)
-    shown = [palette[str(name)] if name is not None and not pd.isna(name) else MISSING for name in shown_as]
+    names = [str(name) for name in labels.cat.categories]
+    shown = [colors[str(name)] if name is not None and not pd.isna(name) else MISSING for name in shown_as]
     # in a mixed order, so that no group lies on top of the others
     order = np.random.default_rng(0).permutation(len(xy))
     ax.scatter(
@@ -179,7 +116,7 @@ def categories_on_map(
         for name, place in zip(present, apart(middles, np.ptp(xy, axis=0)), strict=True):
             name_at(ax, place, short[name])
     if not on_data and legend:
-        entries = [(f"{short[name]}  {text(name)}" if numbered else text(name), palette[name]) for name in names]
+        entries = [(f"{short[name]}  {text(name)}" if numbered else text(name), colors[name]) for name in names]
         legend_beside(ax, entries + ([("none", MISSING)] if shown_as.isna().any() else []))
 
 

@@ -8,16 +8,19 @@ import numpy as np
 
 from scmag_muon._checks import check_number
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _draw
 from scmag_muon.pl._dots import dots
 
 if TYPE_CHECKING:
+    import os
+
     from matplotlib.axes import Axes
     from mudata import MuData
 
 _MAX_LOG_P = 20.0
 
 
+@_canvas.described
 def enrichment(
     mdata: MuData,
     *,
@@ -25,6 +28,10 @@ def enrichment(
     max_p_adjusted: float = 0.05,
     key: str = Keys.SCMAG,
     enrichment_key: str | None = None,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
 ) -> Axes:
     """The gene sets that are most enriched in each cluster: colour is significance, size the share of the set (paper, figure 9b).
 
@@ -61,6 +68,7 @@ def enrichment(
     >>> table = smm.tl.enrichment(mdata, gene_sets={"made of the best": list(best[:8])}, min_auroc=0.55)
     >>> ax = smm.pl.enrichment(mdata)
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show, ax=ax)
     n_sets = check_number("n_sets", n_sets, integer=True, low=1)
     check_number("max_p_adjusted", max_p_adjusted, low=0, high=1)
     slot = enrichment_key or Keys.enrichment(key)
@@ -76,6 +84,7 @@ def enrichment(
     rows = table[table["gene_set"].isin(sets) & table["cluster"].isin(clusters)]
     log_p = np.minimum(-np.log10(np.maximum(rows["p_adjusted"].to_numpy(dtype=float), 1e-300)), _MAX_LOG_P)
     return dots(
+        canvas,
         rows.assign(log_p=log_p),
         across="cluster",
         down="gene_set",

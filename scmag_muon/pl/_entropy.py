@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from scmag_muon import _mudata, _values
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _colors, _draw
 
 if TYPE_CHECKING:
+    import os
+
     from matplotlib.axes import Axes
     from mudata import MuData
 
 _UNDECIDED = 0.1  # as a cell that is shared 98 : 2 by two clusters
 
 
-def entropy(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = None) -> Axes:
+@_canvas.described
+def entropy(
+    mdata: MuData,
+    *,
+    key: str = Keys.SCMAG,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
+) -> Axes:
     """Entropy of the soft assignment in each cluster (eq. 31): where cells lie between clusters.
 
     Parameters
@@ -27,8 +37,6 @@ def entropy(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = None) -> 
         As :func:`scmag_muon.tl.scmag` left it.
     key
         The ``key_added`` of that call.
-    ax
-        Axes to draw on.
 
     Returns
     -------
@@ -47,6 +55,7 @@ def entropy(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = None) -> 
     >>> smm.tl.scmag(mdata, n_clusters=3, max_epochs_pretrain=4, max_epochs=2, progress_bar=False)
     >>> ax = smm.pl.entropy(mdata)
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show, ax=ax)
     labels = _values.cluster_column(mdata, key)
     slot = Keys.entropy(key)
     if slot not in mdata.obs:
@@ -54,11 +63,10 @@ def entropy(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = None) -> 
     values = _mudata.get_obs_column(mdata, slot, argument="key").to_numpy(dtype=float)
     names = list(labels.cat.categories)
     groups = [values[(labels == name).to_numpy()] for name in names]
-    if ax is None:
-        _, ax = plt.subplots(figsize=(max(2 + 0.35 * len(names), 4.5), 3.2), layout="constrained")
+    ax = canvas.axes((max(2 + 0.35 * len(names), 4.5), 3.2))
     boxes = ax.boxplot(groups, whis=(5, 95), showfliers=False, showmeans=True, patch_artist=True, widths=0.6)
     for box in boxes["boxes"]:
-        box.set(facecolor=_draw.COLORS[4], edgecolor=_draw.GREY)
+        box.set(facecolor=_colors.COLORS[4], edgecolor=_draw.GREY)
     for line in [*boxes["medians"], *boxes["whiskers"], *boxes["caps"]]:
         line.set(color=_draw.GREY)
     for point in boxes["means"]:
@@ -70,4 +78,4 @@ def entropy(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = None) -> 
     ax.set_ylabel("entropy (nats)")
     ax.set_title(f"{(values > _UNDECIDED).mean():.1%} of the cells above {_UNDECIDED} nats", loc="left", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
-    return ax
+    return canvas.done(ax)

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _draw
 
 if TYPE_CHECKING:
+    import os
+
     from matplotlib.axes import Axes
     from mudata import MuData
 
 
-def gate(mdata: MuData, *, key: str = Keys.SCMAG) -> Axes:
+@_canvas.described
+def gate(
+    mdata: MuData,
+    *,
+    key: str = Keys.SCMAG,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
+) -> Axes:
     """Mean gate of each cluster in each latent dimension: which modality speaks for which cluster (eq. 17).
 
     Parameters
@@ -42,11 +52,12 @@ def gate(mdata: MuData, *, key: str = Keys.SCMAG) -> Axes:
     >>> smm.tl.scmag(mdata, n_clusters=3, max_epochs_pretrain=4, max_epochs=2, progress_bar=False)
     >>> ax = smm.pl.gate(mdata)
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show, ax=ax)
     values = _draw.record(mdata, key, f"scmag_muon.tl.scmag(mdata, key_added={key!r})", "gate")["gate"]
     modalities = [str(name).rsplit(" ", 1)[0] for name in values.columns]
     names = list(dict.fromkeys(modalities))
     n_clusters, n_dimensions = values.shape
-    _, ax = plt.subplots(figsize=(9, max(1.7 + 0.26 * n_clusters, 2.6)), layout="constrained")
+    ax = canvas.axes((9, max(1.7 + 0.26 * n_clusters, 2.6)))
     image = ax.imshow(values, cmap=_draw.CONTINUOUS, aspect="auto", interpolation="nearest")
     ax.set_yticks(range(n_clusters), [_draw.text(name) for name in values.index], fontsize=8)
     ax.set_xticks(range(n_dimensions), [str(name).rsplit(" ", 1)[-1] for name in values.columns], fontsize=7)
@@ -68,4 +79,4 @@ def gate(mdata: MuData, *, key: str = Keys.SCMAG) -> Axes:
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)
     ax.spines[:].set_visible(False)
-    return ax
+    return canvas.done(ax)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import dendrogram
@@ -12,9 +11,10 @@ from scipy.cluster.hierarchy import dendrogram
 from scmag_muon import _values
 from scmag_muon._keys import Keys
 from scmag_muon._made_from import dendrogram_is_of
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _colors, _draw
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     from mudata import MuData
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _MOST = 60
 
 
+@_canvas.described
 def heatmap(
     mdata: MuData,
     *,
@@ -31,6 +32,9 @@ def heatmap(
     groupby: str | None = None,
     dendrogram_key: str | None = None,
     housekeeping: bool = False,
+    figsize: tuple[float, float] | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
 ) -> np.ndarray:
     """Mean of each feature in each cluster, clusters in the order of a dendrogram (paper, figure 8c).
 
@@ -74,6 +78,7 @@ def heatmap(
     >>> sc.tl.dendrogram(mdata, groupby="scmag", use_rep="X_scmag")
     >>> axes = smm.pl.heatmap(mdata)
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show)
     column = groupby or key
     labels = _values.cluster_column(mdata, column, argument="groupby")
     names = _values.used_modalities(mdata, key)
@@ -95,7 +100,7 @@ def heatmap(
     drawn = dendrogram(np.asarray(tree["linkage"]), labels=list(map(str, labels.cat.categories)), no_plot=True)
     means = means.loc[drawn["ivl"]]
     spread = means.std(axis=0, ddof=0)
-    return _draw_heatmap((means - means.mean(axis=0)) / spread.where(spread > 0, 1.0), drawn, modality)
+    return _draw_heatmap(canvas, (means - means.mean(axis=0)) / spread.where(spread > 0, 1.0), drawn, modality)
 
 
 def _features(
@@ -112,21 +117,21 @@ def _features(
     return list(dict.fromkeys(best["feature"].astype(str)))[:_MOST]
 
 
-def _draw_heatmap(standardised: pd.DataFrame, drawn: dict[str, Any], title: str) -> np.ndarray:
+def _draw_heatmap(canvas: _canvas.Canvas, standardised: pd.DataFrame, drawn: dict[str, Any], title: str) -> np.ndarray:
     n_groups, n_features = standardised.shape
     width, height = 2.6 + 0.24 * n_features, 1.6 + 0.26 * n_groups
-    _, (ax, branches) = plt.subplots(
+    axes = canvas.subplots(
         1,
         2,
-        figsize=(max(width, 5.0), max(height, 2.8)),
-        layout="constrained",
+        (max(width, 5.0), max(height, 2.8)),
         gridspec_kw={"width_ratios": [max(width - 1.6, 3), 0.8], "wspace": 0.01},
-    )
+    )[0]
+    ax, branches = axes
     limit = max(float(np.nan_to_num(np.abs(standardised.to_numpy())).max()), 1e-6)
     image = ax.imshow(
         standardised, cmap=_draw.DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
     )
-    ax.set_facecolor(_draw.MISSING)
+    ax.set_facecolor(_colors.MISSING)
     ax.set_xticks(range(n_features), [_draw.text(name) for name in standardised.columns], rotation=90, fontsize=8)
     ax.set_yticks(range(n_groups), [_draw.text(name) for name in standardised.index], fontsize=8)
     ax.tick_params(length=0)
@@ -143,4 +148,4 @@ def _draw_heatmap(standardised: pd.DataFrame, drawn: dict[str, Any], title: str)
     bar.set_label("mean of the cluster,\nstandardised", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)
-    return np.array([ax, branches])
+    return canvas.done(axes)

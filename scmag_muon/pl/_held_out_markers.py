@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _colors, _draw
 
 if TYPE_CHECKING:
+    import os
+
     from matplotlib.axes import Axes
     from mudata import MuData
 
 
-def held_out_markers(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = None) -> Axes:
+@_canvas.described
+def held_out_markers(
+    mdata: MuData,
+    *,
+    key: str = Keys.SCMAG,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    palette: _colors.Palette | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
+) -> Axes:
     """AUROC of each known type's markers on held-out cells, reconstructed over raw; above the diagonal is a gain.
 
     Parameters
@@ -24,8 +35,8 @@ def held_out_markers(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = 
         As :func:`scmag_muon.tl.held_out_markers` left it.
     key
         The ``key`` of that call.
-    ax
-        Axes to draw on.
+    palette
+        Colours of the modalities: a list, the name of a matplotlib colour map, or a dict.
 
     Returns
     -------
@@ -44,16 +55,17 @@ def held_out_markers(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = 
     >>> table = smm.tl.held_out_markers(mdata, labels="cell_type", n_markers=2, progress_bar=False)
     >>> ax = smm.pl.held_out_markers(mdata)
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show, ax=ax)
     verb = f"scmag_muon.tl.held_out_markers(mdata, labels=..., key={key!r})"
     table = _draw.record(mdata, Keys.held_out(key), verb)["table"]
-    if ax is None:
-        _, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    colors = _colors.of_names(list(dict.fromkeys(table["modality"].astype(str))), palette)
+    ax = canvas.axes((6.4, 4.2))
     lowest = min(float(table[["raw", "reconstructed"]].to_numpy().min()), 0.5) - 0.02
     ax.plot([lowest, 1.01], [lowest, 1.01], color=_draw.GREY, linestyle="--", linewidth=0.8)
     for i, (name, rows) in enumerate(table.groupby(table["modality"].astype(str), sort=False)):
         gain = float(np.mean(rows["gain"]))
         ax.scatter(
-            rows["raw"], rows["reconstructed"], s=24, color=_draw.COLORS[i], edgecolors="white", linewidths=0.5,
+            rows["raw"], rows["reconstructed"], s=24, color=colors[str(name)], edgecolors="white", linewidths=0.5,
             label=f"{_draw.text(name)}: mean gain {gain:+.3f}", marker="os^D"[i % 4],
         )  # fmt: skip
     ax.set_xlim(lowest, 1.01)
@@ -64,4 +76,4 @@ def held_out_markers(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = 
     ax.set_title("markers on held-out cells", loc="left", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=8, borderaxespad=0)
-    return ax
+    return canvas.done(ax)

@@ -8,16 +8,25 @@ import numpy as np
 
 from scmag_muon import _values
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _draw
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     from mudata import MuData
 
 
+@_canvas.described
 def marker_comparison(
-    mdata: MuData, *, features: Sequence[str], key: str = Keys.SCMAG, basis: str = "X_umap"
+    mdata: MuData,
+    *,
+    features: Sequence[str],
+    key: str = Keys.SCMAG,
+    basis: str = "X_umap",
+    figsize: tuple[float, float] | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
 ) -> np.ndarray:
     """Each feature on the map twice: in normalised raw counts, and in the network's reconstruction (paper, figure 7).
 
@@ -60,6 +69,7 @@ def marker_comparison(
     >>> axes.shape
     (2, 2)
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show)
     names = [features] if isinstance(features, str) else list(features)
     if not names:
         raise ValueError("`features` is empty: name at least one.")
@@ -67,11 +77,11 @@ def marker_comparison(
     found = [_values.find_feature(mdata, name, _values.used_modalities(mdata, key)) for name in names]
     raw = _values.normalized_features(mdata, found, key=key)
     denoised = _values.denoised_features(mdata, found, key=key)
-    _, axes = _draw.grid(2 * len(found), n_columns=2, size=(4.0, 3.3))
+    axes = canvas.grid(2 * len(found), n_columns=2, size=(4.0, 3.3))
     axes = axes.reshape(len(found), 2)
     for row, feature in zip(axes, found, strict=True):
         for ax, values, state in zip(row, (raw[feature], denoised[feature]), ("raw", "reconstructed"), strict=True):
             low, high = (0.0 if state == "raw" else float(np.nanmin(values))), _draw.highest(values)
             title = f"{_draw.text(feature.name)} ({_draw.text(feature.modality)}), {state}"
             _draw.values_on_map(ax, xy, values, title, limits=(low, max(high, low + 1e-6)), unit="log(1 + x)")
-    return axes
+    return canvas.done(axes)

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 from scmag_muon import _values
 from scmag_muon._checks import check_number
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _draw
 from scmag_muon.pl._dots import dots
 
 if TYPE_CHECKING:
+    import os
+
     from matplotlib.axes import Axes
     from mudata import MuData
 
 
+@_canvas.described
 def markers(
     mdata: MuData,
     *,
@@ -23,6 +26,10 @@ def markers(
     key: str = Keys.SCMAG,
     markers_key: str | None = None,
     housekeeping: bool = False,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
 ) -> Axes:
     """The best markers of each cluster over all clusters: colour is the effect, size the share of cells that have it.
 
@@ -60,6 +67,7 @@ def markers(
     >>> table = smm.tl.markers(mdata, groupby="cell_type")
     >>> ax = smm.pl.markers(mdata)
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show, ax=ax)
     n_markers = check_number("n_markers", n_markers, integer=True, low=1)
     slot = markers_key or Keys.markers(key)
     table = _draw.record(mdata, slot, f"scmag_muon.tl.markers(mdata, key={key!r})")["table"]
@@ -73,6 +81,7 @@ def markers(
     features = list(dict.fromkeys(best.loc[order.sort_values(kind="stable").index, "feature"].astype(str)))
     rows = table[table["feature"].astype(str).isin(features)]
     return dots(
+        canvas,
         rows.assign(feature=rows["feature"].astype(str), cluster=rows["cluster"].astype(str)),
         across="feature",
         down="cluster",

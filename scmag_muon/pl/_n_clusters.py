@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _draw
 
 if TYPE_CHECKING:
+    import os
+
     from matplotlib.axes import Axes
     from mudata import MuData
 
 
-def n_clusters(mdata: MuData, *, key: str = "n_clusters", ax: Axes | None = None) -> Axes:
+@_canvas.described
+def n_clusters(
+    mdata: MuData,
+    *,
+    key: str = "n_clusters",
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
+) -> Axes:
     """Number of communities over the resolution, with its range over samples and how stable the clusters are.
 
     Parameters
@@ -23,8 +33,6 @@ def n_clusters(mdata: MuData, *, key: str = "n_clusters", ax: Axes | None = None
         As :func:`scmag_muon.tl.n_clusters` left it.
     key
         The ``key_added`` of that call.
-    ax
-        Axes to draw on.
 
     Returns
     -------
@@ -43,10 +51,10 @@ def n_clusters(mdata: MuData, *, key: str = "n_clusters", ax: Axes | None = None
     >>> table = smm.tl.n_clusters(mdata, resolutions=(0.5, 1.0), n_replicates=2)
     >>> ax = smm.pl.n_clusters(mdata)
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show, ax=ax)
     record = _draw.record(mdata, key, f"scmag_muon.tl.n_clusters(mdata, key_added={key!r})")
     table = record["table"]
-    if ax is None:
-        _, ax = plt.subplots(figsize=(7.4, 4), layout="constrained")
+    ax = canvas.axes((7.4, 4))
     ax.fill_between(
         table["resolution"],
         table["fewest"],
@@ -70,4 +78,4 @@ def n_clusters(mdata: MuData, *, key: str = "n_clusters", ax: Axes | None = None
     ax.spines[["top", "right"]].set_visible(False)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=8, borderaxespad=0)
-    return ax
+    return canvas.done(ax)

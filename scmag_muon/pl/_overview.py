@@ -8,13 +8,16 @@ import numpy as np
 
 from scmag_muon import _mudata, _values
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _colors, _draw
 
 if TYPE_CHECKING:
+    import os
+
     import pandas as pd
     from mudata import MuData
 
 
+@_canvas.described
 def overview(
     mdata: MuData,
     *,
@@ -23,6 +26,10 @@ def overview(
     key: str = Keys.SCMAG,
     markers_key: str | None = None,
     basis: str = "X_umap",
+    figsize: tuple[float, float] | None = None,
+    palette: _colors.Palette | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
 ) -> np.ndarray:
     """Clusters, known labels, batches and confidence on the map, with the best marker of each cluster in each modality.
 
@@ -40,6 +47,9 @@ def overview(
         The ``key_added`` of :func:`scmag_muon.tl.markers`; ``None`` is ``f"{key}_markers"``.
     basis
         Map in ``mdata.obsm``.
+    palette
+        Colours of the clusters, a list, a colour map's name or a dict; ``None`` is as in :func:`scmag_muon.pl.annotation`. Known labels
+        have the colour of the cluster they share most cells with, unless ``mdata.uns[f"{labels}_colors"]`` is there.
 
     Returns
     -------
@@ -61,31 +71,38 @@ def overview(
     >>> mdata.obsm["X_umap"] = mdata.obsm["X_scmag"][:, :2]  # or scanpy.pp.neighbors and scanpy.tl.umap
     >>> axes = smm.pl.overview(mdata, labels="cell_type")
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show)
     xy = _draw.coordinates(mdata, basis, key)
     clusters = _values.cluster_column(mdata, key)
     table = _draw.record(mdata, markers_key or Keys.markers(key), f"scmag_muon.tl.markers(mdata, key={key!r})")["table"]
     if batch_key is None and key in mdata.uns:
         batch_key = mdata.uns[key]["params"].get("batch_key")
     columns = {"known labels": labels, "batch": batch_key}
-    shown = {
-        f"{title} ({_draw.text(column)})": _values.cluster_column(mdata, column, argument="labels")
-        for title, column in columns.items()
-        if column is not None
-    }
+    shown = {title: column for title, column in columns.items() if column is not None}
+    known = {column: _values.cluster_column(mdata, column, argument="labels") for column in shown.values()}
     confidence = _mudata.get_obs_column(mdata, Keys.confidence(key), argument="key").to_numpy(dtype=float)
     best = best_marker(table)
     features = list(dict.fromkeys(best.values()))
     values = _values.normalized_features(mdata, features, key=key, across="cells")
-    figure, top, bottom = _draw.two_grids(2 + len(shown), len(best))
-    _draw.categories_on_map(top[0], xy, clusters, "clusters")
+    figure, top, bottom = canvas.two_grids(2 + len(shown), len(best))
+    colors = _colors.of_column(mdata, key, palette)
+    _draw.categories_on_map(top[0], xy, clusters, "clusters", colors=colors)
     for ax, (title, column) in zip(top[1:-1], shown.items(), strict=True):
-        _draw.categories_on_map(ax, xy, column, title, on_data=False, numbered=title.startswith("known"))
+        _draw.categories_on_map(
+            ax,
+            xy,
+            known[column],
+            f"{title} ({_draw.text(column)})",
+            colors=_colors.of_column(mdata, column, like=None if title == "batch" else (clusters, colors)),
+            on_data=False,
+            numbered=title == "known labels",
+        )
     _draw.values_on_map(top[-1], xy, confidence, "confidence", limits=(0, 1))
     figure.suptitle("best marker of each cluster: log(1 + normalised count)", x=0.005, ha="left", fontsize=11)
     for ax, ((cluster, modality), feature) in zip(bottom, best.items(), strict=True):
         title = f"{_draw.text(cluster)}: {_draw.text(feature.name, 26)} ({_draw.text(modality)})"
         _draw.values_on_map(ax, xy, values[feature], title, limits=(0, _draw.highest(values[feature])))
-    return np.concatenate([top, bottom])
+    return canvas.done(np.concatenate([top, bottom]))
 
 
 def best_marker(table: pd.DataFrame) -> dict[tuple[str, str], _values.Feature]:

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 from scmag_muon import _mudata, _values
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _colors, _draw
 
 if TYPE_CHECKING:
+    import os
+
     import numpy as np
     from mudata import MuData
 
 
+@_canvas.described
 def query(
     mdata: MuData,
     labels: str,
@@ -20,6 +23,10 @@ def query(
     reference: MuData | None = None,
     basis: str = "X_umap",
     key: str = Keys.SCMAG,
+    figsize: tuple[float, float] | None = None,
+    palette: _colors.Palette | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
 ) -> np.ndarray:
     """Transferred labels of a query, how sure they are, and how unlike its reference each cell is, on a map.
 
@@ -60,6 +67,7 @@ def query(
     >>> smm.tl.map_query(query, reference, model=model, labels="cell_type", basis="X_map")
     >>> axes = smm.pl.query(query, "cell_type", reference=reference, basis="X_map")
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show)
     _mudata.check_mudata(mdata)
     column = Keys.transferred(key, labels)
     if column not in mdata.obs or Keys.transferred_probability(key, labels) not in mdata.obs:
@@ -69,15 +77,16 @@ def query(
     projected = Keys.projected(key, basis)
     xy = _draw.coordinates(mdata, projected if projected in mdata.obsm else basis, key)
     beneath = None if reference is None else _draw.coordinates(reference, basis, key)
-    _, axes = _draw.grid(3, n_columns=3, size=(4.2, 3.4))
+    colors = _colors.of_column(mdata, column, palette)
+    axes = canvas.grid(3, n_columns=3, size=(4.2, 3.4))
     for ax in axes:
         if beneath is not None:
             size = _draw.point_size(len(beneath))
-            ax.scatter(beneath[:, 0], beneath[:, 1], c=_draw.MISSING, s=size, linewidths=0, rasterized=True)
+            ax.scatter(beneath[:, 0], beneath[:, 1], c=_colors.MISSING, s=size, linewidths=0, rasterized=True)
     unlike = mdata.obs[Keys.unlikeness(key)].to_numpy(dtype=float)
     title = f"{labels}: {(unlike > 1).mean():.1%} unknown"
-    _draw.categories_on_map(axes[0], xy, _values.cluster_column(mdata, column), title, on_data=False)
+    _draw.categories_on_map(axes[0], xy, _values.cluster_column(mdata, column), title, colors=colors, on_data=False)
     sure = mdata.obs[Keys.transferred_probability(key, labels)].to_numpy(dtype=float)
     _draw.values_on_map(axes[1], xy, sure, "probability of the label", limits=(0, 1))
     _draw.values_on_map(axes[2], xy, unlike, "unlikeness", limits=(0, max(_draw.highest(unlike), 1)))
-    return axes
+    return canvas.done(axes)

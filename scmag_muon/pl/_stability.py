@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _colors, _draw
 
 if TYPE_CHECKING:
+    import os
+
     from matplotlib.axes import Axes
     from mudata import MuData
 
 
-def stability(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = None) -> Axes:
+@_canvas.described
+def stability(
+    mdata: MuData,
+    *,
+    key: str = Keys.SCMAG,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
+) -> Axes:
     """Best Jaccard index of each cluster over seeds.
 
     Parameters
@@ -24,8 +34,6 @@ def stability(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = None) -
         As :func:`scmag_muon.tl.stability` left it.
     key
         The ``key`` of that call.
-    ax
-        Axes to draw on.
 
     Returns
     -------
@@ -45,16 +53,16 @@ def stability(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = None) -
     >>> table = smm.tl.stability(mdata, random_states=(1,), progress_bar=False)
     >>> ax = smm.pl.stability(mdata)
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show, ax=ax)
     found = _draw.record(mdata, Keys.stability(key), f"scmag_muon.tl.stability(mdata, key={key!r})")
     table = found["table"]
     n_clusters = len(table)
-    if ax is None:
-        _, ax = plt.subplots(figsize=(max(2.6 + 0.35 * n_clusters, 5.0), 3.2), layout="constrained")
+    ax = canvas.axes((max(2.6 + 0.35 * n_clusters, 5.0), 3.2))
     values = table.to_numpy(dtype=float)
-    ax.bar(range(n_clusters), values.mean(axis=1), 0.7, color=_draw.COLORS[4])
+    ax.bar(range(n_clusters), values.mean(axis=1), 0.7, color=_colors.COLORS[4])
     spread = np.linspace(-0.2, 0.2, values.shape[1]) if values.shape[1] > 1 else np.zeros(1)
     for i, row in enumerate(values):
-        ax.scatter(i + spread, row, s=14, color=_draw.COLORS[0], edgecolors="white", linewidths=0.4, zorder=3)
+        ax.scatter(i + spread, row, s=14, color=_colors.COLORS[0], edgecolors="white", linewidths=0.4, zorder=3)
     for height, name in ((0.75, "stable"), (0.5, "dissolved")):
         ax.axhline(height, color=_draw.GREY, linestyle="--", linewidth=0.8)
         side = "bottom" if name == "stable" else "top"
@@ -66,4 +74,4 @@ def stability(mdata: MuData, *, key: str = Keys.SCMAG, ax: Axes | None = None) -
     ari = found["ari"]["ari"].to_numpy(dtype=float)
     ax.set_title(f"{values.shape[1]} other seeds: mean ARI {ari.mean():.2f}", loc="left", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
-    return ax
+    return canvas.done(ax)

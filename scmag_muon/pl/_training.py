@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _draw
 
 if TYPE_CHECKING:
+    import os
+
     from matplotlib.axes import Axes
     from mudata import MuData
 
@@ -18,7 +19,15 @@ _STAGES = {1: "reconstruction", 2: "+ KL", 3: "+ clustering"}
 _TITLES = {"kl": "KL divergence", "cluster": "clustering loss", "label_change": "share of cells that changed cluster"}
 
 
-def training(mdata: MuData, *, key: str = Keys.SCMAG) -> np.ndarray:
+@_canvas.described
+def training(
+    mdata: MuData,
+    *,
+    key: str = Keys.SCMAG,
+    figsize: tuple[float, float] | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
+) -> np.ndarray:
     """Each term of the loss over the epochs, with the switches between stages marked (section 2.4, eq. 33).
 
     Parameters
@@ -44,22 +53,21 @@ def training(mdata: MuData, *, key: str = Keys.SCMAG) -> np.ndarray:
     >>> smm.tl.scmag(mdata, n_clusters=3, max_epochs_pretrain=4, max_epochs=2, progress_bar=False)
     >>> axes = smm.pl.training(mdata)
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show)
     history = _draw.record(mdata, key, f"scmag_muon.tl.scmag(mdata, key_added={key!r})", "history")["history"]
     terms = [name for name in history if name not in ("stage", "loss", "validation_loss")]
     stage = history["stage"].to_numpy()
     starts = [(int(number), int(np.flatnonzero(stage == number)[0])) for number in np.unique(stage)]
-    figure, axes = plt.subplots(
-        len(terms), 1, figsize=(7, 1.6 * len(terms) + 0.6), sharex=True, layout="constrained", squeeze=False
-    )
-    for ax, name in zip(axes[:, 0], terms, strict=True):
+    axes = canvas.subplots(len(terms), 1, (7, 1.6 * len(terms) + 0.6), sharex=True)[:, 0]
+    for ax, name in zip(axes, terms, strict=True):
         ax.plot(np.arange(1, len(history) + 1), history[name], color=_draw.BLUE)
         ax.set_title(_title(name), loc="left", fontsize=10)
         ax.spines[["top", "right"]].set_visible(False)
         for _, start in starts[1:]:
             ax.axvline(start + 0.5, color=_draw.GREY, linestyle="--", linewidth=0.8)
-    _name_stages(axes[0, 0], starts, len(history))
-    axes[-1, 0].set_xlabel("epoch")
-    return axes[:, 0]
+    _name_stages(axes[0], starts, len(history))
+    axes[-1].set_xlabel("epoch")
+    return canvas.done(axes)
 
 
 def _title(name: str) -> str:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from scmag_muon import _values
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _colors, _draw
 
 if TYPE_CHECKING:
+    import os
+
     from mudata import MuData
 
 
+@_canvas.described
 def trajectory(
-    mdata: MuData, *, key: str = Keys.SCMAG, basis: str = "X_umap", min_connectivity: float = 0.1
+    mdata: MuData,
+    *,
+    key: str = Keys.SCMAG,
+    basis: str = "X_umap",
+    min_connectivity: float = 0.1,
+    figsize: tuple[float, float] | None = None,
+    palette: _colors.Palette | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
 ) -> np.ndarray:
     """PAGA's graph of the clusters and the diffusion pseudotime, on the map (paper, figure 8d).
 
@@ -52,13 +62,16 @@ def trajectory(
     >>> mdata.obsm["X_umap"] = mdata.obsm["X_scmag"][:, :2]  # or scanpy.tl.umap
     >>> axes = smm.pl.trajectory(mdata)
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show)
     found = _draw.record(mdata, Keys.trajectory(key), "scmag_muon.tl.trajectory(mdata, root=...)", "connectivities")
     xy = _draw.coordinates(mdata, basis, key)
-    labels = _values.cluster_column(mdata, str(found["params"]["groupby"]), argument="groupby")
+    groups = str(found["params"]["groupby"])
+    labels = _values.cluster_column(mdata, groups, argument="groupby")
+    colors = _colors.of_column(mdata, groups, palette)
     connectivities = found["connectivities"]
     pseudotime = mdata.obs[Keys.pseudotime(key)].to_numpy(dtype=float)
-    _, axes = plt.subplots(1, 2, figsize=(9.5, 4.2), layout="constrained")
-    _draw.categories_on_map(axes[0], xy, labels, "clusters and their connectivity (PAGA)")
+    axes = canvas.subplots(1, 2, (9.5, 4.2))[0]
+    _draw.categories_on_map(axes[0], xy, labels, "clusters and their connectivity (PAGA)", colors=colors)
     middles = {str(name): np.median(xy[(labels == name).to_numpy()], axis=0) for name in labels.cat.categories}
     names = [str(name) for name in connectivities.columns]
     strength = connectivities.to_numpy()
@@ -69,6 +82,6 @@ def trajectory(
     root = xy[np.flatnonzero(mdata.obs_names == found["root_cell"])[0]]
     axes[1].scatter(*root, marker="*", s=180, c=_draw.ORANGE, edgecolors="white", linewidths=1, zorder=6, label="root")
     if np.isnan(pseudotime).any():
-        axes[1].scatter([], [], s=20, c=_draw.MISSING, label="not connected with the root")
+        axes[1].scatter([], [], s=20, c=_colors.MISSING, label="not connected with the root")
     axes[1].legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, frameon=False, fontsize=8)
-    return axes
+    return canvas.done(axes)

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from scmag_muon import _mudata
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _colors, _draw
 
 if TYPE_CHECKING:
+    import os
+
     from mudata import MuData
 
 
-def view_weights(mdata: MuData, *, manifold_key: str = Keys.MANIFOLD) -> np.ndarray:
+@_canvas.described
+def view_weights(
+    mdata: MuData,
+    *,
+    manifold_key: str = Keys.MANIFOLD,
+    figsize: tuple[float, float] | None = None,
+    palette: _colors.Palette | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
+) -> np.ndarray:
     """Weights of the four views in each modality's fused data, and of each modality in the joint neighbourhoods.
 
     Parameters
@@ -24,6 +34,8 @@ def view_weights(mdata: MuData, *, manifold_key: str = Keys.MANIFOLD) -> np.ndar
         As :func:`scmag_muon.pp.manifold_fit` left it.
     manifold_key
         The ``key_added`` of that call.
+    palette
+        Colours of the modalities: a list, the name of a matplotlib colour map, or a dict.
 
     Returns
     -------
@@ -42,6 +54,7 @@ def view_weights(mdata: MuData, *, manifold_key: str = Keys.MANIFOLD) -> np.ndar
     >>> smm.pp.manifold_fit(mdata)
     >>> axes = smm.pl.view_weights(mdata)
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show)
     _mudata.check_mudata(mdata)
     records = {name: adata.uns[manifold_key] for name, adata in mdata.mod.items() if manifold_key in adata.uns}
     if not records:
@@ -49,7 +62,8 @@ def view_weights(mdata: MuData, *, manifold_key: str = Keys.MANIFOLD) -> np.ndar
             f"No modality has .uns[{manifold_key!r}]. Run scmag_muon.pp.manifold_fit(mdata, key_added={manifold_key!r})."
         )
     views = list(next(iter(records.values()))["view_weights"])
-    _, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", gridspec_kw={"width_ratios": [3, 2]})
+    colors = _colors.of_names(list(records), palette)
+    axes = canvas.subplots(1, 2, (9, 3.4), width_ratios=[3, 2])[0]
     place, width = np.arange(len(views)), 0.8 / len(records)
     for i, (name, record) in enumerate(records.items()):
         heights = [float(record["view_weights"][view]) for view in views]
@@ -57,7 +71,7 @@ def view_weights(mdata: MuData, *, manifold_key: str = Keys.MANIFOLD) -> np.ndar
             place + (i - (len(records) - 1) / 2) * width,
             heights,
             width * 0.92,
-            color=_draw.COLORS[i],
+            color=colors[name],
             label=_draw.text(name),
         )
     axes[0].axhline(1 / len(views), color=_draw.GREY, linestyle="--", linewidth=0.8)
@@ -68,12 +82,12 @@ def view_weights(mdata: MuData, *, manifold_key: str = Keys.MANIFOLD) -> np.ndar
         "replication between\nhalves of the counts": "replication",
     }
     place = np.arange(len(shares))
-    for i, (_, record) in enumerate(records.items()):
+    for i, (name, record) in enumerate(records.items()):
         bars = axes[1].bar(
             place + (i - (len(records) - 1) / 2) * width,
             [float(record[slot]) for slot in shares.values()],
             width * 0.92,
-            color=_draw.COLORS[i],
+            color=colors[name],
         )
         axes[1].bar_label(bars, fmt="%.2f", fontsize=8, padding=1)
     axes[1].set_xticks(place, list(shares))
@@ -82,4 +96,4 @@ def view_weights(mdata: MuData, *, manifold_key: str = Keys.MANIFOLD) -> np.ndar
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(axis="x", length=0)
     axes[0].figure.legend(loc="outside right center", frameon=False, title="modality")
-    return axes
+    return canvas.done(axes)

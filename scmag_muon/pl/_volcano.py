@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from scmag_muon._checks import check_number
 from scmag_muon._feature_names import is_housekeeping
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _canvas, _colors, _draw
 
 if TYPE_CHECKING:
+    import os
+
     import pandas as pd
     from matplotlib.axes import Axes
     from mudata import MuData
@@ -21,6 +22,7 @@ _MAX_FOLD = 8.0
 _MAX_LOG_P = 300.0
 
 
+@_canvas.described
 def volcano(
     mdata: MuData,
     *,
@@ -33,6 +35,9 @@ def volcano(
     min_share: float = 0.05,
     n_names: int = 8,
     housekeeping: bool = False,
+    figsize: tuple[float, float] | None = None,
+    save: str | os.PathLike[str] | None = None,
+    show: bool | None = None,
 ) -> np.ndarray:
     """Fold change and significance of every feature between two clusters, in each modality (paper, figure 8a, b).
 
@@ -75,6 +80,7 @@ def volcano(
     >>> table = smm.tl.markers(mdata, groupby="cell_type", groups=["type_0"], reference="type_1")
     >>> axes = smm.pl.volcano(mdata, group="type_0", reference="type_1")
     """
+    canvas = _canvas.Canvas(figsize=figsize, save=save, show=show)
     check_number("max_p_adjusted", max_p_adjusted, above=0, high=1)
     check_number("min_fold_change", min_fold_change, low=0)
     check_number("min_share", min_share, low=0, high=1)
@@ -90,10 +96,8 @@ def volcano(
     if table.empty or str(found["params"]["reference"]) != reference:
         raise KeyError(f"mdata.uns[{slot!r}] does not compare {group!r} with {reference!r}. Run {verb}.")
     modalities = list(dict.fromkeys(table["modality"].astype(str)))
-    figure, axes = plt.subplots(
-        1, len(modalities), figsize=(5.2 * len(modalities), 4.6), layout="constrained", squeeze=False
-    )
-    for ax, modality in zip(axes[0], modalities, strict=True):
+    axes = canvas.subplots(1, len(modalities), (5.2 * len(modalities), 4.6))[0]
+    for ax, modality in zip(axes, modalities, strict=True):
         ranked = table[table["modality"].astype(str) == modality]
         rows = ranked[ranked[["share", "share_others"]].max(axis=1) >= min_share]
         _volcano(ax, rows, max_p_adjusted, min_fold_change, n_names, housekeeping=housekeeping)
@@ -102,11 +106,11 @@ def volcano(
             loc="left",
             fontsize=10,
         )
-    axes[0, 0].set_ylabel("-log10 adjusted p (▲ beyond the axes)")
-    figure.supxlabel(
+    axes[0].set_ylabel("-log10 adjusted p (▲ beyond the axes)")
+    axes[0].figure.supxlabel(
         f"log2 fold change: higher in {_draw.text(reference)}  ←  →  higher in {_draw.text(group)}", fontsize=10
     )
-    return axes[0]
+    return canvas.done(axes)
 
 
 def _volcano(ax: Axes, rows: pd.DataFrame, max_p: float, min_fold: float, n_names: int, *, housekeeping: bool) -> None:
@@ -116,7 +120,7 @@ def _volcano(ax: Axes, rows: pd.DataFrame, max_p: float, min_fold: float, n_name
     beyond = (np.abs(fold) > _MAX_FOLD) | (log_p >= _MAX_LOG_P)
     good = (rows["p_adjusted"].to_numpy() <= max_p) & (np.abs(fold) >= min_fold)
     for chosen, color in (
-        (~good, _draw.MISSING),
+        (~good, _colors.MISSING),
         (good & (fold > 0), _draw.ORANGE),
         (good & (fold < 0), _draw.BLUE),
     ):

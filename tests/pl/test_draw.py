@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from scmag_muon.pl import _draw
+from scmag_muon.pl import _colors, _draw
 
 
 def test_names_on_each_other_are_moved_apart() -> None:
@@ -40,7 +40,7 @@ def test_many_categories_are_numbered_and_missing_ones_named(n_types: int) -> No
     labels = pd.Series([*names, None] * 3, dtype="category")
     xy = np.random.default_rng(0).normal(size=(len(labels), 2))
     _, ax = plt.subplots()
-    _draw.categories_on_map(ax, xy, labels, "types", on_data=False, numbered=True)
+    _draw.categories_on_map(ax, xy, labels, "types", colors=_colors.of_names(names), on_data=False, numbered=True)
     on_map = [text.get_text() for text in ax.texts]
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
     if n_types > 8:
@@ -58,7 +58,7 @@ def test_colors_are_apart_for_colour_blind_readers() -> None:
         "deuteranopia": np.array([[0.29275, 0.70725, 0.0], [0.29275, 0.70725, 0.0], [-0.02234, 0.02234, 1.0]]),
         "protanopia": np.array([[0.11238, 0.88762, 0.0], [0.11238, 0.88762, 0.0], [0.00401, -0.00401, 1.0]]),
     }
-    linear = np.array([to_rgb(color) for color in _draw.COLORS[: _draw._TOLD_BY_COLOR]]) ** 2.2
+    linear = np.array([to_rgb(color) for color in _colors.COLORS[: _draw._TOLD_BY_COLOR]]) ** 2.2
     for eye, matrix in seen.items():
         shown = np.clip(linear @ matrix.T, 0, 1) ** (1 / 2.2)
         gaps = np.linalg.norm(shown[:, None] - shown[None], axis=-1) + np.eye(len(shown))
