@@ -199,6 +199,11 @@ def _add_map(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     _add_log(files)
     _add_force(files)
+    files.add_argument(
+        "--layers",
+        choices=("denoised", "none"),
+        help="whether to write denoised and imputed counts (default: denoised, none where they are large)",
+    )
     data = mapping.add_argument_group("data")
     data.add_argument(
         "--labels", nargs="+", metavar="COLUMN", help="columns of the reference to transfer (default: none)"

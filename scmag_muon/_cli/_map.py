@@ -33,6 +33,7 @@ def map_cells(arguments: argparse.Namespace) -> None:
         layer=layer,
         round_counts=arguments.round_counts,
         batch_key=arguments.batch_key,
+        write_layers=arguments.layers,
     )
     _mudata.write_mudata(mdata, arguments.output)
     arguments.written.append(arguments.output)

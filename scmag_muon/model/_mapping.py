@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from scvi import REGISTRY_KEYS
 
@@ -32,23 +33,27 @@ class Mapped:
         Coordinates in the joint space of manifold fitting, ``(n_obs, n_components)``.
     reference_joint
         Those of the reference's cells by the features that the query has, ``(n_reference, n_components)``.
+    operators
+        For each modality which reference cells it is fitted by, rows that sum to 1, ``(n_obs, n_reference)``.
     q
         Soft assignment to the reference's clusters, ``(n_obs, K)``.
     latent, reconstruction_latent
         Zc and Zr, ``(n_obs, n_latent)``.
     denoised
-        For each modality of the reference its denoised counts, ``(n_obs, n_features)``, imputed where a cell lacks it.
+        For each modality of the reference its denoised counts, as the network gives them, ``(n_obs, n_features)``; empty where they
+        were not wanted.
     """
 
     joint: np.ndarray
     reference_joint: np.ndarray
+    operators: dict[str, sp.csr_array]
     q: np.ndarray
     latent: np.ndarray
     reconstruction_latent: np.ndarray
     denoised: dict[str, np.ndarray]
 
 
-def mapped(model: SCMAG, reference: Reference, query: Query) -> Mapped:
+def mapped(model: SCMAG, reference: Reference, query: Query, *, denoised: bool = True) -> Mapped:
     """Place the cells and ask the network about them, some thousands at a time.
 
     Cells of a batch that the model does not know are decoded in the largest batch of the reference.
@@ -58,33 +63,38 @@ def mapped(model: SCMAG, reference: Reference, query: Query) -> Mapped:
     batches = None if batch_key is None else _decoded_in(model, query, reference, len(joint))
     if not (model.is_trained_ and model.module.clustering_started):
         raise RuntimeError("The model has no clusters yet: call model.train() with max_epochs of at least 1 first.")
-    parts = []
+    parts, by_modality = [], []
     for start in range(0, len(joint), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        cells = network_cells(query, joint, reference, model.registry_, rows=rows)
+        operators = reference.fit.operators(joint[rows])
+        cells = network_cells(query, operators, reference, model.registry_, rows=rows)
         if batches is not None:
             cells.obs[batch_key] = batches[rows]
-        parts += _asked_once(model, cells)
-    q, latent, reconstruction, *denoised = (np.concatenate(part) for part in zip(*parts, strict=True))
+        parts += _asked_once(model, cells, denoised=denoised)
+        by_modality.append({name: of["rbf"] for name, of in operators.items()})
+    q, latent, reconstruction, *decoded = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Mapped(
         joint,
         reference_seen_alike(query, reference),
+        {name: sp.csr_array(sp.vstack([of[name] for of in by_modality])) for name in reference.fit.names},
         q,
         latent,
         reconstruction,
-        dict(zip(model.modalities_, denoised, strict=True)),
+        dict(zip(model.modalities_, decoded, strict=True)) if denoised else {},
     )
 
 
 @torch.inference_mode()
-def _asked_once(model: SCMAG, cells: MuData) -> list[list[np.ndarray]]:
-    """Of each minibatch Q, Zc, Zr and denoised counts by modality, as the getters give them, with one pass of the encoders."""
+def _asked_once(model: SCMAG, cells: MuData, *, denoised: bool) -> list[list[np.ndarray]]:
+    """Of each minibatch Q, Zc, Zr and, where wanted, denoised counts by modality, as the getters give them, in one pass."""
     module, found = model.module, []
     for tensors, inference in model._inferred(cells, np.arange(cells.n_obs), _MINIBATCH, batches=True):
         zr = inference["zr"]
-        totals = module.median_totals.expand(len(zr), -1)
-        decoded = module.generative(zr=zr, totals=totals, batch_index=tensors[REGISTRY_KEYS.BATCH_KEY])
-        means = [module.log_mean(i, **decoded).exp() for i in range(len(model.modalities_))]
+        means = []
+        if denoised:
+            totals = module.median_totals.expand(len(zr), -1)
+            decoded = module.generative(zr=zr, totals=totals, batch_index=tensors[REGISTRY_KEYS.BATCH_KEY])
+            means = [module.log_mean(i, **decoded).exp() for i in range(len(model.modalities_))]
         found.append([of.cpu().numpy() for of in (module.assign(inference["zc"]), inference["zc"], zr, *means)])
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import numbers
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -67,6 +68,13 @@ class OutputsMixin(BaseModelClass):
     @property
     def reference(self) -> Reference | None:
         """All that further cells are mapped by; ``None`` where manifold fitting left nothing that could place them."""
+        found = self._without_clusters()
+        if found is None or found.clusters is not None or not (self.is_trained_ and self.module.clustering_started):
+            return found
+        return replace(found, clusters=self.get_cluster_assignments().astype(np.int32))
+
+    def _without_clusters(self) -> Reference | None:
+        """The reference, unless it was loaded without the clusters of its cells, which must be computed."""
         return reference_of(self.adata, self.registry_) if self._reference is None else self._reference
 
     def _asked(self, mdata: MuData | None, indices: Any, batch_size: Any) -> tuple[MuData, np.ndarray, int]:
@@ -100,7 +108,7 @@ class OutputsMixin(BaseModelClass):
             f"The layers {key!r} of these {cells.n_obs} cells were fitted without the reference, the cells that the model was "
             "trained on. "
         )
-        reference = self.reference
+        reference = self._without_clusters()
         if reference is not None:
             try:
                 found = placed(cells, reference, self.registry_)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from scmag_muon._mudata import Query
+    from scmag_muon.manifold.fit import Operators
     from scmag_muon.model._reference import Reference
 
 
@@ -49,7 +50,8 @@ def placed(cells: MuData, reference: Reference, registry: Mapping[str, Any]) -> 
         name: sp.csr_matrix(counts[name][:, _columns(cells, name, feature_names(registry, i))])
         for i, name in enumerate(names)
     }
-    found = network_cells(query, embedded(query, reference), reference, registry, counts=of_model)
+    operators = fit.operators(embedded(query, reference))
+    found = network_cells(query, operators, reference, registry, counts=of_model)
     if batches is not None:
         found.obs[batch_key] = batches
     return found
@@ -84,20 +86,19 @@ def reference_seen_alike(query: Query, reference: Reference) -> np.ndarray:
 
 def network_cells(
     query: Query,
-    joint: np.ndarray,
+    operators: Mapping[str, Operators],
     reference: Reference,
     registry: Mapping[str, Any],
     *,
     rows: slice = slice(None),
     counts: Mapping[str, sp.csr_matrix] | None = None,
 ) -> MuData:
-    """Cells at these coordinates as the network takes them.
+    """Cells fitted by these rows of operators as the network takes them.
 
-    ``rows`` chooses among the query's cells and coordinates; ``counts`` are of the model's features, by default zeros.
+    ``rows`` are those of the query that the operators are of; ``counts`` are of the model's features, by default zeros.
     """
     setup, fit = registry["setup_args"], reference.fit
     cells = query.obs_names[rows]
-    operators = fit.operators(joint[rows])
     codes = np.full(len(cells), -1)
     if query.batches is not None and fit.batches:
         codes = pd.Index(fit.batches).get_indexer(pd.Index(query.batches[rows]))
@@ -108,7 +109,7 @@ def network_cells(
         layer = np.zeros((len(cells), len(wanted)), dtype=np.float32)
         layer[:, wanted.get_indexer(pd.Index(fit.modality(name).features))] = fitted
         place = _mudata.layer_of(setup["layer"], name)
-        own = sp.csr_matrix(layer.shape, dtype=np.float32) if counts is None else counts[name][rows]
+        own = sp.csr_matrix(layer.shape, dtype=np.float32) if counts is None else counts[name]
         mods[name] = AnnData(
             own if place is None else None,
             obs=pd.DataFrame(index=cells),

@@ -129,9 +129,8 @@ class QueryMixin(BaseModelClass):
         state.pop("registry_")
         state["module"] = _widened(base.module, len(batches))
         model = cls._restored(None, registry, state)
-        cells = network_cells(
-            query, embedded(query, reference), reference, registry, counts=_model_counts(query, reference, registry)
-        )
+        operators = reference.fit.operators(embedded(query, reference))
+        cells = network_cells(query, operators, reference, registry, counts=_model_counts(query, reference, registry))
         cells.obs[key] = names
         cells.obsm[PRESENT] = query.present
         model._adata, model._reference = cells, reference

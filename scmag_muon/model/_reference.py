@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,11 +32,14 @@ class Reference:
         For each modality the raw counts of the cells that have it and of the features that took part, CSR, ``(n_own, n_vars)``.
     obs
         Columns of text about the cells, such as their types, ``(n_obs, n_columns)``; missing values are ``None``.
+    clusters
+        Number of each cell's cluster, ``(n_obs,)``; ``None`` where the model has none yet.
     """
 
     fit: ManifoldFit
     counts: dict[str, sp.csr_array]
     obs: pd.DataFrame
+    clusters: np.ndarray | None = None
 
     def labels(self, column: str) -> np.ndarray:
         """A column of labels, ``None`` where missing, ``(n_obs,)``."""
@@ -63,7 +66,7 @@ class Reference:
                 f"`labels` must be text, categories or booleans of at most {_mudata.MOST_CATEGORIES} kinds; {others[0]!r} are none."
             )
         kept = self.obs.drop(columns=[column for column in added if column in self.obs])
-        return Reference(self.fit, self.counts, pd.concat([kept, added], axis=1))
+        return replace(self, obs=pd.concat([kept, added], axis=1))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain arrays, numbers and strings, in dictionaries, that hold all of it (:meth:`from_dict`)."""
@@ -81,6 +84,7 @@ class Reference:
                 for column in self.obs
                 for codes, categories in [pd.factorize(self.obs[column], sort=True)]
             },
+            **({} if self.clusters is None else {"clusters": self.clusters}),
         }
 
     @classmethod
@@ -101,6 +105,7 @@ class Reference:
                 for name, x in of["counts"].items()
             },
             obs=obs,
+            clusters=np.asarray(of["clusters"]) if "clusters" in of else None,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -63,6 +64,7 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
     is_trained_: bool
 
     _query: Any = None
+    _reference: Any
     _train_new_batches: Any
 
     _training_plan_cls = SCMAGTrainingPlan
@@ -209,6 +211,7 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
                 enable_progress_bar=False,
                 **{"log_every_n_steps": 1, "check_val_every_n_epoch": 1, **trainer_kwargs},
             )
+            self._reference = None if self._reference is None else replace(self._reference, clusters=None)
             self.history_ = _joined(before, self.history_)
             self.optimizer_state_ = self.trainer.optimizers[0].state_dict()
             self.converged_ = self.trainer.lightning_module.converged

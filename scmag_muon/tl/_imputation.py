@@ -34,26 +34,39 @@ class Imputer:
 
     Parameters
     ----------
-    work
-        Counts of the run, in the order of the fit.
+    counts
+        Raw counts of the modality in the reference cells that have it, in the order of the fit, CSR, ``(n_own, n_vars)``.
     fit
         What fitting learnt.
     name
         The modality.
+    joint
+        Coordinates of the reference's cells in the joint space, ``(n_obs, n_components)``; by default the fit's.
+    from_itself
+        The regression is on the modality's own coordinates too, for cells in which some of its features were measured. ``joint``
+        must rest on these features alone.
     """
 
-    def __init__(self, work: MuData, fit: ManifoldFit, name: str) -> None:
+    def __init__(
+        self,
+        counts: sp.csr_array,
+        fit: ManifoldFit,
+        name: str,
+        *,
+        joint: np.ndarray | None = None,
+        from_itself: bool = False,
+    ) -> None:
         self._fit, self._name = fit, name
-        self._others = [i for i, other in enumerate(fit.names) if other != name]
+        self._blocks = [i for i, other in enumerate(fit.names) if from_itself or other != name]
         self._cells = fit.modality(name).cells
         kind = cast("ModalityKind", fit.modality(name).kind)
-        counts = _own_counts(work, fit, name)
         values = _values.normalize(counts, kind)
         self._values = sp.csr_array(values) if sp.issparse(values) else np.asarray(values)
         totals = np.asarray(counts.sum(axis=1)).ravel()
         self._median = float(np.median(totals[totals > 0])) if _mudata.ASSAYS[kind].scales and totals.any() else None
-        shared = fit.present[self._cells][:, self._others].any(axis=1)
-        self._ridge = fit_ridge(self._coordinates(fit.joint[self._cells[shared]]), self._values[shared])
+        shared = fit.present[self._cells][:, self._blocks].any(axis=1)
+        joint = fit.joint if joint is None else joint
+        self._ridge = fit_ridge(self._coordinates(joint[self._cells[shared]]), self._values[shared])
 
     def everywhere(self, decoded: np.ndarray) -> np.ndarray:
         """Counts of all cells, ``(n_obs, n_vars)``: the network's, and imputed ones where the modality was not measured."""
@@ -95,7 +108,7 @@ class Imputer:
 
     def _coordinates(self, joint: np.ndarray) -> np.ndarray:
         blocks = self._fit.blocks(joint)
-        return np.hstack([blocks[i] for i in self._others]).astype(np.float64)
+        return np.hstack([blocks[i] for i in self._blocks]).astype(np.float64)
 
     def _sizes(self, counts: np.ndarray) -> np.ndarray:
         """By what normalising divides the counts of each cell, ``(n_rows, 1)``."""
@@ -124,8 +137,9 @@ def imputation_scores(model: SCMAG, lean: MuData, work: MuData, fit: ManifoldFit
         rows = np.sort(np.random.default_rng(0).permutation(both)[:_MOST_CELLS])
         held_out, joint, operator = _held_out(lean, work, fit, name, rows, model)
         decoded = np.asarray(model.get_normalized_expression(held_out, modality=name, return_numpy=True))
-        imputed = Imputer(work, fit, name)(decoded, operator, joint, known=rows)
-        counts = sp.csr_array(_own_counts(work, fit, name)[np.searchsorted(fit.modality(name).cells, rows)])
+        own_counts = counts_of_own_cells(work, fit, name)
+        imputed = Imputer(own_counts, fit, name)(decoded, operator, joint, known=rows)
+        counts = sp.csr_array(own_counts[np.searchsorted(fit.modality(name).cells, rows)])
         kind = cast("ModalityKind", fit.modality(name).kind)
         found[name] = _scores(
             _dense(_values.normalize(sp.csr_array(imputed), kind)), _dense(_values.normalize(counts, kind))
@@ -141,7 +155,7 @@ def _held_out(
     setup = model.registry_["setup_args"]
     others = [other for other in fit.names if other != name]
     present = {other: fit.present[rows, fit.names.index(other)] for other in others}
-    own_counts = {each: _own_counts(work, fit, each) for each in fit.names}
+    own_counts = {each: counts_of_own_cells(work, fit, each) for each in fit.names}
     counts = {}
     for other in others:
         own = np.searchsorted(fit.modality(other).cells, rows[present[other]])
@@ -183,7 +197,8 @@ def without_self(operator: sp.csr_array, rows: np.ndarray) -> sp.csr_array:
     return sp.csr_array((data, operator.indices, operator.indptr), shape=operator.shape)
 
 
-def _own_counts(work: MuData, fit: ManifoldFit, name: str) -> sp.csr_array:
+def counts_of_own_cells(work: MuData, fit: ManifoldFit, name: str) -> sp.csr_array:
+    """Counts of the fit's features in the cells that have the modality, in the order of the fit."""
     adata = work.mod[name]
     columns = adata.var_names.get_indexer(pd.Index(fit.modality(name).features))
     return sp.csr_array(adata.X[:, columns])

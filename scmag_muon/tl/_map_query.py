@@ -5,28 +5,29 @@ from __future__ import annotations
 import logging
 import os
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from mudata import MuData
 
 from scmag_muon import _fingerprint, _mudata
+from scmag_muon._checks import check_choice
 from scmag_muon._keys import Keys, check_key
 from scmag_muon.model import SCMAG
 from scmag_muon.model._mapping import mapped
 from scmag_muon.model._query_data import NO_REFERENCE
-from scmag_muon.tl._results import write_cells
-from scmag_muon.tl._transfer import UNKNOWN, projected, transferred, unlikeness_of
+from scmag_muon.tl._query_results import frames, impute, write, write_labels
+from scmag_muon.tl._transfer import confidence_of, projected, transferred, unlikeness_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from scmag_muon.model._mapping import Mapped
     from scmag_muon.model._reference import Reference
-    from scmag_muon.transfer.labels import Transferred
 
 logger = logging.getLogger(__name__)
+
+QueryLayers = Literal["denoised", "none"]
 
 _VERSIONS_OF = ("scmag-muon", "scvi-tools", "torch", "mudata", "anndata", "scikit-learn")
 
@@ -47,6 +48,7 @@ def map_query(
     key_added: str = Keys.SCMAG,
     accelerator: str = "auto",
     copy: bool = False,
+    write_layers: QueryLayers | None = None,
 ) -> MuData | None:
     """Clusters, coordinates and labels of new cells, from a reference that was trained before.
 
@@ -92,13 +94,21 @@ def map_query(
         ``"auto"``, ``"cpu"``, ``"gpu"``, as in Lightning, where ``reference`` is a folder.
     copy
         Return a changed copy and leave ``mdata`` as it is.
+    write_layers
+        ``"denoised"`` writes denoised and imputed counts, ``"none"`` does not compute them, nor train for them. ``None`` writes them
+        where they have up to 1e9 values, as :func:`~scmag_muon.tl.scmag` does, and a line of the log says where it does not.
 
     Returns
     -------
     ``None``, or the changed copy if ``copy=True``. Written:
 
-    ``mdata.obs[key_added]``, ``mdata.obs[f"{key_added}_confidence"]``, ``mdata.obs[f"{key_added}_entropy"]``
-        Cluster of the reference, its share in the soft assignment (0 to 1), and the assignment's entropy in nats.
+    ``mdata.obs[key_added]``
+        Cluster of the reference, categorical.
+    ``mdata.obs[f"{key_added}_confidence"]``
+        How likely the cell is in the right cluster, 0 to 1: the share of its up to 50 nearest cells of the reference that are in the
+        same cluster, before manifold fitting and training, as :func:`~scmag_muon.tl.scmag` has it.
+    ``mdata.obs[f"{key_added}_q"]``, ``mdata.obs[f"{key_added}_entropy"]``
+        Soft assignment of the cell to its cluster (eq. 31), 0 to 1, and the assignment's entropy in nats.
     ``mdata.obsm[f"X_{key_added}"]``, ``mdata.obsm[f"X_{key_added}_recon"]``
         Zc and Zr in the reference's spaces, float32, ``(n_obs, 16 * n_modalities)``.
     ``mod.layers[key_added]``
@@ -106,7 +116,8 @@ def map_query(
         does not have; sparse where these are more than half.
     ``mdata.obsm[f"{key_added}_imputed_{modality}"]``
         For each modality of the reference of which cells or features lack: denoised counts of all cells and all of the reference's
-        features, a data frame.
+        features, a data frame. What was not measured is imputed: the mean, as logarithms, of what the network says, of the
+        reference's cells by which the cell is fitted, and of a ridge regression on the coordinates of what was measured.
     ``mdata.obs[f"{key_added}_measured"]``
         Where cells lack modalities: what each has, as ``"rna+prot"``.
     ``mdata.obs[f"{key_added}_unlikeness"]``
@@ -159,6 +170,8 @@ def map_query(
     True
     """
     check_key(key_added, argument="key_added")
+    if write_layers is not None:
+        check_choice("write_layers", write_layers, get_args(QueryLayers))
     _mudata.check_mudata(mdata)
     columns = [labels] if isinstance(labels, str) else list(labels or ())
     model, of_cells = _model_and_reference(reference, model, columns, accelerator)
@@ -168,11 +181,14 @@ def map_query(
     target = None if basis is None else _map_of(reference, basis, of_cells)
     _mudata.check_free_query(mdata, names, key_added, columns)
     _tell_modalities(names, of_cells.fit.names)
+    denoised = _is_denoised(write_layers, model, mdata.n_obs)
     decoder = model
-    if fine_tune:
+    if fine_tune and denoised:
         decoder = SCMAG.load_query_data(mdata, model, batch_key=batch_key, layer=layer, round_counts=round_counts)
         decoder.train(max_epochs=max_epochs, random_state=random_state)
-    found = mapped(decoder, of_cells, query)
+    found = mapped(decoder, of_cells, query, denoised=denoised)
+    impute(found, of_cells, query, model.get_var_names())
+    confidence = confidence_of(of_cells, found, query.present)
     unlike = unlikeness_of(of_cells.fit, found, query.present)
     carried = {column: transferred(of_cells.fit, found, query.present, values) for column, values in given.items()}
     on_map = None if target is None else projected(of_cells.fit, found, query.present, target)
@@ -192,13 +208,13 @@ def map_query(
         "versions": {package: version(package) for package in _VERSIONS_OF},
     }
     made_from = {"cells": _fingerprint.of_cells(mdata.obs_names)}
-    frames = _frames(mdata, model, query, found, key_added)
+    layers = frames(mdata, model.get_var_names(), query, found, key_added)
     if copy:
         mdata = _mudata.copy_of(mdata)
-    _write(mdata, found, frames, key_added)
+    write(mdata, found, confidence, layers, of_cells.fit.names, key_added)
     if basis is not None and on_map is not None:
         mdata.obsm[Keys.projected(key_added, basis)] = on_map
-    _write_labels(mdata, carried, unlike, key_added)
+    write_labels(mdata, carried, unlike, key_added)
     if not query.present.all():
         mdata.obs[Keys.measured(key_added)] = _mudata.measured(mdata, names)
     mdata.uns[key_added] = _mudata.make_record("map_query", record, made_from=made_from, key=key_added)
@@ -249,6 +265,20 @@ def _map_of(reference: Any, basis: str, of_cells: Reference) -> np.ndarray:
     return np.asarray(reference.obsm[basis], dtype=np.float32)[rows, :2]
 
 
+def _is_denoised(asked: QueryLayers | None, model: SCMAG, n_obs: int) -> bool:
+    """Whether denoised counts are wanted; where nothing was asked and they are large they are not, which a line of the log says."""
+    if asked is not None:
+        return asked == "denoised"
+    if not _mudata.is_large(n_obs * sum(map(len, model.get_var_names().values()))):
+        return True
+    logger.info(
+        "Denoised counts are not written: they would hold more than %.3g values. Ask for them with "
+        'write_layers="denoised" (--layers on the command line).',
+        _mudata.LARGE,
+    )
+    return False
+
+
 def _tell_modalities(names: Sequence[str], of_reference: Sequence[str]) -> None:
     lacking = [name for name in of_reference if name not in names]
     if lacking:
@@ -256,43 +286,4 @@ def _tell_modalities(names: Sequence[str], of_reference: Sequence[str]) -> None:
             "The query has %s alone: labels and unlikeness rest on it, and %s imputed.",
             " and ".join(map(repr, names)),
             " and ".join(map(repr, lacking)) + (" is" if len(lacking) == 1 else " are"),
-        )
-
-
-def _frames(mdata: MuData, model: SCMAG, query: _mudata.Query, found: Mapped, key: str) -> dict[str, Any]:
-    """Denoised counts as they are written: layers by modality, data frames by slot of ``obsm``."""
-    layers, imputed = {}, {}
-    features = model.get_var_names()
-    for i, (name, values) in enumerate(found.denoised.items()):
-        measured = query.measured.get(name)
-        if measured is None or not (measured.all() and query.present[:, i].all()):
-            imputed[Keys.imputed(key, name)] = pd.DataFrame(
-                values, index=mdata.obs_names, columns=features[name].astype(str)
-            )
-        if measured is not None:
-            columns = pd.Index(features[name]).get_indexer(mdata.mod[name].var_names)
-            used = columns >= 0
-            layers[name] = _mudata.expand_features(_mudata.rows_of(values[:, columns[used]], mdata, name), used)
-    return {"layers": layers, "imputed": imputed}
-
-
-def _write(mdata: MuData, found: Mapped, frames: Mapping[str, Any], key: str) -> None:
-    write_cells(mdata, found, found.q.max(axis=1), key=key)
-    for name, values in frames["layers"].items():
-        mdata.mod[name].layers[key] = values
-        mdata.mod[name].uns[key] = _mudata.make_record("map_query", {}, made_from={}, key=key)
-    for slot, values in frames["imputed"].items():
-        mdata.obsm[slot] = values
-
-
-def _write_labels(mdata: MuData, carried: Mapping[str, Transferred], unlike: np.ndarray, key: str) -> None:
-    mdata.obs[Keys.unlikeness(key)] = unlike
-    for column, found in carried.items():
-        values = np.where(unlike > 1, UNKNOWN, found.labels.astype(object))
-        mdata.obs[Keys.transferred(key, column)] = pd.Categorical(values)
-        mdata.obs[Keys.transferred_probability(key, column)] = found.confidence
-        mdata.obsm[Keys.transferred_probabilities(key, column)] = pd.DataFrame(
-            found.probabilities,
-            index=mdata.obs_names,
-            columns=[name.replace("/", "_") for name in found.classes.astype(str)],
         )

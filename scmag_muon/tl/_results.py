@@ -14,7 +14,7 @@ from scmag_muon import _mudata
 from scmag_muon._checks import check_choice
 from scmag_muon._keys import Keys
 from scmag_muon.model._confidence import confidence
-from scmag_muon.tl._imputation import Imputer, imputation_scores
+from scmag_muon.tl._imputation import Imputer, counts_of_own_cells, imputation_scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +101,8 @@ def _denoised(model: SCMAG, work: MuData, names: Sequence[str], fit: ManifoldFit
     found = {name: model.get_normalized_expression(modality=name, return_numpy=True) for name in names}
     for name in names:
         if fit is not None and len(fit.modality(name).cells) < fit.n_obs:
-            found[name] = Imputer(work, fit, name).everywhere(found[name])
+            imputer = Imputer(counts_of_own_cells(work, fit, name), fit, name)
+            found[name] = imputer.everywhere(found[name])
     return found
 
 

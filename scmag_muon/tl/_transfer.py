@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scmag_muon.model._confidence import confidence_among
 from scmag_muon.transfer._neighbors import nearest_with_distance
 from scmag_muon.transfer.labels import Transferred, transfer_labels
 from scmag_muon.transfer.unlikeness import unlikeness
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from scmag_muon.manifold.fit import ManifoldFit
     from scmag_muon.model._mapping import Mapped
+    from scmag_muon.model._reference import Reference
 
 UNKNOWN = "unknown"
 _ON_MAP = 5
@@ -25,6 +27,15 @@ def unlikeness_of(fit: ManifoldFit, found: Mapped, present: np.ndarray) -> np.nd
     result = np.empty(len(found.joint))
     for rows, x, _, reference in _by_pattern(fit, found, present):
         result[rows] = unlikeness(x, reference)
+    return result
+
+
+def confidence_of(reference: Reference, found: Mapped, present: np.ndarray) -> np.ndarray:
+    """How likely each cell is in the right cluster, by the vote of the reference's cells, ``(n_obs,)``."""
+    labels, clusters = found.q.argmax(axis=1), np.asarray(reference.clusters)
+    result = np.empty(len(labels))
+    for rows, x, cells, coordinates in _by_pattern(reference.fit, found, present):
+        result[rows] = confidence_among(x, labels[rows], coordinates, clusters[cells])
     return result
 
 

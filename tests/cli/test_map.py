@@ -42,6 +42,8 @@ def test_map_writes_what_map_query_gives(folder: Path, tmp_path: Path, capsys: p
     np.testing.assert_array_equal(found.obsm["X_scmag"], expected.obsm["X_scmag"])
     assert (found.obs["scmag_cell_type"].astype(str) == expected.obs["scmag_cell_type"].astype(str)).all()
     assert found.obsm["scmag_imputed_prot"].shape == (40, 10)
+    assert main([*words, "--layers", "none", "--force"]) == 0
+    assert "scmag_imputed_prot" not in mudata.read_h5mu(out).obsm
 
 
 @pytest.mark.parametrize(
