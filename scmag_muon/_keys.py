@@ -115,6 +115,11 @@ class Keys:
         return f"{scmag}_{column}_probability"
 
     @staticmethod
+    def transferred_unlikeness(scmag: str, column: str) -> str:
+        """``mdata.obs``: how unlike the labelled cells a cell is."""
+        return f"{scmag}_{column}_unlikeness"
+
+    @staticmethod
     def transferred_probabilities(scmag: str, column: str) -> str:
         """``mdata.obsm``: probabilities of all labels."""
         return f"{scmag}_{column}_probabilities"
@@ -232,7 +237,8 @@ class Keys:
         """What :func:`scmag_muon.tl.map_query` writes beside :meth:`run_slots`, as ``(where, name)``."""
         slots = {("obs", Keys.unlikeness(scmag))}
         for column in columns:
-            slots |= {("obs", Keys.transferred(scmag, column)), ("obs", Keys.transferred_probability(scmag, column))}
+            of_column = (Keys.transferred, Keys.transferred_probability, Keys.transferred_unlikeness)
+            slots |= {("obs", slot(scmag, column)) for slot in of_column}
             slots.add(("obsm", Keys.transferred_probabilities(scmag, column)))
         return slots
 

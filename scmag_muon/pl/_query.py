@@ -83,7 +83,7 @@ def query(
         if beneath is not None:
             size = _draw.point_size(len(beneath))
             ax.scatter(beneath[:, 0], beneath[:, 1], c=_colors.MISSING, s=size, linewidths=0, rasterized=True)
-    unlike = mdata.obs[Keys.unlikeness(key)].to_numpy(dtype=float)
+    unlike = mdata.obs[Keys.transferred_unlikeness(key, labels)].to_numpy(dtype=float)
     title = f"{labels}: {(unlike > 1).mean():.1%} unknown"
     _draw.categories_on_map(axes[0], xy, _values.cluster_column(mdata, column), title, colors=colors, on_data=False)
     sure = mdata.obs[Keys.transferred_probability(key, labels)].to_numpy(dtype=float)

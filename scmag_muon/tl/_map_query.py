@@ -81,7 +81,8 @@ def map_query(
     batch_key
         Column of batches. A batch that the reference does not know is moved as a whole by the shift that its groups of cells have in
         common against the same groups of the reference, if there is one that is surer than chance (20 cells or more). Its own mean
-        plays no part, so a batch may hold sorted cells of one type. Give it where depth, staining or chemistry differ.
+        plays no part, so a batch may hold sorted cells of one type. Give it where depth, staining or chemistry differ, and where new
+        types are sought.
     fine_tune
         Learn decoder weights for batches that the reference does not know (:meth:`scmag_muon.model.SCMAG.load_query_data`), so that
         denoised and imputed counts are of the query's own chemistry and staining. Coordinates, clusters and labels are the same
@@ -121,10 +122,11 @@ def map_query(
     ``mdata.obs[f"{key_added}_measured"]``
         Where cells lack modalities: what each has, as ``"rna+prot"``.
     ``mdata.obs[f"{key_added}_unlikeness"]``
-        How far a cell lies from the reference's cells, relative to how far these lie from one another; 1 is exceeded by one in a
-        hundred of the reference's own.
-    ``mdata.obs[f"{key_added}_{column}"]``
-        For each of ``labels``: the label, categorical; ``"unknown"`` where unlikeness is above 1.
+        How far a cell lies from the reference's cells and from each of its clusters; 1 is exceeded by one in a hundred of the
+        reference's own. With ``batch_key``, of a cell and its 5 nearest in its batch.
+    ``mdata.obs[f"{key_added}_{column}"]``, ``mdata.obs[f"{key_added}_{column}_unlikeness"]``
+        For each of ``labels``: the label, categorical, and how far a cell lies from the reference's cells that have a label and from
+        each of the labels; the label is ``"unknown"`` where this is above 1.
     ``mdata.obs[f"{key_added}_{column}_probability"]``, ``mdata.obsm[f"{key_added}_{column}_probabilities"]``
         Probability of the most probable label, and of all, a data frame, given that the cell is of one of them. Calibrated on the
         reference's own cells, each classified without itself.
@@ -189,7 +191,8 @@ def map_query(
     found = mapped(decoder, of_cells, query, denoised=denoised)
     impute(found, of_cells, query, model.get_var_names())
     confidence = confidence_of(of_cells, found, query.present)
-    unlike = unlikeness_of(of_cells.fit, found, query.present)
+    groups = [(None, np.asarray(of_cells.clusters)), *given.items()]
+    unlike = {name: unlikeness_of(of_cells.fit, found, query.present, of, query.batches) for name, of in groups}
     carried = {column: transferred(of_cells.fit, found, query.present, values) for column, values in given.items()}
     on_map = None if target is None else projected(of_cells.fit, found, query.present, target)
     record = {

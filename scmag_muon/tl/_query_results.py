@@ -89,13 +89,16 @@ def write(
             mdata.obsm[slot] = layers["imputed"][slot]
 
 
-def write_labels(mdata: MuData, carried: Mapping[str, Transferred], unlike: np.ndarray, key: str) -> None:
+def write_labels(
+    mdata: MuData, carried: Mapping[str, Transferred], unlike: Mapping[str | None, np.ndarray], key: str
+) -> None:
     """Write labels with their probabilities, and unlikeness."""
-    mdata.obs[Keys.unlikeness(key)] = unlike
+    mdata.obs[Keys.unlikeness(key)] = unlike[None]
     for column, found in carried.items():
-        values = np.where(unlike > 1, UNKNOWN, found.labels.astype(object))
+        values = np.where(unlike[column] > 1, UNKNOWN, found.labels.astype(object))
         mdata.obs[Keys.transferred(key, column)] = pd.Categorical(values)
         mdata.obs[Keys.transferred_probability(key, column)] = found.confidence
+        mdata.obs[Keys.transferred_unlikeness(key, column)] = unlike[column]
         mdata.obsm[Keys.transferred_probabilities(key, column)] = pd.DataFrame(
             found.probabilities,
             index=mdata.obs_names,

@@ -22,11 +22,20 @@ UNKNOWN = "unknown"
 _ON_MAP = 5
 
 
-def unlikeness_of(fit: ManifoldFit, found: Mapped, present: np.ndarray) -> np.ndarray:
-    """Unlikeness of each cell, ``(n_obs,)``; 1 is the 99th percentile of the reference's own cells."""
+def unlikeness_of(
+    fit: ManifoldFit, found: Mapped, present: np.ndarray, groups: np.ndarray, samples: np.ndarray | None
+) -> np.ndarray:
+    """Unlikeness of each cell, ``(n_obs,)``; 1 is the 99th percentile of the reference's own cells.
+
+    ``groups`` are types or clusters of the reference's cells; those of which it is ``None`` or ``"unknown"`` play no part. ``samples``
+    are the batches of the query.
+    """
     result = np.empty(len(found.joint))
-    for rows, x, _, reference in _by_pattern(fit, found, present):
-        result[rows] = unlikeness(x, reference)
+    known = _is_known(groups)
+    for rows, x, cells, reference in _by_pattern(fit, found, present):
+        own = known[cells]
+        of_sample = None if samples is None else samples[rows]
+        result[rows] = unlikeness(x, reference[own], groups[cells][own].astype(str), samples=of_sample)
     return result
 
 
@@ -47,7 +56,7 @@ def transferred(fit: ManifoldFit, found: Mapped, present: np.ndarray, labels: np
     ValueError
         Where no reference cell has a label and the modalities of some cells.
     """
-    known = np.array([label is not None and label != UNKNOWN for label in labels])
+    known = _is_known(labels)
     classes = np.unique(labels[known].astype(str))
     probabilities = np.zeros((len(found.joint), len(classes)))
     for rows, x, cells, reference in _by_pattern(fit, found, present):
@@ -57,6 +66,10 @@ def transferred(fit: ManifoldFit, found: Mapped, present: np.ndarray, labels: np
         of_cells = transfer_labels(x, reference[labelled], labels[cells][labelled])
         probabilities[rows[:, None], np.searchsorted(classes, of_cells.classes)] = of_cells.probabilities
     return Transferred(classes, probabilities)
+
+
+def _is_known(labels: np.ndarray) -> np.ndarray:
+    return np.array([label is not None and label != UNKNOWN for label in labels])
 
 
 def projected(fit: ManifoldFit, found: Mapped, present: np.ndarray, places: np.ndarray) -> np.ndarray:

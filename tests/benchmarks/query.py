@@ -204,7 +204,7 @@ def map_query(reference: MuData, seed: int, arguments: argparse.Namespace) -> Ca
     def ask(cells: MuData) -> Answer:
         found = smm.tl.map_query(cells, model, labels="type", batch_key="new", copy=True)
         table = found.obsm["scmag_type_probabilities"]
-        return np.asarray(table.columns), table.to_numpy(), found.obs["scmag_unlikeness"].to_numpy()
+        return np.asarray(table.columns), table.to_numpy(), found.obs["scmag_type_unlikeness"].to_numpy()
 
     return ask
 

@@ -22,8 +22,8 @@ def mapped(citeseq: MuData) -> tuple[MuData, MuData]:
     for mdata, basis in ((reference, "X_umap"), (query, "X_scmag_umap")):
         codes = mdata.obs["cell_type"].cat.codes.to_numpy()
         mdata.obsm[basis] = 5 * np.column_stack([codes, codes % 2]) + rng.normal(size=(mdata.n_obs, 2))
-    query.obs["scmag_unlikeness"] = np.linspace(0.2, 1.2, 40)
-    labels = query.obs["cell_type"].astype(str).where(query.obs["scmag_unlikeness"] <= 1, "unknown")
+    query.obs["scmag_cell_type_unlikeness"] = np.linspace(0.2, 1.2, 40)
+    labels = query.obs["cell_type"].astype(str).where(query.obs["scmag_cell_type_unlikeness"] <= 1, "unknown")
     query.obs["scmag_cell_type"] = pd.Categorical(labels)
     query.obs["scmag_cell_type_probability"] = np.linspace(0.5, 1, 40)
     return query, reference
@@ -39,9 +39,9 @@ def test_query(mapped: tuple[MuData, MuData], looks_right: Callable[[Any, str], 
     ]
     beneath, points = axes[2].collections
     np.testing.assert_allclose(beneath.get_offsets(), reference.obsm["X_umap"])
-    order = np.argsort(query.obs["scmag_unlikeness"].to_numpy(), kind="stable")
+    order = np.argsort(query.obs["scmag_cell_type_unlikeness"].to_numpy(), kind="stable")
     np.testing.assert_allclose(points.get_offsets(), query.obsm["X_scmag_umap"][order])
-    np.testing.assert_allclose(points.get_array(), query.obs["scmag_unlikeness"].to_numpy()[order])
+    np.testing.assert_allclose(points.get_array(), query.obs["scmag_cell_type_unlikeness"].to_numpy()[order])
     assert points.get_clim()[1] >= 1
     legend = [text.get_text() for text in axes[0].get_legend().get_texts()]
     assert legend == ["type_0", "type_1", "type_2", "unknown"]

@@ -77,6 +77,7 @@ def test_labels_are_right_and_hardly_a_cell_is_unknown(query: MuData, trained: t
     smm.tl.map_query(query, trained[1], labels="cell_type")
     assert (query.obs["scmag_cell_type"].astype(str) == query.obs["cell_type"].astype(str)).mean() > 0.95
     assert (query.obs["scmag_unlikeness"] > 1).mean() <= 0.05
+    assert (query.obs["scmag_cell_type_unlikeness"] > 1).mean() <= 0.05
     probabilities = query.obsm["scmag_cell_type_probabilities"]
     assert list(probabilities.columns) == sorted(query.obs["cell_type"].unique())
     np.testing.assert_allclose(probabilities.max(axis=1), query.obs["scmag_cell_type_probability"])
@@ -151,9 +152,23 @@ def test_a_type_that_the_reference_lacks_is_unknown() -> None:
     reference, cells = subset(mdata, ~part & ~novel), subset(mdata, part)
     model = smm.tl.scmag(reference, n_clusters=3, return_model=True, **BRIEF)
     smm.tl.map_query(cells, model, labels="cell_type")
-    unlike = cells.obs["scmag_unlikeness"].to_numpy()
+    unlike = cells.obs["scmag_cell_type_unlikeness"].to_numpy()
     assert np.mean(unlike[novel[part]][:, None] > unlike[~novel[part]]) > 0.9
     assert ((cells.obs["scmag_cell_type"] == "unknown") == (unlike > 1)).all()
+
+
+def test_reference_cells_without_a_label_do_not_stand_for_it(whole: MuData) -> None:
+    reference, cells = subset(whole, slice(N)), subset(whole, slice(N, None))
+    of_type = reference.obs["cell_type"] == reference.obs["cell_type"].cat.categories[1]
+    reference.obs["annotation"] = reference.obs["cell_type"].astype(object).where(~of_type, None)
+    model = smm.tl.scmag(reference, n_clusters=3, return_model=True, **BRIEF)
+    cells.obs["sample"] = "one"
+    smm.tl.map_query(cells, model, labels=["annotation", "cell_type"], batch_key="sample")
+    novel = (cells.obs["cell_type"] == cells.obs["cell_type"].cat.categories[1]).to_numpy()
+    unlike = cells.obs["scmag_annotation_unlikeness"].to_numpy()
+    assert np.mean(unlike[novel][:, None] > unlike[~novel]) > 0.95
+    assert np.median(unlike[novel]) > 2 * np.median(cells.obs["scmag_cell_type_unlikeness"][novel])
+    assert ((cells.obs["scmag_annotation"] == "unknown") == (unlike > 1)).all()
 
 
 def test_where_a_cell_lands_does_not_depend_on_its_company(query: MuData, trained: tuple[MuData, SCMAG]) -> None:
@@ -162,7 +177,8 @@ def test_where_a_cell_lands_does_not_depend_on_its_company(query: MuData, traine
         smm.tl.map_query(cells, trained[1], labels="cell_type")
     for slot in ("X_scmag", "scmag_cell_type_probabilities"):
         np.testing.assert_allclose(few.obsm[slot], np.asarray(query.obsm[slot])[[7, 3, 50]], atol=1e-4)
-    np.testing.assert_allclose(few.obs["scmag_unlikeness"], query.obs["scmag_unlikeness"].iloc[[7, 3, 50]], rtol=1e-4)
+    for column in ("scmag_unlikeness", "scmag_cell_type_unlikeness"):
+        np.testing.assert_allclose(few.obs[column], query.obs[column].iloc[[7, 3, 50]], rtol=1e-4)
 
 
 def test_a_sorted_type_of_a_deep_batch_lands_with_its_type(query: MuData, trained: tuple[MuData, SCMAG]) -> None:

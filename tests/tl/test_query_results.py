@@ -85,7 +85,9 @@ def test_clusters_of_the_reference_are_saved_and_renewed_by_training(
     np.testing.assert_array_equal(again.reference.clusters, again.get_cluster_assignments())
 
 
-def logs_of_three(model: SCMAG, joint: np.ndarray, decoded: np.ndarray, name: str, x: np.ndarray, to: np.ndarray) -> Any:
+def logs_of_three(
+    model: SCMAG, joint: np.ndarray, decoded: np.ndarray, name: str, x: np.ndarray, to: np.ndarray
+) -> Any:
     """Logarithms of the network's mean, of the neighbours' and of a ridge from ``x`` at the reference to ``to``, with sizes."""
     reference = model.reference
     values = _values.normalize(reference.counts[name], reference.fit.modality(name).kind)
