@@ -75,6 +75,10 @@ def quiet() -> Iterator[None]:
             # scvi-tools thinks of batch normalisation, which we do without
             warnings.filterwarnings("ignore", message=".*Last batch will have a small size.*")
             warnings.filterwarnings("ignore", message=".*has fewer than 3 cells.*")
+            warnings.filterwarnings("ignore", message=".*all_gather is deprecated")
+            # of several processes: stages end by themselves, and the gate takes part in stage 3 alone
+            warnings.filterwarnings("ignore", message="early_stopping was automatically disabled")
+            warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified")
             yield
     finally:
         for log, level in zip(loggers, levels, strict=True):

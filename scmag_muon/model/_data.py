@@ -35,32 +35,64 @@ class Minibatches:
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        rows = self.indices[torch.randperm(len(self.indices))] if self.shuffle else self.indices
-        for part in rows.split(self.batch_size):
+        for part in self._order().split(self.batch_size):
             yield {key: _rows(value, part) for key, value in self.tensors.items()}
+
+    def _order(self) -> Tensor:
+        return self.indices[torch.randperm(len(self.indices))] if self.shuffle else self.indices
+
+
+class SharedMinibatches(Minibatches):
+    """The minibatches of one of several processes that train together: each goes through as many, of cells of its own.
+
+    All draw the same order, from a generator that nothing else reads, and deal it out in turn. Where the cells do not come out even,
+    some processes get one of the first cells in addition.
+    """
+
+    def __init__(
+        self, *of_one: Any, shuffle: bool, process: int, n_processes: int, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(*of_one, shuffle=shuffle)
+        self.process, self.n_processes, self.generator = process, n_processes, generator
+
+    def __len__(self) -> int:
+        return math.ceil(math.ceil(len(self.indices) / self.n_processes) / self.batch_size)
+
+    def _order(self) -> Tensor:
+        n_cells = len(self.indices)
+        order = torch.randperm(n_cells, generator=self.generator) if self.shuffle else torch.arange(n_cells)
+        places = torch.arange(self.process, self.process + n_cells, self.n_processes)
+        return self.indices[order[places % n_cells]]
 
 
 class ReadyDataSplitter(DataSplitter):
     """scvi-tools' splitter, which makes the data dense once for all epochs where they take no more than a gigabyte.
 
-    On a GPU they are kept on the device where they take no more than half of its free memory. Several devices, and data that
-    do not fit, are served by scvi-tools' loader, minibatch by minibatch. Where fitted layers were not kept and the data do not fit,
-    each minibatch's fitted rows are computed from the counts.
+    On a GPU they are kept on the device where they take no more than half of its free memory. Data that do not fit are served by
+    scvi-tools' loader, minibatch by minibatch. Where fitted layers were not kept and the data do not fit, each minibatch's
+    fitted rows are computed from the counts. Of several processes that train together each serves its own share of the cells.
     """
 
     ready: dict[str, Any] | None = None
+    generator: torch.Generator | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Split the cells, and get the tensors ready."""
         super().setup(stage)
         inputs = map(input_key, range(len(self.adata_manager.registry["setup_args"]["modalities"])))
         by_request = any(isinstance(self.adata_manager.get_from_registry(key), FittedLayer) for key in inputs)
+        several = self._n_processes > 1
         if by_request and not self._can_serve():
             raise ValueError(
-                "Several devices, arguments of the data loader and sparse tensors need the fitted layers, which were not kept. "
-                "Write them with scmag_muon.pp.manifold_fit."
+                "Arguments of the data loader and sparse tensors need the fitted layers, which were not kept. Write them with "
+                "scmag_muon.pp.manifold_fit."
             )
-        self.ready = self._tensors(dense=self._fits()) if by_request or self._fits() else None
+        if several and not self._can_serve():
+            raise ValueError("Arguments of the data loader and sparse tensors need one device: set devices=1.")
+        if several:  # all processes have the same seed until training starts
+            self.generator = torch.Generator().manual_seed(torch.initial_seed())
+        fits = self._fits()
+        self.ready = self._tensors(dense=fits) if by_request or several or fits else None
 
     def teardown(self, stage: str | None = None) -> None:
         """Let go of the tensors."""
@@ -71,23 +103,50 @@ class ReadyDataSplitter(DataSplitter):
         """Minibatches of the training cells, in random order."""
         if self.ready is None:
             return super().train_dataloader()
-        return Minibatches(self.ready, self.train_idx, self.data_loader_kwargs["batch_size"], shuffle=True)
+        return self._of_process(self.ready, self.train_idx, shuffle=True)
 
     def val_dataloader(self) -> Any:
         """Minibatches of the held-out cells."""
         if self.ready is None or len(self.val_idx) == 0:
             return super().val_dataloader()
-        return Minibatches(self.ready, self.val_idx, self.data_loader_kwargs["batch_size"], shuffle=False)
+        return self._of_process(self.ready, self.val_idx, shuffle=False)
 
     def all_cells(self, keys: Sequence[str], batch_size: int = 1024) -> Any:
-        """Minibatches of all cells in their order, of those entries ``keys`` that the registry has."""
+        """Minibatches of all cells in their order, of those entries ``keys`` that the registry has.
+
+        Of several processes each gets as many cells that follow each other, and the last ones are filled up with the last cell.
+        """
         keys = [key for key in keys if key in self.adata_manager.data_registry]
-        indices = np.arange(self.adata_manager.adata.n_obs)
+        n_obs = self.n_obs
+        share = math.ceil(n_obs / self._n_processes)
+        first = 0 if self.trainer is None else share * self.trainer.global_rank
+        indices = np.minimum(np.arange(first, first + share), n_obs - 1)
         if self.ready is not None:
             return Minibatches({key: self.ready[key] for key in keys}, indices, batch_size, shuffle=False)
         return self.data_loader_cls(
             self.adata_manager, indices=indices, batch_size=batch_size, shuffle=False, data_and_attributes=keys
         )
+
+    @property
+    def _n_processes(self) -> int:
+        return 1 if self.trainer is None else self.trainer.world_size
+
+    def _of_process(self, tensors: dict[str, Any], indices: np.ndarray, *, shuffle: bool) -> Minibatches:
+        of_one = tensors, indices, self.data_loader_kwargs["batch_size"]
+        if self._n_processes == 1:
+            return Minibatches(*of_one, shuffle=shuffle)
+        return SharedMinibatches(
+            *of_one,
+            shuffle=shuffle,
+            process=self.trainer.global_rank,
+            n_processes=self._n_processes,
+            generator=self.generator,
+        )
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        return int(self.adata_manager.adata.n_obs)
 
     def _fits(self) -> bool:
         shapes = [self.adata_manager.get_from_registry(key).shape for key in self.adata_manager.data_registry]
@@ -95,11 +154,11 @@ class ReadyDataSplitter(DataSplitter):
         return self._can_serve() and self._bytes <= _MOST_BYTES
 
     def _can_serve(self) -> bool:
-        one_device = self.trainer is None or self.trainer.world_size == 1
+        own = ("batch_size", "distributed_sampler")
         plain = not self.drop_last and not any(
-            value for key, value in self.data_loader_kwargs.items() if key != "batch_size"
+            value for key, value in self.data_loader_kwargs.items() if key not in own
         )
-        return bool(one_device and plain and not self.load_sparse_tensor)
+        return bool(plain and not self.load_sparse_tensor)
 
     def _tensors(self, *, dense: bool) -> dict[str, Any]:
         n_obs = self.adata_manager.adata.n_obs

@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 from scvi.train import TrainRunner
+from scvi.train._logger import SimpleLogger
 
 from scmag_muon._checks import check_random_state
 from scmag_muon.model._checkpoint import Checkpoint, check_folder, fingerprint, held
 from scmag_muon.model._context import SignalsAsBefore, interruptible, quiet, seeded, split_cells
 from scmag_muon.model._data import ReadyDataSplitter
+from scmag_muon.model._distributed import strategy_of
 from scmag_muon.model._train_arguments import check_devices, check_plan, check_run, of_scvi_tools
 from scmag_muon.model._training import SCMAGTrainingPlan, StageProgress
 
@@ -42,6 +44,8 @@ class QuietRunner(TrainRunner):
     def _run_training_core(self) -> None:
         self.trainer.fit(self.training_plan, self.data_splitter, ckpt_path=self.ckpt_path)
         self._update_history()
+        # of several processes the first alone has kept it
+        self.model.history_ = self.trainer.strategy.broadcast(self.model.history_)
         self.model.train_indices = self.data_splitter.train_idx
         self.model.validation_indices = self.data_splitter.val_idx
         self.model.test_indices = self.data_splitter.test_idx
@@ -117,7 +121,9 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
         batch_size
             Cells in a minibatch.
         accelerator, devices, precision
-            As in Lightning's trainer.
+            As in Lightning's trainer. With several devices, ``strategy="ddp"`` and ``num_nodes``, processes train together: all have
+            the same cells held out, the same centres and the same stage, and each goes through its share of the cells in
+            minibatches of ``batch_size``. Every process needs the whole MuData, and has the trained model in the end.
         random_state
             Seed of minibatches, noise and k-means; ``None`` draws one. The global random state is put back afterwards, and
             trainings in several threads take turns, since it is the process's.
@@ -162,6 +168,11 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
             precision=precision,
         )
         check_devices(devices)
+        strategy = strategy_of(trainer_kwargs.pop("strategy", None), devices, trainer_kwargs.get("num_nodes", 1))
+        if strategy != "auto":
+            if folder is not None:
+                raise ValueError("`checkpoint` is for one device: set devices=1, and leave out `strategy`.")
+            trainer_kwargs.setdefault("logger", [SimpleLogger()])  # scvi-tools would write the history to a file
         if max_epochs_pretrain + max_epochs == 0:
             raise ValueError("Nothing to train: `max_epochs_pretrain`=0 and `max_epochs`=0.")
         if self.module.clustering_started and max_epochs == 0:
@@ -209,6 +220,7 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
                 plan_kwargs=plan,
                 callbacks=callbacks,
                 enable_progress_bar=False,
+                strategy=strategy,
                 **{"log_every_n_steps": 1, "check_val_every_n_epoch": 1, **trainer_kwargs},
             )
             self._reference = None if self._reference is None else replace(self._reference, clusters=None)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from scmag_muon.model._module import SCMAGModule
 
+_BETWEEN_PROCESSES = 1_000_003  # so that seeds near each other have no noise in common
+
 
 class SCMAGTrainingPlan(TrainingPlan):
     """The stages of :class:`~scmag_muon.model.SCMAG`.
@@ -163,8 +165,10 @@ class SCMAGTrainingPlan(TrainingPlan):
         return config
 
     def on_train_start(self) -> None:
-        """Draw new noise: a model just loaded has none left from an earlier call."""
+        """Draw new noise: a model just loaded has none left from an earlier call. Each process draws its own."""
         self.module.encoder.renew_noise()
+        if self.trainer.global_rank:
+            torch.manual_seed(torch.initial_seed() + _BETWEEN_PROCESSES * self.trainer.global_rank)
 
     def on_train_epoch_start(self) -> None:
         """Move to the next stage where the present one is over; in stage 3 renew the centres (expectation step)."""
@@ -182,12 +186,12 @@ class SCMAGTrainingPlan(TrainingPlan):
         """Count the epoch; end the training when stage 3 is over."""
         check_terms(self._log_means("train"), modalities=self.modalities, **self._now())
         self.module.stage_epochs[self.stage - 1] += 1
-        self.log("stage", float(self.stage), on_step=False, on_epoch=True)
+        self.log("stage", float(self.stage), on_step=False, on_epoch=True, sync_dist=self.use_sync_dist)
         if self.stage == 2 and not self._can_advance() and self._stage_is_over():
             self.trainer.should_stop = True
         if self.stage == 3:
             self._label_changes.append(self._label_change)
-            self.log("label_change", self._label_change, on_step=False, on_epoch=True)
+            self.log("label_change", self._label_change, on_step=False, on_epoch=True, sync_dist=self.use_sync_dist)
             # the first expectation step repeats the start: only the second can tell
             self.converged = len(self._label_changes) > 1 and self._label_change < self.label_tolerance
             stalled = self.cluster_patience is not None and _stalled(self._label_changes[1:], self.cluster_patience)
@@ -237,6 +241,7 @@ class SCMAGTrainingPlan(TrainingPlan):
     def _log_means(self, mode: str) -> dict[str, float]:
         """Log each term's mean over the cells of the epoch; Lightning would take longer to do so in each step."""
         names, sums = self._sums.pop(mode)
+        sums = self.trainer.strategy.reduce(sums, reduce_op="sum")  # over processes that train together
         means = dict(zip(names, sums[:-1] / sums[-1], strict=True))
         self.log_dict(means, on_step=False, on_epoch=True, sync_dist=self.use_sync_dist)
         return {name: float(mean) for name, mean in means.items()}
@@ -263,6 +268,8 @@ class SCMAGTrainingPlan(TrainingPlan):
     def _ungated_space(self) -> Tensor:
         self.module.eval()
         z1 = torch.cat(list(self._ungated_batches()))
+        if self.trainer.world_size > 1:
+            z1 = self.all_gather(z1).flatten(0, 1)[: self.trainer.datamodule.n_obs]
         self.module.train()
         check_space(z1, **self._now())
         return z1
@@ -287,6 +294,7 @@ class SCMAGTrainingPlan(TrainingPlan):
             self.module.fit_agreement.fill_(agreement)
             if self.join_overlapping:
                 labels = join_overlapping(z1, labels)
+        labels = self._of_first_process(labels)
         q = torch.nn.functional.one_hot(labels.long(), n_clusters).to(z1.dtype)
         self.module.set_centers(z1, q)
         self.module.set_centers(self.module.cluster_space(z1)[0], q)
@@ -297,10 +305,17 @@ class SCMAGTrainingPlan(TrainingPlan):
         zc = self.module.cluster_space(self._ungated_space())[0]
         q = self.module.assign(zc)
         self.module.set_centers(zc, q)
-        labels = q.argmax(dim=1)
+        labels = self._of_first_process(q.argmax(dim=1))
         same_cells = len(self._labels) == len(labels)
         self._label_change = float((labels != self._labels).float().mean()) if same_cells else 1.0
         self._labels = labels
+
+    def _of_first_process(self, labels: Tensor) -> Tensor:
+        """So that rounding on another machine changes neither the clusters' start nor when the training ends."""
+        if self.trainer.world_size == 1:
+            return labels
+        of_first: Tensor = self.trainer.strategy.broadcast(labels.cpu())
+        return of_first.to(labels.device)
 
 
 def _stalled(values: list[float], patience: int) -> bool:
@@ -322,7 +337,7 @@ class StageProgress(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Open the bar."""
-        self.bar = _Bar(total=self.total, desc="scMAG", unit="epoch")
+        self.bar = _Bar(total=self.total, desc="scMAG", unit="epoch", disable=not trainer.is_global_zero)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """One epoch on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -68,6 +69,7 @@ def scmag(
     write_layers: Layers | None = None,
     model_kwargs: Mapping[str, Any] | None = None,
     plan_kwargs: Mapping[str, Any] | None = None,
+    trainer_kwargs: Mapping[str, Any] | None = None,
 ) -> MuData | SCMAG | tuple[MuData, SCMAG] | None:
     """Clusters of cells from all their modalities, from raw counts, in one call.
 
@@ -139,6 +141,8 @@ def scmag(
         were not kept is made again by the next run.
     model_kwargs, plan_kwargs
         Further arguments of :class:`~scmag_muon.model.SCMAG` and of its training plan.
+    trainer_kwargs
+        Further arguments of Lightning's trainer, as ``{"devices": 2, "strategy": "ddp"}`` (see :meth:`scmag_muon.model.SCMAG.train`).
 
     Returns
     -------
@@ -226,9 +230,13 @@ def scmag(
         raise ValueError(f'`settings` must be "default" or "paper", got {settings!r}.')
     if isinstance(ablate, str) or not isinstance(ablate, Iterable):
         raise TypeError(f"`ablate` must be a list, for example ['gate'], got {ablate!r}.")
-    for argument, given in (("model_kwargs", model_kwargs), ("plan_kwargs", plan_kwargs)):
+    further = {"model_kwargs": model_kwargs, "plan_kwargs": plan_kwargs, "trainer_kwargs": trainer_kwargs}
+    for argument, given in further.items():
         if given is not None and not isinstance(given, Mapping):
             raise TypeError(f"`{argument}` must map names to values, got {given!r}.")
+    twice = sorted(set(trainer_kwargs or {}) & set(inspect.signature(SCMAG.train).parameters) - {"devices"})
+    if twice:
+        raise TypeError(f"`trainer_kwargs` must not hold {twice[0]!r}, which tl.scmag has or sets itself.")
     unknown = set(ablate) - set(_ABLATIONS) - {"manifold"}
     if unknown:
         raise ValueError(f'`ablate` may hold "manifold", "two_stage" and "gate", got {sorted(unknown)}.')
@@ -312,6 +320,7 @@ def scmag(
                 **(_PAPER_PLAN if settings == "paper" else {}),
                 **(plan_kwargs or {}),
             },
+            **(trainer_kwargs or {}),
         )
         results = collect(
             model, lean, work, names, fit, manifold_key=manifold_key, denoised=written in ("all", "denoised")
@@ -364,6 +373,7 @@ def scmag(
             "n_clusters_estimated": estimated,
             "model_kwargs": _mudata.to_json(model_kwargs or {}),
             "plan_kwargs": _mudata.to_json(plan_kwargs or {}),
+            **({"trainer_kwargs": str(dict(trainer_kwargs))} if trainer_kwargs else {}),
         },
         "n_clusters": len(present) if join else n_clusters,
         "history": model.training_history,
