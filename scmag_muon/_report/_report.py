@@ -12,13 +12,14 @@ import matplotlib.pyplot as plt
 from scmag_muon import _mudata, _values
 from scmag_muon._files import written_aside
 from scmag_muon._keys import Keys
-from scmag_muon._report import _html, _sections
+from scmag_muon._report import _html, _map, _methods, _sections
 from scmag_muon._report._doubts import doubts
 from scmag_muon._report._prepare import left_out, prepared
 
 if TYPE_CHECKING:
     from mudata import MuData
 
+_NARROW = ("summary", "warnings", "methods", "parameters")
 _NO_DOUBT = "No automatic check fired. Checks know counts, doublets, batches, small and unsure clusters; they do not know your biology."
 
 
@@ -32,11 +33,12 @@ def report(
     title: str = "Cell clusters",
     random_state: int | None = 0,
 ) -> Path:
-    """Write one HTML page with clusters, markers, batches, the model's insides, parameters and warnings about the data.
+    """Write one HTML page with clusters, types, markers, batches, the model's insides, methods and warnings about the data.
 
-    The page holds its pictures and needs no network. What it shows and is not in ``mdata`` yet (UMAP, markers, dendrogram, tree,
-    mixing of the batches) is computed for it; ``mdata`` stays as it is. Trajectory, enrichment, stability and held-out markers
-    are shown where their verbs have run.
+    The page holds its pictures and needs no network. A map tells of the cell under the pointer (20,000 cells at most, drawn at
+    random); tables can be saved as CSV files, and a text on methods pasted. What it shows and is not in ``mdata`` yet (UMAP, markers, dendrogram, tree,
+    mixing of the batches) is computed for it; ``mdata`` stays as it is. Types, trajectory, enrichment, stability and held-out
+    markers are shown where their verbs have run.
 
     Parameters
     ----------
@@ -102,6 +104,8 @@ def report(
             ("warnings", "What to be careful about", _html.warnings(messages) or _html.paragraph(_NO_DOUBT))
         )
         sections.append(("clusters", "Clusters", _sections.clusters(work, key, labels, batch_key)))
+        if Keys.cell_type(key) in work.uns and Keys.cell_type(key) in work.obs:
+            sections.append(("types", "Cell types", _sections.annotation(work, key)))
         if Keys.cluster_tree(key) in work.uns:
             sections.append(("tree", "Tree of the clusters", _sections.tree(work, key)))
         if Keys.markers(key) in work.uns:
@@ -112,12 +116,15 @@ def report(
         if further:
             sections.append(("further", "Further analyses", further))
         sections.append(("inside", "Inside the model", _sections.inside(work, key)))
+    sections.append(("methods", "Methods, to paste", _methods.methods(work, key, batch_key)))
     notes = f"Computed for this page: {', '.join(made)}." if made else ""
     parameters = _sections.parameters(work, key) + (_html.paragraph(notes) if notes else "")
     sections.append(("parameters", "Parameters and versions", parameters))
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     subtitle = f"{mdata.n_obs:,} cells, {_listed(_values.used_modalities(mdata, key))}, clustered by scMAG."
-    text = _html.page(title, subtitle, sections, f"Written on {today} by scmag_muon {_version()}.")
+    text = _html.page(
+        title, subtitle, sections, f"Written on {today} by scmag_muon {_version()}.", policy=_map.POLICY, narrow=_NARROW
+    )
     with written_aside(path) as draft:
         draft.write_text(text, encoding="utf-8", errors="replace")
     return path

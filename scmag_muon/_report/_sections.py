@@ -9,13 +9,16 @@ import pandas as pd
 
 from scmag_muon import _mudata, _values, pl
 from scmag_muon._keys import Keys
-from scmag_muon._report import _html
+from scmag_muon._report import _html, _map
 from scmag_muon.metrics import clustering_scores
 
 if TYPE_CHECKING:
     from mudata import MuData
 
 _N_NAMED = 5
+_UNDECIDED = 0.1  # nats
+_MOST_LISTED = 50_000  # cells; more would fill the page
+_MOST_MARKERS = 100
 
 
 def summary(mdata: MuData, key: str, labels: str | None) -> str:
@@ -52,12 +55,13 @@ def clusters(mdata: MuData, key: str, labels: str | None, batch_key: str | None)
     by_cluster = {name: (column == name).to_numpy() for name in names}
     frame = pd.DataFrame(index=pd.Index([str(name) for name in names], name="cluster"))
     frame["cells"] = [int(inside.sum()) for inside in by_cluster.values()]
-    for slot, title in ((Keys.confidence(key), "mean confidence"), (Keys.entropy(key), "mean entropy (nats)")):
-        if slot in mdata.obs:
-            frame[title] = [float(mdata.obs[slot].to_numpy()[inside].mean()) for inside in by_cluster.values()]
     if Keys.cell_type(key) in mdata.uns:
         table = mdata.uns[Keys.cell_type(key)]["table"]
         frame["type"] = [f"{row.type} ({row.score:.2f})" for row in table.reindex(frame.index).itertuples()]
+    frame["share"] = [f"{inside.mean():.1%}" for inside in by_cluster.values()]
+    if Keys.confidence(key) in mdata.obs:
+        confidence = mdata.obs[Keys.confidence(key)].to_numpy()
+        frame["mean confidence"] = [float(confidence[inside].mean()) for inside in by_cluster.values()]
     if labels is not None:
         known = _mudata.get_obs_column(mdata, labels, argument="labels").astype(object).to_numpy()
         commonest = [pd.Series(known[inside]).value_counts(normalize=True) for inside in by_cluster.values()]
@@ -75,11 +79,52 @@ def clusters(mdata: MuData, key: str, labels: str | None, batch_key: str | None)
     if Keys.cluster_qc(key) in mdata.uns:
         flags = mdata.uns[Keys.cluster_qc(key)]["table"]["flags"].astype(str).str.replace(";", ", ")
         frame["checks that fired"] = flags.reindex(frame.index).replace("", "–").to_numpy()
-    parts = [_html.table(frame, caption="The clusters, the largest first, with the features of highest AUROC.")]
+    columns = [
+        column
+        for column in (labels, Keys.cell_type(key), batch_key)
+        if column is not None and _is_column(mdata, column)
+    ]
+    parts = [_map.cell_map(mdata, key, list(dict.fromkeys(columns)))] if _map.is_drawable(mdata) else []
+    parts.append(_html.table(frame, caption="The clusters, the largest first, with the features of highest AUROC."))
+    parts.append(_html.download(frame, file="clusters.csv", text="Save this table as CSV"))
+    if mdata.n_obs <= _MOST_LISTED:
+        parts.append(
+            _html.download(_of_cells(mdata, key), file="cells.csv", text="Save the cluster of each cell as CSV")
+        )
     if ranked is not None:
-        alt = f"Maps of {mdata.n_obs} cells: {len(names)} clusters, what is known of the cells, and each cluster's best markers."
+        alt = f"Maps of {mdata.n_obs:,} cells: {len(names)} clusters, what is known of the cells, and each cluster's best markers."
         drawn = pl.overview(mdata, labels=labels, batch_key=batch_key, key=key)
-        parts.append(_html.figure(drawn, alt=alt, caption=f"{alt} Markers: log(1 + normalised count).", dpi=75))
+        parts.append(_html.figure(drawn, alt=alt, caption=f"{alt} Markers: log(1 + normalised count)."))
+    return "\n".join(parts)
+
+
+def _is_column(mdata: MuData, column: str) -> bool:
+    try:
+        return _values.cluster_column(mdata, column).notna().any()
+    except KeyError:
+        return False
+
+
+def _of_cells(mdata: MuData, key: str) -> pd.DataFrame:
+    slots = [key, Keys.cell_type(key), Keys.confidence(key), Keys.doublet_score(key), Keys.measured(key)]
+    return mdata.obs[[slot for slot in slots if slot in mdata.obs]].rename_axis("cell")
+
+
+def annotation(mdata: MuData, key: str) -> str:
+    found = mdata.uns[Keys.cell_type(key)]
+    frame = found["table"].rename_axis("cluster")
+    frame = frame.assign(markers=frame["markers"].astype(str).str.replace(";", ", "))
+    frame.columns = [str(name).replace("_", " ") for name in frame.columns]
+    alt = f"Map of the cells coloured by type, and scores of {found['scores'].shape[1]} types in {len(frame)} clusters."
+    parts = [
+        _html.paragraph(
+            "A score is the mean of the type's markers in standard deviations from the mean of all clusters. Names are a start: look "
+            "at the second best, and at the markers."
+        ),
+        _html.table(frame, caption="Types, their scores, the second best, and the markers that are higher here."),
+        _html.download(frame, file="types.csv", text="Save this table as CSV"),
+        _html.figure(pl.annotation(mdata, key=key), alt=alt, caption=f"{alt} Frames mark the names."),
+    ]
     return "\n".join(parts)
 
 
@@ -95,6 +140,13 @@ def markers(mdata: MuData, key: str) -> str:
         alt = f"Dot plot of the best markers in {modality} of {n_clusters} clusters."
         caption = f"{alt} Colour: AUROC, 0.5 says nothing. Size: share of cells with any count."
         parts.append(_html.figure(pl.markers(mdata, modality=modality, key=key), alt=alt, caption=caption))
+    table = mdata.uns[Keys.markers(key)]["table"]
+    if "is_marker" in table:
+        best = (
+            table[table["is_marker"].astype(bool)].groupby(["modality", "cluster"], observed=True).head(_MOST_MARKERS)
+        )
+        text = f"Save the markers as CSV, up to {_MOST_MARKERS} of each cluster and modality"
+        parts.insert(1, _html.download(best.set_index("cluster"), file="markers.csv", text=text))
     last = _values.used_modalities(mdata, key)[-1]
     alt = f"Heat map of the clusters' means in {last}, with a dendrogram of the clusters in the clustering space."
     parts.append(_html.figure(pl.heatmap(mdata, modality=last, key=key), alt=alt, caption=alt))
@@ -156,7 +208,7 @@ def inside(mdata: MuData, key: str) -> str:
         lowest, highest = float(np.min(record["gate"])), float(np.max(record["gate"]))
         alt = f"Heat map of the gate, clusters by latent dimensions; values from {lowest:.2f} to {highest:.2f}."
         parts.append(_html.figure(pl.gate(mdata, key=key), alt=alt, caption=f"{alt} 0 is closed, 1 open."))
-    if Keys.entropy(key) in mdata.obs:
+    if Keys.entropy(key) in mdata.obs and (mdata.obs[Keys.entropy(key)] > _UNDECIDED).any():
         alt = "Boxes of the soft assignment's entropy in each cluster."
         parts.append(_html.figure(pl.entropy(mdata, key=key), alt=alt, caption=f"{alt} 0: one cluster takes all."))
     if Keys.stability(key) in mdata.uns:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import re
@@ -17,6 +18,7 @@ import pytest
 import scmag_muon as smm
 from scmag_muon._report import _html
 from scmag_muon._report._doubts import doubts
+from scmag_muon._report._methods import text_and_references
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +32,7 @@ HEADINGS = [
     "Markers",
     "Batches",
     "Inside the model",
+    "Methods, to paste",
     "Parameters and versions",
 ]
 VOID = {"meta", "link", "img"}
@@ -84,7 +87,9 @@ def test_holds_headings_figures_and_tables(path: Path) -> None:
     assert page.all("html") == [{"lang": "en"}]
     links = [link["href"] for link in page.all("a")]
     names = {attributes.get("id") for _, attributes in page.elements}
-    assert all(link.startswith("#") and link[1:] in names for link in links)
+    inner = [link for link in links if not link.startswith("data:text/csv")]
+    assert len(links) - len(inner) == 3
+    assert all(link.startswith("#") and link[1:] in names for link in inner)
     figures = page.all("img")
     # overview, two of markers, heat map, batches, views, gate, entropy, training
     assert len(figures) == 9
@@ -107,7 +112,12 @@ def test_needs_nothing_from_outside(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=\"(?!data:|#)", text)
     assert "url(" not in text
-    assert "<script" not in text
+    # the data of the map and its script, the only one whose hash the policy of the page names
+    assert re.findall(r"<script[^>]*>", text) == ['<script type="application/json" id="map-data">', "<script>"]
+    script = text.rsplit("<script>", 1)[1].split("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src &#x27;sha256-{digest}&#x27;" in text or f"script-src 'sha256-{digest}'" in text
+    assert path.stat().st_size < 2e6
 
 
 def test_tables_say_what_the_mudata_says(path: Path, finished: MuData) -> None:
@@ -120,6 +130,99 @@ def test_tables_say_what_the_mudata_says(path: Path, finished: MuData) -> None:
     assert f"{scores['ARI']:.3g}" in cells
     rows = page.texts("th")
     assert {"modalities", "batch_key", "scmag-muon", "ARI with cell_type"} <= set(rows)
+
+
+def saved(page: Page, name: str) -> pd.DataFrame:
+    """The table behind a link."""
+    (link,) = [link for link in page.all("a") if link.get("download") == name]
+    return pd.read_csv(io.BytesIO(base64.b64decode(link["href"].split(",", 1)[1])), index_col=0, dtype={"cluster": str})
+
+
+def test_tables_can_be_saved(finished: MuData, tmp_path: Path) -> None:
+    ranked = smm.tl.markers(finished)
+    page = Page(smm.report(finished, tmp_path / "report.html").read_text(encoding="utf-8"))
+    cells = saved(page, "cells.csv")
+    assert cells.index.tolist() == finished.obs_names.tolist()
+    assert cells["scmag"].astype(str).tolist() == finished.obs["scmag"].tolist()
+    np.testing.assert_allclose(cells["scmag_confidence"], finished.obs["scmag_confidence"], rtol=1e-4)
+    assert saved(page, "clusters.csv")["cells"].tolist() == [70, 50, 40, 20]
+    markers = saved(page, "markers.csv")
+    assert markers["feature"].tolist() == ranked.loc[ranked["is_marker"], "feature"].tolist()
+
+
+def test_many_cells_are_not_listed(
+    path: Path, finished: MuData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scmag_muon._report._sections._MOST_LISTED", 179)
+    monkeypatch.setattr("scmag_muon._report._map.MOST_CELLS", 50)
+    text = smm.report(finished, tmp_path / "short.html").read_text(encoding="utf-8")
+    assert 'download="cells.csv"' not in text
+    assert 'download="cells.csv"' in path.read_text(encoding="utf-8")
+    assert "50 of 180 cells, drawn at random" in text
+    assert len(map_data(text)["x"]) == 50
+
+
+def map_data(text: str) -> dict[str, Any]:
+    return json.loads(text.split('id="map-data">')[1].split("</script>")[0])
+
+
+def test_the_map_knows_what_the_mudata_says(finished: MuData, tmp_path: Path) -> None:
+    finished.obs.loc["cell3", "cell_type"] = np.nan
+    data = map_data(smm.report(finished, tmp_path / "map.html", labels="cell_type").read_text(encoding="utf-8"))
+    columns = {column["name"]: column for column in data["columns"]}
+    assert list(columns) == ["cluster", "cell_type", "batch", "confidence", "counts of rna", "counts of prot"]
+    xy = np.asarray(finished.obsm["X_umap"])
+    # cells in a mixed order: found again by their places
+    shown = np.column_stack([data["x"], data["y"]]) / data["span"]
+    own = 0.02 + 0.96 * (xy - xy.min(axis=0)) / np.ptp(xy, axis=0)
+    order = np.abs(shown[:, None] - own[None]).max(axis=2).argmin(axis=1)
+    assert sorted(order) == list(range(180))
+    assert order.tolist() != list(range(180))
+
+    def names(column: str) -> list[str | None]:
+        found = columns[column]
+        return [None if code is None else found["levels"][code] for code in found["values"]]
+
+    assert names("cluster") == finished.obs["scmag"].to_numpy()[order].tolist()
+    known = finished.obs["cell_type"].astype(object).where(finished.obs["cell_type"].notna(), None)
+    assert names("cell_type") == known.to_numpy()[order].tolist()
+    totals = np.asarray(finished["rna"].X.sum(axis=1)).ravel()[order]
+    assert columns["counts of rna"]["values"] == totals.tolist()
+    np.testing.assert_allclose(
+        columns["confidence"]["values"], finished.obs["scmag_confidence"].to_numpy()[order], atol=0.006
+    )
+
+
+def test_named_clusters_have_a_section(finished: MuData, tmp_path: Path) -> None:
+    pytest.importorskip("decoupler")
+    smm.tl.annotate(finished, markers={"T <cells>": ["g0", "g1"], "B/plasma": ["g16", "p4"]})
+    page = Page(smm.report(finished, tmp_path / "types.html").read_text(encoding="utf-8"))
+    assert "Cell types" in page.texts("h2")
+    assert any("scores of 2 types in 4 clusters" in figure["alt"] for figure in page.all("img"))
+    assert saved(page, "types.csv")["type"].tolist() == ["T <cells>", "unknown", "B/plasma", "unknown"]
+    (text,) = [text for text in page.texts("p") if text.startswith("Raw counts of")]
+    assert "decoupler" in text
+    assert "lists of known markers" in text
+
+
+def test_methods_say_what_was_done(finished: MuData, tmp_path: Path) -> None:
+    text, references = text_and_references(finished, "scmag", "batch")
+    assert "Raw counts of 180 cells (60 features of rna, 10 features of prot)" in text
+    assert "scmag_muon 0.1.0" in text
+    assert "for 10 epochs in 3 stages" in text
+    assert "Batches (batch) were told to the network." in text
+    assert "The number of clusters was set to 4." in text
+    for absent in ("Markers", "decoupler", "Scrublet", "Leiden"):
+        assert absent not in text
+    cited = {int(number) for group in re.findall(r"\[([\d, ]+)\]", text) for number in group.split(", ")}
+    assert cited == set(range(1, len(references) + 1))
+    smm.tl.markers(finished)
+    finished.uns["scmag"]["params"]["n_clusters_estimated"] = True
+    text, references = text_and_references(finished, "scmag", None)
+    assert "Batches" not in text
+    assert "a log2 fold change of at least 0.5 in at least 10% of the cells" in text
+    assert "The number of clusters, 4, was estimated from Leiden" in text
+    assert any("Leiden" in reference for reference in references)
 
 
 def test_the_mudata_stays_as_it_is(finished: MuData, tmp_path: Path) -> None:
@@ -266,6 +369,62 @@ def test_opens_in_chromium_without_errors_or_requests(path: Path, tmp_path: Path
     assert page.texts("h2") == HEADINGS
     assert len(page.all("img")) == 9
     assert len(page.all("table")) == 5
+    (canvas,) = page.all("canvas")
+    assert canvas["data-drawn"] == "180"
+    assert page.texts("option") == ["cluster", "cell_type", "batch", "confidence", "counts of rna", "counts of prot"]
+    assert [text for text in page.texts("button") if text in list("0123")] == list("0123")
+
+
+HOSTILE = [
+    "</script><script>document.title = 'owned'</script>",
+    "<img src=x onerror=\"document.title = 'owned'\">",
+    "'\"><b>&lt;&amp;",
+    "__proto__",
+]
+
+
+def test_hostile_names_are_shown_as_they_are(finished: MuData, tmp_path: Path) -> None:
+    renamed = dict(zip("0123", HOSTILE, strict=True))
+    finished.obs["scmag"] = finished.obs["scmag"].cat.rename_categories(renamed)
+    finished.obs["<b>owned</b>"] = finished.obs["scmag"].astype(str)
+    finished.uns["scmag"] = {part: value for part, value in finished.uns["scmag"].items() if part != "gate"}
+    path = smm.report(
+        finished, tmp_path / "hostile.html", labels="<b>owned</b>", title="<script>document.title = 'owned'</script>"
+    )
+    text = path.read_text(encoding="utf-8")
+    assert len(re.findall("<script", text)) == 2
+    assert "<b>" not in text
+    # a second script, which the policy of a real page would not let run, points at a cell
+    pointing = """<script>
+const canvas = document.querySelector("canvas"), box = canvas.getBoundingClientRect();
+const data = JSON.parse(document.getElementById("map-data").textContent);
+canvas.dispatchEvent(Object.assign(new PointerEvent("pointermove", {
+  clientX: box.left + data.x[0] / data.span * box.width, clientY: box.top + (1 - data.y[0] / data.span) * box.height})));
+document.querySelectorAll(".legend button")[1].click();
+</script>"""
+    open_page = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", text).replace(
+        "</body>", f"{pointing}</body>"
+    )
+    path.write_text(open_page, encoding="utf-8")
+    dom, console, asked = in_chromium(path, tmp_path)
+    assert console == ""
+    assert asked == set()
+    page = Page(dom.strip().removeprefix("<!DOCTYPE html>"))
+    assert page.texts("title") == ["<script>document.title = 'owned'</script>"]
+    column = map_data(text)["columns"][0]
+    assert column["levels"] == HOSTILE
+    assert f"cluster: {HOSTILE[column['values'][0]]}" in page.texts("div")
+    pressed = [button.get("aria-pressed") for button in page.all("button") if "aria-pressed" in button]
+    assert pressed == ["false", "true", "false", "false"]
+    assert [text for text in page.texts("button") if text in HOSTILE] == HOSTILE
+
+
+def test_no_other_script_runs(path: Path, tmp_path: Path) -> None:
+    bad = path.read_text(encoding="utf-8").replace("</body>", "<script>document.title = 'owned'</script></body>")
+    path.write_text(bad, encoding="utf-8")
+    dom, console, _ = in_chromium(path, tmp_path)
+    assert "<title>owned" not in dom
+    assert "Content Security Policy" in console
 
 
 def test_the_check_in_chromium_would_notice(tmp_path: Path) -> None:
