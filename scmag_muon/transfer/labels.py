@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from scmag_muon.transfer._neighbors import nearest_with_distance, others_with_distance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NEIGHBORS = 10
 _SCALE_NEIGHBOR = 5
 _FOLDS = 5
 _MOST_CELLS = 20_000
 _INVERSE_PENALTY = 10.0
-_SHARE_OF_VOTE = 0.25
+_SHRINKAGE = 0.05
+_SHARES = (0.25, 0.375, 0.375)
+"""Of vote, regression and discriminant analysis."""
 _TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 _SMALLEST = 1e-4
 
@@ -42,11 +49,12 @@ class Transferred:
 def transfer_labels(x: np.ndarray, reference: np.ndarray, labels: np.ndarray, *, random_state: int = 0) -> Transferred:
     r"""Class probabilities of further cells.
 
-    Two classifiers are mixed. One is a vote of the ten nearest reference cells, each with weight :math:`\exp(-d^2 / 2 d_5^2)`, where
-    :math:`d_5` is the distance to the fifth. The other is a multinomial logistic regression on the coordinates. The reference's own
-    cells are classified too, each without itself: by the vote of its other neighbours, and by regressions on the other four fifths
-    of the cells. The mixture is taken to the power that makes their labels most likely, which calibrates the probabilities. The
-    vote's share is a quarter: chosen by likelihood it would be larger, for the vote has seen all other cells.
+    Three classifiers are mixed. One is a vote of the ten nearest reference cells, each with weight :math:`\exp(-d^2 / 2 d_5^2)`, where
+    :math:`d_5` is the distance to the fifth. One is a multinomial logistic regression on the coordinates. One is a linear
+    discriminant analysis, which needs fewer cells of a type. The reference's own cells are classified too, each without itself:
+    by the vote of its other neighbours, and by the other two on the other four fifths of the cells. The mixture is taken to the
+    power that makes their labels most likely, which calibrates the probabilities. The vote's share is a quarter: chosen by likelihood
+    it would be larger, for the vote has seen all other cells. The other two share the rest.
 
     Parameters
     ----------
@@ -57,7 +65,7 @@ def transfer_labels(x: np.ndarray, reference: np.ndarray, labels: np.ndarray, *,
     labels
         Their labels, ``(n_labelled,)``.
     random_state
-        Seed of the fifths, and of the 20,000 cells that serve for regression where there are more.
+        Seed of the fifths, and of the 20,000 cells that the last two learn from where there are more.
     """
     classes, codes = np.unique(labels.astype(str), return_inverse=True)
     if len(classes) == 1:
@@ -69,13 +77,13 @@ def transfer_labels(x: np.ndarray, reference: np.ndarray, labels: np.ndarray, *,
     rows = np.random.default_rng(random_state).permutation(len(reference))[:_MOST_CELLS]
     own_vote = _vote(*others_with_distance(reference, k), codes, len(classes))[rows]
     fold = np.arange(len(rows)) % _FOLDS
-    own_regression = np.zeros_like(own_vote)
-    for i in range(_FOLDS):
-        kept, left = rows[fold != i], fold == i
-        own_regression[left] = _regression(reference[kept], codes[kept], reference[rows[left]], len(classes))
-    regression = _regression(reference[rows], codes[rows], x, len(classes))
-    temperature = _best_temperature(own_vote, own_regression, codes[rows])
-    return Transferred(classes, _mixture(vote, regression, temperature))
+    own, found = _SHARES[0] * own_vote, _SHARES[0] * vote
+    for share, make in zip(_SHARES[1:], (_regression, _discriminant), strict=True):
+        for i in range(_FOLDS):
+            kept, left = rows[fold != i], fold == i
+            own[left] += share * _classified(make, reference[kept], codes[kept], reference[rows[left]], len(classes))
+        found += share * _classified(make, reference[rows], codes[rows], x, len(classes))
+    return Transferred(classes, _to_power(found, _best_temperature(own, codes[rows])))
 
 
 def _vote(found: np.ndarray, squared: np.ndarray, codes: np.ndarray, n_classes: int) -> np.ndarray:
@@ -86,25 +94,39 @@ def _vote(found: np.ndarray, squared: np.ndarray, codes: np.ndarray, n_classes: 
     return np.asarray(votes / votes.sum(axis=1, keepdims=True))
 
 
-def _regression(x: np.ndarray, codes: np.ndarray, of: np.ndarray, n_classes: int) -> np.ndarray:
+def _regression(x: np.ndarray, codes: np.ndarray) -> LogisticRegression:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=_INVERSE_PENALTY, max_iter=300).fit(x, codes)
+
+
+def _discriminant(x: np.ndarray, codes: np.ndarray) -> LinearDiscriminantAnalysis | LogisticRegression:
+    if len(x) <= len(np.unique(codes)):  # no type has cells to scatter
+        return _regression(x, codes)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Only one sample available")  # of a type: it scatters by nothing
+        return LinearDiscriminantAnalysis(solver="lsqr", shrinkage=_SHRINKAGE).fit(x, codes)
+
+
+def _classified(
+    make: Callable[[np.ndarray, np.ndarray], Any], x: np.ndarray, codes: np.ndarray, of: np.ndarray, n_classes: int
+) -> np.ndarray:
     found = np.zeros((len(of), n_classes))
     present = np.unique(codes)
     if len(present) == 1 or not len(of):
         found[:, present] = 1
         return found
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=300).fit(x, codes)
+    model = make(x, codes)
     found[:, model.classes_] = model.predict_proba(of)
     return found
 
 
-def _mixture(vote: np.ndarray, regression: np.ndarray, temperature: float) -> np.ndarray:
-    log = np.log(_SHARE_OF_VOTE * vote + (1 - _SHARE_OF_VOTE) * regression + _SMALLEST) / temperature
+def _to_power(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    log = np.log(probabilities + _SMALLEST) / temperature
     powers = np.exp(log - log.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def _best_temperature(vote: np.ndarray, regression: np.ndarray, codes: np.ndarray) -> float:
+def _best_temperature(own: np.ndarray, codes: np.ndarray) -> float:
     rows = np.arange(len(codes))
-    return max(_TEMPERATURES, key=lambda t: float(np.log(_mixture(vote, regression, t)[rows, codes]).mean()))
+    return max(_TEMPERATURES, key=lambda t: float(np.log(_to_power(own, t)[rows, codes]).mean()))

@@ -50,3 +50,24 @@ def test_few_cells_of_few_types_give_probabilities(labels: list[str]) -> None:
     assert found.probabilities.shape == (7, len(set(labels)))
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
     assert transfer_labels(x[:0], x[:5], np.array(labels)).labels.shape == (0,)
+
+
+def test_a_type_of_few_cells_in_many_dimensions_is_told_by_the_spread_of_the_others() -> None:
+    rng = np.random.default_rng(0)
+    spread = np.array([1.0] * 10 + [0.5] + [1.0] * 19)
+
+    def draw(n: int, at: float) -> np.ndarray:
+        return spread * rng.normal(size=(n, 30)) + at * np.eye(30)[10]
+
+    reference = np.concatenate([draw(300, 0), draw(8, 3)])
+    found = transfer_labels(
+        np.concatenate([draw(300, 0), draw(100, 3)]), reference, np.repeat(["many", "few"], [300, 8])
+    )
+    assert (found.labels[300:] == "few").mean() > 0.85
+    assert (found.labels[:300] == "many").mean() > 0.95
+
+
+def test_components_without_spread_play_no_part() -> None:
+    (x, _), (reference, labels) = cells(50, 6), cells(200, 7)
+    found = transfer_labels(np.hstack([x, np.zeros((50, 3))]), np.hstack([reference, np.zeros((200, 3))]), labels)
+    assert (found.labels == transfer_labels(x, reference, labels).labels).mean() > 0.95
