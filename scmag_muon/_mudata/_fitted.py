@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-LARGE = 10**9
-"""Values, cells by features that take part, above which layers are written on request only: 4 GB each, or 8 as sparse ones."""
+LARGE = 2 * 10**8
+"""Values, cells by features that take part, above which layers are written on request only: .8 GB each, or 1.6 as sparse ones."""
 
 
 def is_large(n_values: int) -> bool:

@@ -72,7 +72,7 @@ def joint_space(
     seed = int(np.random.default_rng().integers(2**31)) if random_state is None else random_state
 
     def components(modality: Modality) -> tuple[np.ndarray, Components]:
-        return fit_components(modality.views[modality.recipe.main], n_pcs, random_state=random_state)
+        return fit_components(modality.main_view(), n_pcs, random_state=random_state)
 
     # each has stretches that keep a single core busy: side by side they fill one another's gaps
     work: list[Callable[[], Any]] = [

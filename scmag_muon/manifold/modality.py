@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from scmag_muon.manifold.components import Components
 from scmag_muon.manifold.fusion import Moments
@@ -24,8 +25,6 @@ from scmag_muon.manifold.transforms import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import scipy.sparse as sp
 
     from scmag_muon.manifold.kernels import Kernel
 
@@ -90,9 +89,7 @@ class Modality:
     counts
         Raw counts of these, CSR, ``(n_own, n_vars)``.
     recipe
-        How counts become views.
-    views
-        The views, the main one among them.
+        How counts become views. They are made when they are asked for: all of them take more memory than the counts.
     """
 
     name: str
@@ -101,7 +98,14 @@ class Modality:
     cells: np.ndarray
     counts: sp.csr_array
     recipe: Recipe
-    views: dict[Transform, View]
+
+    def views(self) -> dict[Transform, View]:
+        """The paper's three transforms of the counts."""
+        return self.recipe.views(self.counts)
+
+    def main_view(self) -> View:
+        """The counts in the transform in which neighbours are sought."""
+        return self.recipe.main_view(self.counts)
 
 
 def make_modality(
@@ -114,20 +118,16 @@ def make_modality(
     scales: bool,
     cells: np.ndarray | None = None,
 ) -> Modality:
-    """Transform the counts of the chosen features; ``scales`` brings cells to the median library size first.
+    """What the counts of the chosen features are transformed by; ``scales`` brings cells to the median library size first.
 
     ``cells`` are by default all, in the order of the rows.
     """
     median = median_total(counts) if scales else 0.0
-    sized = scale_to_median(counts, median) if scales else counts
-    standards = feature_standards(sized)
-    views = transforms(sized, standards=standards)
-    main_standards = None
-    if main == "scaled":
-        main_standards = feature_standards(views["log"].values)
-        views["scaled"] = scale_features(views["log"], standards=main_standards)
+    columns = sp.csc_array(scale_to_median(counts, median) if scales else counts)
+    standards = feature_standards(columns)
+    main_standards = feature_standards(log2p1(columns).values) if main == "scaled" else None
     cells = np.arange(counts.shape[0]) if cells is None else cells
-    return Modality(name, kind, features, cells, counts, Recipe(main, median, standards, main_standards), views)
+    return Modality(name, kind, features, cells, counts, Recipe(main, median, standards, main_standards))
 
 
 @dataclass(frozen=True)

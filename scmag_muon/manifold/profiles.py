@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.spatial.distance import pdist
 
-from scmag_muon.manifold.transforms import POWER
+from scmag_muon.manifold.transforms import POWER, column_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,11 +108,16 @@ def _averaging(labels: np.ndarray) -> sp.csr_array:
 
 def _means(view: View, averaging: sp.csr_array) -> np.ndarray:
     """Means of the view without its column offset, which no difference knows of."""
-    return view.scale * (averaging @ view.values).toarray() + (averaging @ view.row_offset)[:, None]
+    blocks = (view.values[:, columns].tocsr() for columns, _ in column_blocks(view.values))
+    means = np.hstack([(averaging @ block).toarray() for block in blocks])
+    return view.scale * means + (averaging @ view.row_offset)[:, None]
 
 
 def _mean_squares(view: View) -> np.ndarray:
-    values = view.values
-    square = values.power(2).mean(axis=0)
-    crossed = values.T @ view.row_offset / view.shape[0]
+    squares, crosses = [], []
+    for columns, _ in column_blocks(view.values):
+        values = view.values[:, columns]
+        squares.append(values.power(2).mean(axis=0))
+        crosses.append(values.T @ view.row_offset / view.shape[0])
+    square, crossed = np.concatenate(squares), np.concatenate(crosses)
     return view.scale**2 * square + 2 * view.scale * crossed + np.mean(view.row_offset.astype(float) ** 2)

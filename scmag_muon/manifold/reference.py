@@ -53,15 +53,16 @@ def fit(
             if id(table) not in built:
                 built[id(table)] = own_operator(table, modality.cells, step=step)
             applied.append(built[id(table)])
-        views = [modality.views[kind] for kind, _ in VIEWS.values()]
+        views = modality.views()
         values, view_weights, moments = fused(
-            views,
+            [views[kind] for kind, _ in VIEWS.values()],
             applied,
             penalty=fusion_penalty,
             batches=None if codes is None else codes[modality.cells],
             n_batches=len(batches),
             keep=keep_data,
         )
+        del views
         if values is not None:
             layers[modality.name] = values
         fitted.append(

@@ -102,7 +102,7 @@ def _with_values(like: sp.sparray, values: np.ndarray) -> sp.sparray:
     return type(like)((values, like.indices, like.indptr), shape=like.shape)
 
 
-def _column_blocks(x: sp.csc_array) -> Iterator[tuple[slice, slice]]:
+def column_blocks(x: sp.csc_array) -> Iterator[tuple[slice, slice]]:
     """Columns with so many entries at most, or one column, and the entries: what is computed of them in double precision is small."""
     start = 0
     while start < x.shape[1]:
@@ -112,7 +112,7 @@ def _column_blocks(x: sp.csc_array) -> Iterator[tuple[slice, slice]]:
         start = stop
 
 
-def log2p1(x: sp.csr_array) -> View:
+def log2p1(x: sp.sparray) -> View:
     r"""Logarithm, :math:`y = \log_2(x + 1)` (eq. 1)."""
     columns = sp.csc_array(x, dtype=np.float32)
     values = _with_values(columns, np.log2(columns.data + 1, dtype=np.float32))
@@ -123,7 +123,7 @@ def feature_standards(x: sp.sparray) -> Standards:
     """Mean and deviation of each feature over all cells."""
     values = sp.csc_array(x)
     mean, square = np.empty(x.shape[1]), np.empty(x.shape[1])
-    for columns, _ in _column_blocks(values):
+    for columns, _ in column_blocks(values):
         block = values[:, columns].astype(np.float64)
         mean[columns] = block.mean(axis=0)
         square[columns] = _with_values(block, block.data**2).mean(axis=0)
@@ -142,7 +142,7 @@ def zscore(x: sp.sparray, clip: float = Z_CLIP, *, standards: Standards | None =
     inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
     of_zero = np.clip(-standards.mean * inverse, -clip, clip)
     scores = np.empty(values.nnz, dtype=np.float32)
-    for columns, entries in _column_blocks(values):
+    for columns, entries in column_blocks(values):
         sizes = np.diff(values.indptr[columns.start : columns.stop + 1])
         standard = values.data[entries].astype(np.float64)
         standard -= np.repeat(standards.mean[columns], sizes)

@@ -94,7 +94,7 @@ def manifold_fit(
     keep_views
         Also keep the four fitted views, as ``mod.layers[f"{key_added}_{view}"]``.
     write_layers
-        Write the fitted layers, of one value for each cell and feature that takes part. ``None`` writes up to 1e9 values in all,
+        Write the fitted layers, of one value for each cell and feature that takes part. ``None`` writes up to 2e8 values in all,
         and no layers above, which a line of the log says. Without layers the stored fit gives their rows:
         :class:`~scmag_muon.model.SCMAG` computes those of each minibatch from the counts. ``neighborhoods="own"`` leaves nothing but
         layers.
@@ -241,12 +241,11 @@ def manifold_fit(
     layers = {name: {key_added: results.layers[name]} if name in results.layers else {} for name in names}
     if keep_views:
         for modality in prepared:
+            views = modality.views()
             for view, (transform, _), operator in zip(
                 VIEWS, VIEWS.values(), results.operators[modality.name], strict=True
             ):
-                layers[modality.name][Keys.view_layer(key_added, view)] = fitted_view(
-                    modality.views[transform], operator
-                )
+                layers[modality.name][Keys.view_layer(key_added, view)] = fitted_view(views[transform], operator)
 
     if copy:
         mdata = _mudata.copy_of(mdata)

@@ -87,8 +87,10 @@ def by_own(
         operators = own_operators(
             modality, n_neighbors=n_neighbors, n_pcs=n_pcs, step=step, codes=own, random_state=random_state
         )
-        views = [modality.views[kind] for kind, _ in VIEWS.values()]
-        layer, weights, _ = fused(views, operators, penalty=fusion_penalty, batches=own)
+        views = modality.views()
+        layer, weights, _ = fused(
+            [views[kind] for kind, _ in VIEWS.values()], operators, penalty=fusion_penalty, batches=own
+        )
         results.view_weights[modality.name] = weights
         if layer is not None:
             results.layers[modality.name] = layer
@@ -110,8 +112,9 @@ def own_operators(
     ``codes`` are the batches of the modality's own cells, within which components are centred.
     """
     scores = {}
+    views = modality.views()
     for kind in {kind for kind, _ in VIEWS.values()}:
-        x = principal_components(modality.views[kind], n_pcs, random_state=random_state)
+        x = principal_components(views[kind], n_pcs, random_state=random_state)
         scores[kind] = x if codes is None else x - batch_means(x, codes, int(codes.max()) + 1)[codes]
     operators = []
     for kind, kernel in VIEWS.values():

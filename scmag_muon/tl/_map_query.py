@@ -97,7 +97,7 @@ def map_query(
         Return a changed copy and leave ``mdata`` as it is.
     write_layers
         ``"denoised"`` writes denoised and imputed counts, ``"none"`` does not compute them, nor train for them. ``None`` writes them
-        where they have up to 1e9 values, as :func:`~scmag_muon.tl.scmag` does, and a line of the log says where it does not.
+        where they have up to 2e8 values, as :func:`~scmag_muon.tl.scmag` does, and a line of the log says where it does not.
 
     Returns
     -------

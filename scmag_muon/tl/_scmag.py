@@ -136,7 +136,7 @@ def scmag(
         Return a changed copy and leave ``mdata`` as it is.
     write_layers
         Layers to write: ``"all"``, ``"fitted"``, ``"denoised"`` or ``"none"``. Each holds a value for each cell and feature that takes
-        part; denoised counts that are not to be written are not computed either. ``None`` writes all up to 1e9 values a
+        part; denoised counts that are not to be written are not computed either. ``None`` writes all up to 2e8 values a
         layer and none above, which a line of the log says. Nothing but :func:`scmag_muon.pl.marker_comparison` reads denoised counts. A fit whose layers
         were not kept is made again by the next run.
     model_kwargs, plan_kwargs

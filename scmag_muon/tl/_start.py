@@ -81,7 +81,11 @@ def communities_to_join(
 
 def expression(work: MuData, manifold_key: str, fit: ManifoldFit | None, random_state: int) -> dict[str, sp.csr_array]:
     """Counts of the fitted features of all cells, where a modality was not measured those of a neighbour."""
-    counts = {name: sp.csr_array(adata.X[:, adata.var[manifold_key].to_numpy()]) for name, adata in work.mod.items()}
+    counts = {name: _fitted_features(adata.X, adata.var[manifold_key].to_numpy()) for name, adata in work.mod.items()}
     if fit is None:
         return counts
     return {name: _mudata.borrowed(x, fit, name, random_state=random_state) for name, x in counts.items()}
+
+
+def _fitted_features(counts: sp.csr_array, mask: np.ndarray) -> sp.csr_array:
+    return sp.csr_array(counts if mask.all() else counts[:, mask])

@@ -4,7 +4,7 @@ Run with ``python tests/benchmarks/scale.py --cells 10000 100000 1000000 --outpu
 proteins are written to FOLDER block by block, the same types for every number of cells. Each number is run in a process of its
 own on the file opened backed, fit and training timed apart. The result of each is kept in FOLDER: after an interruption the same
 command goes on with what is missing. ``--epochs 4 2`` trains for so few epochs, to see what an epoch costs. ``--by-request`` makes no
-fitted layers, as for more than 1e9 values, however few the cells are.
+fitted layers, as for more than 2e8 values, however few the cells are.
 """
 
 from __future__ import annotations

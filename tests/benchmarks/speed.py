@@ -314,8 +314,9 @@ def _of_brute_force(mdata: MuData, repeats: int) -> dict[str, Any]:
             main=assay.main,
             scales=assay.scales,
         )
+        views = modality.views()
         for transform, kernel in VIEWS.values():
-            y = modality.views[transform].toarray()
+            y = views[transform].toarray()
             distance = squared_distance(y, y, kernel, gamma=poly_gamma(y))
             lists = np.argsort(distance, axis=1)[:, :_P]
             table = np.zeros(distance.shape, dtype=np.float32)

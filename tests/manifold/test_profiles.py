@@ -119,3 +119,13 @@ def test_third_modality_in_which_nothing_differs_is_not_blown_up(
     (found,) = group_profiles([*views, ones], [0.7, 0.5, 0.1], groups[:, None])
     (alone,) = group_profiles([*views, ones], [0.7, 0.5, 0.0], groups[:, None])
     np.testing.assert_allclose(pdist(found), pdist(alone), rtol=0.02)
+
+
+def test_blocks_of_features_give_the_same_bits(
+    views: list[transforms.View], groups: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = np.random.default_rng(3).integers(0, 3, 120)
+    at_once = group_profiles(views, [1.0, 0.5], groups[:, None], batches)[0]
+    monkeypatch.setattr(transforms, "_ENTRIES_AT_A_TIME", 100)
+    assert len(list(transforms.column_blocks(views[0].values))) > 10
+    np.testing.assert_array_equal(group_profiles(views, [1.0, 0.5], groups[:, None], batches)[0], at_once)

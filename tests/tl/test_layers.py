@@ -105,7 +105,7 @@ def test_large_layers_are_written_on_request_only(
     assert not caplog.text
     monkeypatch.setattr(_fitted, "LARGE", values - 1)
     assert _results.layers_to_write(None, usual, names, "manifold") == "none"
-    assert "each would hold more than 1e+09 values." in caplog.text
+    assert "each would hold more than 2e+08 values." in caplog.text
     assert 'write_layers="all", "fitted" or "denoised" (--layers on the command line)' in caplog.text
     assert _results.layers_to_write("denoised", usual, names, "manifold") == "denoised"
 
