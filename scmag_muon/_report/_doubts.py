@@ -9,6 +9,7 @@ import pandas as pd
 
 from scmag_muon import _mudata, _values
 from scmag_muon._keys import Keys
+from scmag_muon._report._query import doubts_of_query, is_query
 from scmag_muon.manifold.information import CONCORDANT
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def doubts(mdata: MuData, key: str, batch_key: str | None) -> list[str]:
         lost = [str(cluster) for cluster, mean in table.mean(axis=1).items() if mean < _LOW_STABILITY]
         if lost:
             found.append(f"Clusters {', '.join(lost)} do not come back with other seeds: base no claim on them.")
+    if key in mdata.uns and is_query(mdata, key):
+        found += doubts_of_query(mdata, key)
     found += _of_health(mdata, key)
     found += _of_measured(mdata, labels, key)
     return found + _of_batches(mdata, labels, batch_key)

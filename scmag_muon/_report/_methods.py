@@ -9,7 +9,7 @@ import numpy as np
 
 from scmag_muon import _values
 from scmag_muon._keys import Keys
-from scmag_muon._report import _html
+from scmag_muon._report import _html, _query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +50,11 @@ def text_and_references(mdata: MuData, key: str, batch_key: str | None) -> tuple
         return f"[{', '.join(str(cited.index(name) + 1) for name in names)}]"
 
     versions = record.get("versions", {})
+    if _query.is_query(mdata, key):
+        found = _query.sentences(
+            mdata, key, _features(mdata, key), cite("scmag", "manifold"), _of("scmag-muon", versions)
+        )
+        return _numbered([*found, *_of_verbs(mdata, key, cite)], cited)
     sentences = [
         f"Raw counts of {mdata.n_obs:,} cells ({_features(mdata, key)}) were kept in MuData {_of('mudata', versions)} {cite('muon')} and "
         f"clustered with scMAG {cite('scmag')} as implemented in scmag_muon {_of('scmag-muon', versions)}, on scvi-tools "
@@ -68,6 +73,10 @@ def text_and_references(mdata: MuData, key: str, batch_key: str | None) -> tuple
     else:
         sentences.append(f"The number of clusters was set to {n_clusters}.")
     sentences += _of_verbs(mdata, key, cite)
+    return _numbered(sentences, cited)
+
+
+def _numbered(sentences: list[str], cited: list[str]) -> tuple[str, list[str]]:
     return " ".join(sentences), [f"{i + 1}. {_CITED[name]}" for i, name in enumerate(cited)]
 
 

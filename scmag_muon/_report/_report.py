@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from scmag_muon import _mudata, _values
 from scmag_muon._files import written_aside
 from scmag_muon._keys import Keys
-from scmag_muon._report import _html, _map, _methods, _sections
+from scmag_muon._report import _html, _map, _methods, _query, _sections
 from scmag_muon._report._doubts import doubts
 from scmag_muon._report._prepare import left_out, prepared
 
@@ -43,7 +43,7 @@ def report(
     Parameters
     ----------
     mdata
-        As :func:`scmag_muon.tl.scmag` left it, also read back from a file.
+        As :func:`scmag_muon.tl.scmag` or :func:`scmag_muon.tl.map_query` left it, also read back from a file.
     path
         File to write, as ``"report.html"``.
     labels
@@ -103,6 +103,8 @@ def report(
         sections.append(
             ("warnings", "What to be careful about", _html.warnings(messages) or _html.paragraph(_NO_DOUBT))
         )
+        if _query.is_query(work, key):
+            sections.append(("mapping", "Mapped onto a reference", _query.mapping(work, key)))
         sections.append(("clusters", "Clusters", _sections.clusters(work, key, labels, batch_key)))
         if Keys.cell_type(key) in work.uns and Keys.cell_type(key) in work.obs:
             sections.append(("types", "Cell types", _sections.annotation(work, key)))
@@ -115,13 +117,16 @@ def report(
         further = _sections.further(work, key)
         if further:
             sections.append(("further", "Further analyses", further))
-        sections.append(("inside", "Inside the model", _sections.inside(work, key)))
+        inside = _sections.inside(work, key)
+        if inside:
+            sections.append(("inside", "Inside the model", inside))
     sections.append(("methods", "Methods, to paste", _methods.methods(work, key, batch_key)))
     notes = f"Computed for this page: {', '.join(made)}." if made else ""
     parameters = _sections.parameters(work, key) + (_html.paragraph(notes) if notes else "")
     sections.append(("parameters", "Parameters and versions", parameters))
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    subtitle = f"{mdata.n_obs:,} cells, {_listed(_values.used_modalities(mdata, key))}, clustered by scMAG."
+    done = "mapped onto a reference" if _query.is_query(work, key) else "clustered"
+    subtitle = f"{mdata.n_obs:,} cells, {_listed(_values.used_modalities(mdata, key))}, {done} by scMAG."
     text = _html.page(
         title, subtitle, sections, f"Written on {today} by scmag_muon {_version()}.", policy=_map.POLICY, narrow=_NARROW
     )

@@ -223,7 +223,7 @@ def inside(mdata: MuData, key: str) -> str:
 def parameters(mdata: MuData, key: str) -> str:
     record = mdata.uns[key]
     frames = {
-        "Parameters of scmag_muon.tl.scmag.": record["params"],
+        f"Parameters of scmag_muon.tl.{record.get('verb', 'scmag')}.": record["params"],
         "Versions of the packages that made the run.": record.get("versions", {}),
     }
     return "\n".join(

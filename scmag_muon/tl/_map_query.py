@@ -133,7 +133,7 @@ def map_query(
     ``mdata.obsm[f"X_{key_added}_umap"]``
         With ``basis="X_umap"``: the query on the reference's map, ``(n_obs, 2)``.
     ``mdata.uns[key_added]``
-        ``params``, ``n_clusters``, ``n_reference``, ``shared_features`` (by modality), ``versions``.
+        ``params``, ``n_clusters``, ``n_reference``, ``shared_features`` and ``reference_features`` (by modality), ``versions``.
 
     Raises
     ------
@@ -204,10 +204,12 @@ def map_query(
             "round_counts": round_counts,
             "labels": columns,
             "fine_tune": fine_tune,
+            "basis": basis,
         },
         "n_clusters": found.q.shape[1],
         "n_reference": of_cells.fit.n_obs,
         "shared_features": {name: int(measured.sum()) for name, measured in query.measured.items()},
+        "reference_features": {modality.name: len(modality.features) for modality in of_cells.fit.modalities},
         "versions": {package: version(package) for package in _VERSIONS_OF},
     }
     made_from = {"cells": _fingerprint.of_cells(mdata.obs_names)}
