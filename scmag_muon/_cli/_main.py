@@ -174,9 +174,17 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--settings", choices=("default", "paper"), default="default", help="default, or the paper's configuration"
     )
     model.add_argument(
-        "--max-epochs-pretrain", type=int, default=400, metavar="N", help="most epochs before clustering"
+        "--max-epochs-pretrain",
+        type=int,
+        metavar="N",
+        help="most epochs before clustering (default: 400, fewer above 50,000 cells)",
     )
-    model.add_argument("--max-epochs", type=int, default=100, metavar="N", help="most epochs with clustering")
+    model.add_argument(
+        "--max-epochs",
+        type=int,
+        metavar="N",
+        help="most epochs with clustering (default: 100, fewer above 50,000 cells)",
+    )
     model.add_argument("--random-state", type=int, default=0, metavar="SEED", help="seed of everything random")
     run.set_defaults(command=_run)
 

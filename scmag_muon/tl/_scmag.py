@@ -20,6 +20,7 @@ from scmag_muon.model._checkpoint import check_folder
 from scmag_muon.model._clustering import AGREE
 from scmag_muon.tl._cut import check_levels, write_levels
 from scmag_muon.tl._derived import forget_derived, older_maps, renew_markers, same_run
+from scmag_muon.tl._epochs import most_epochs
 from scmag_muon.tl._fit import Asked, features_of_run, fingerprint_of_batches, fit_or_reuse, is_fitted
 from scmag_muon.tl._levels import grow_levels, space_of_leaves, support, to_record
 from scmag_muon.tl._progress import stages
@@ -55,8 +56,8 @@ def scmag(
     settings: Literal["default", "paper"] = "default",
     manifold_key: str = Keys.MANIFOLD,
     key_added: str = Keys.SCMAG,
-    max_epochs_pretrain: int = 400,
-    max_epochs: int = 100,
+    max_epochs_pretrain: int | None = None,
+    max_epochs: int | None = None,
     batch_size: int = 256,
     accelerator: str = "auto",
     precision: Literal["32-true", "bf16-mixed"] = "32-true",
@@ -111,7 +112,8 @@ def scmag(
     key_added
         Name under which results are written.
     max_epochs_pretrain, max_epochs
-        Most epochs before and with clustering. Stages end earlier on convergence.
+        Most epochs before and with clustering. Stages end earlier on convergence. ``None`` is 400 and 100; above 50,000 cells as
+        many as make 12,000 and 4,000 minibatches, at least 4 and 2.
     batch_size
         Cells in a minibatch.
     accelerator
@@ -240,13 +242,17 @@ def scmag(
     unknown = set(ablate) - set(_ABLATIONS) - {"manifold"}
     if unknown:
         raise ValueError(f'`ablate` may hold "manifold", "two_stage" and "gate", got {sorted(unknown)}.')
-    if check_number("max_epochs", max_epochs, integer=True) < 1:
+    if max_epochs is not None and check_number("max_epochs", max_epochs, integer=True) < 1:
         raise ValueError(f"`max_epochs` must be at least 1 to get clusters, got {max_epochs}.")
     check_layers(write_layers)
     check_folder(checkpoint, random_state)
     random_state = check_random_state(random_state)
     names = _mudata.modality_names(mdata, modalities, kinds)
     _mudata.check_cells(mdata, names)
+    batch_size = check_number("batch_size", batch_size, integer=True, low=1)
+    max_epochs_pretrain, max_epochs = most_epochs(
+        max_epochs_pretrain, max_epochs, n_obs=mdata.n_obs, batch_size=batch_size, paper=settings == "paper"
+    )
     complete = _mudata.is_complete(mdata, names)
     if settings == "paper":
         _check_paper(names, complete=complete)

@@ -46,9 +46,7 @@ ASKED = 300
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, nargs="+", default=[10_000, 100_000, 300_000, 1_000_000])
-    parser.add_argument(
-        "--epochs", type=int, nargs=2, default=[400, 100], help="most epochs before and with clustering"
-    )
+    parser.add_argument("--epochs", type=int, nargs=2, help="most epochs before and with clustering, else the usual")
     parser.add_argument("--output", type=Path, default=Path("scale"), help="folder of files and results")
     parser.add_argument("--by-request", action="store_true", help="fitted rows of each minibatch from the counts")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
@@ -56,13 +54,14 @@ def main() -> None:
     if arguments.child is not None:
         if arguments.by_request:
             _fitted.LARGE, _data._MOST_BYTES = 0, 0
-        print(json.dumps(measured(arguments.child, *arguments.epochs)))
+        print(json.dumps(measured(arguments.child, *(arguments.epochs or (None, None)))))
         return
     arguments.output.mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict[str, float]] = {}
-    options = [*map(str, arguments.epochs), *(["--by-request"] if arguments.by_request else [])]
+    options = ["--epochs", *map(str, arguments.epochs)] if arguments.epochs else []
+    options += ["--by-request"] if arguments.by_request else []
     for n_cells in arguments.cells:
-        result = arguments.output / f"{'-'.join([str(n_cells), *options])}.json"
+        result = arguments.output / f"{'-'.join([str(n_cells), *(option.strip('-') for option in options)])}.json"
         if not result.exists():
             file = simulated(arguments.output / f"{n_cells}.h5mu", n_cells)
             result.write_text(json.dumps(in_child(file, options)))
@@ -72,12 +71,12 @@ def main() -> None:
 
 def in_child(file: Path, options: list[str]) -> dict[str, float]:
     """What a process of its own measures; its peak memory is that of the run alone."""
-    command = [sys.executable, __file__, "--child", str(file), "--epochs", *options]
+    command = [sys.executable, __file__, "--child", str(file), *options]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measured(file: Path, max_epochs_pretrain: int, max_epochs: int) -> dict[str, float]:
+def measured(file: Path, max_epochs_pretrain: int | None, max_epochs: int | None) -> dict[str, float]:
     logging.getLogger("scmag_muon").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     mdata = mudata.read_h5mu(file, backed="r")
@@ -96,6 +95,7 @@ def measured(file: Path, max_epochs_pretrain: int, max_epochs: int) -> dict[str,
     result = {
         "fit s": fitted - started,
         "training s": ended - fitted,
+        "CPU s": time.process_time(),
         "epochs": len(mdata.uns["scmag"]["history"]),
         "cells/s": mdata.n_obs / (ended - started),
         "peak of fit GB": peak_of_fit,
