@@ -190,6 +190,11 @@ class Keys:
         return f"{scmag}_markers_{group}_vs_{reference}".replace("/", "-")
 
     @staticmethod
+    def pseudobulk(scmag: str) -> str:
+        """Tests with samples as replicates (uns)."""
+        return f"{scmag}_pseudobulk"
+
+    @staticmethod
     def enrichment(scmag: str) -> str:
         """``mdata.uns``: gene sets enriched in each cluster's markers."""
         return f"{scmag}_enrichment"

@@ -92,7 +92,7 @@ def volcano(
     verb = f"scmag_muon.tl.markers(mdata, groups=[{group!r}], reference={reference!r})"
     found = _draw.record(mdata, slot, verb)
     table = found["table"]
-    table = table[table["cluster"].astype(str) == group]
+    table = table[(table["cluster"].astype(str) == group) & table["p_adjusted"].notna()]
     if table.empty or str(found["params"]["reference"]) != reference:
         raise KeyError(f"mdata.uns[{slot!r}] does not compare {group!r} with {reference!r}. Run {verb}.")
     modalities = list(dict.fromkeys(table["modality"].astype(str)))

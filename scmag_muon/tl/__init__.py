@@ -12,6 +12,7 @@ from scmag_muon.tl._held_out_markers import held_out_markers
 from scmag_muon.tl._map_query import map_query
 from scmag_muon.tl._markers import markers
 from scmag_muon.tl._n_clusters import n_clusters
+from scmag_muon.tl._pseudobulk_markers import pseudobulk_markers
 from scmag_muon.tl._scmag import scmag
 from scmag_muon.tl._stability import stability
 from scmag_muon.tl._subcluster import subcluster
@@ -28,6 +29,7 @@ __all__ = [
     "map_query",
     "markers",
     "n_clusters",
+    "pseudobulk_markers",
     "scmag",
     "stability",
     "subcluster",
