@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmag_muon.manifold.threads import in_threads
+from scmag_muon.manifold.threads import elsewhere, in_blocks, in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -115,20 +115,27 @@ def fused(
     width = max(1, min(_FUSED_COLUMNS, _FUSED_VALUES // n_obs))
     blocks = list(_column_blocks(n_vars, width))
     some = blocks[:: -(-len(blocks) // (_CORRELATED_FEATURES // width))]
-    gram = np.sum([np.sum(in_threads(fit.correlate, some), axis=0) for fit in fits], axis=0)
+    gram = np.sum([np.sum(in_blocks(fit.correlate, some), axis=0) for fit in fits], axis=0)
     n_correlated = sum(block.stop - block.start for block in some)
     weights = fusion_weights(gram / (n_obs * n_correlated), penalty=penalty)
     result = np.empty((n_obs, n_vars), dtype=np.float32) if keep else None
     slopes = np.empty((len(groups), len(views), n_vars), dtype=np.float32)
     intercepts = np.empty((len(groups), n_vars), dtype=np.float32)
 
-    def write(columns: slice) -> None:
-        for i, (rows, fit) in enumerate(zip(groups, fits, strict=True)):
-            values, slopes[i, :, columns], intercepts[i, columns] = fit.combine(columns, weights)
+    def combine(columns: slice) -> list[tuple[np.ndarray | None, np.ndarray, np.ndarray]]:
+        return [fit.combine(columns, weights, keep=keep) for fit in fits]
+
+    def write(columns: slice, found: list[tuple[np.ndarray | None, np.ndarray, np.ndarray]]) -> None:
+        for i, (rows, (values, slope, intercept)) in enumerate(zip(groups, found, strict=True)):
+            slopes[i, :, columns], intercepts[i, columns] = slope, intercept
             if result is not None:
                 result[rows if len(groups) > 1 else slice(None), columns] = values
 
-    in_threads(write, blocks)
+    if elsewhere():
+        for columns, found in zip(blocks, in_blocks(combine, blocks), strict=True):
+            write(columns, found)
+    else:
+        in_threads(lambda columns: write(columns, combine(columns)), blocks)
     codes = np.array([], dtype=int) if batches is None else np.unique(batches)
     n_batches = int(codes.max(initial=-1)) + 1 if n_batches is None else n_batches
     sizes = np.array([len(rows) for rows in groups]) / n_obs
@@ -165,8 +172,10 @@ class _Fit:
             gram[i, j] = gram[j, i] = np.einsum("ij,ij->j", moved[i], moved[j]) @ (inverse[i] * inverse[j])
         return gram
 
-    def combine(self, columns: slice, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The weighted sum of the standardised views, standardised; slopes and intercepts of :class:`Moments`."""
+    def combine(
+        self, columns: slice, weights: np.ndarray, *, keep: bool
+    ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+        """The weighted sum of the standardised views, standardised, if it is kept; slopes and intercepts of :class:`Moments`."""
         moved, inverse, means = self._moved(columns)
         result = np.zeros_like(moved[0])
         factors = weights.astype(np.float32)[:, None] * inverse
@@ -174,7 +183,7 @@ class _Fit:
             result += x * factor
         values, mean, scale = _standardised(result)
         slopes = factors * scale
-        return values, slopes, -np.einsum("ij,ij->j", slopes, means) - mean * scale
+        return values if keep else None, slopes, -np.einsum("ij,ij->j", slopes, means) - mean * scale
 
     def _moved(self, columns: slice) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
         """The views moved by their operators and centred, one over each feature's deviation, 0 where there is none; means."""

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmag_muon.manifold.kernels import POLY_OFFSET, Kernel, poly_gamma, squared_distance_pairs
-from scmag_muon.manifold.threads import in_threads
+from scmag_muon.manifold.threads import in_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def nearest_neighbors(
         rank[rows, start + rows] = -np.inf
         return _smallest(rank, n_neighbors).astype(np.int32)
 
-    return np.concatenate(in_threads(work, range(0, n_obs, step)))
+    return np.concatenate(in_blocks(work, range(0, n_obs, step)))
 
 
 def _rank(products: np.ndarray, own: np.ndarray, kernel: Kernel, gamma: float) -> np.ndarray:
@@ -142,7 +142,7 @@ def nearest_in(
         rank = _rank(x[start : start + step] @ transposed, own, kernel, gamma)
         return _smallest(rank, min(n_neighbors, len(reference)))[:, :n_neighbors].astype(np.int32)
 
-    parts = in_threads(work, range(0, len(x), step))
+    parts = in_blocks(work, range(0, len(x), step))
     return np.concatenate(parts) if parts else np.empty((0, min(n_neighbors, len(reference))), np.int32)
 
 
@@ -170,7 +170,7 @@ def jaccard_graph(neighbors: np.ndarray, *, smallest: float = 1 / 15) -> sp.csr_
         graph.eliminate_zeros()
         return graph
 
-    return sp.vstack(in_threads(work, range(0, len(neighbors), _BLOCK_ROWS)), format="csr")
+    return sp.vstack(in_blocks(work, range(0, len(neighbors), _BLOCK_ROWS)), format="csr")
 
 
 def shared_neighbors(neighbors: np.ndarray, x: np.ndarray, *, kernel: Kernel = "rbf") -> np.ndarray:
@@ -234,7 +234,7 @@ def shared_neighbors_in(
             shared = _with_nearest(shared, short, x[rows], places, p, kernel, gamma)
         return _most_shared(shared, p, x[rows], places, kernel, gamma, rows_own[rows])
 
-    parts = in_threads(work, range(0, len(x), _BLOCK_ROWS))
+    parts = in_blocks(work, range(0, len(x), _BLOCK_ROWS))
     found = np.concatenate(parts) if parts else np.empty((0, p), np.int32)
     return found if among is None else chosen[found].astype(np.int32)
 

@@ -10,8 +10,9 @@ import contextlib
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from functools import cache, wraps
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -104,6 +105,32 @@ def in_threads(work: Callable[[Part], Result], parts: Iterable[Part]) -> list[Re
         return [work(part) for part in parts]
     with products_in_one_thread(), ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, parts))
+
+
+_BLOCKS_BY: ContextVar[Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]] | None] = ContextVar(
+    "_BLOCKS_BY", default=None
+)
+
+
+@contextlib.contextmanager
+def blocks_by(do: Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]) -> Iterator[None]:
+    """Let ``do`` give the results of :func:`in_blocks` meanwhile, as of a function for all parts in their order."""
+    token = _BLOCKS_BY.set(do)
+    try:
+        yield
+    finally:
+        _BLOCKS_BY.reset(token)
+
+
+def in_blocks(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+    """As :func:`in_threads`, of work that does nothing but return its result, and so can be done elsewhere (:func:`blocks_by`)."""
+    do = _BLOCKS_BY.get()
+    return in_threads(work, parts) if do is None or len(parts) < 2 else do(work, parts)
+
+
+def elsewhere() -> bool:
+    """Whether :func:`in_blocks` is done elsewhere, where nothing that is here can be written to."""
+    return _BLOCKS_BY.get() is not None
 
 
 def row_parts(matrix: sp.csr_array) -> list[sp.csr_array]:

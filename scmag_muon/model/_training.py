@@ -329,7 +329,7 @@ class _Bar(tqdm):
 
 
 class StageProgress(Callback):
-    """One progress bar over all stages: stage, epoch and loss."""
+    """One progress bar over all stages: stage, epoch and loss; none in a log file."""
 
     def __init__(self, limits: Sequence[int]) -> None:
         self.total = sum(limits)
@@ -337,7 +337,7 @@ class StageProgress(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Open the bar."""
-        self.bar = _Bar(total=self.total, desc="scMAG", unit="epoch", disable=not trainer.is_global_zero)
+        self.bar = _Bar(total=self.total, desc="scMAG", unit="epoch", disable=None if trainer.is_global_zero else True)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """One epoch on."""

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_choice, check_number, check_random_state
+from scmag_muon._cluster import blocks_on_cluster
 from scmag_muon._keys import Keys, check_key
 from scmag_muon.manifold.fusion import fitted_view
 from scmag_muon.manifold.joint import joint_space
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Neighborhoods = Literal["shared", "own"]
 
 
+@blocks_on_cluster()
 def manifold_fit(
     mdata: MuData,
     *,

@@ -13,6 +13,7 @@ import pandas as pd
 
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_number, check_random_state
+from scmag_muon._cluster import blocks_on_cluster
 from scmag_muon._keys import Keys, check_key
 from scmag_muon._made_from import of_counts
 from scmag_muon.model import SCMAG
@@ -43,6 +44,7 @@ _PAPER_PLAN: dict[str, Any] = {"label_tolerance": 0.0, "cluster_patience": None,
 _ABLATIONS: dict[str, dict[str, Any]] = {"two_stage": {"two_stage": False}, "gate": {"gate_bias": None}}
 
 
+@blocks_on_cluster()
 def scmag(
     mdata: MuData,
     *,

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import copy
+import io
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 import scmag_muon as smm
 from scmag_muon.model import SCMAG
 from scmag_muon.model._module import SCMAGModule
-from scmag_muon.model._training import SCMAGTrainingPlan, _Bar
+from scmag_muon.model._training import SCMAGTrainingPlan, StageProgress, _Bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -290,3 +293,24 @@ def test_bar_that_was_caught_half_made_closes_without_a_word() -> None:
     bar.disable = False
     bar.close()
     assert bar.disable
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("screen", "first", "shown"), [(Screen(), True, True), (Screen(), False, False), (io.StringIO(), True, False)]
+)
+def test_bar_is_shown_on_a_screen_by_the_first_process(
+    monkeypatch: pytest.MonkeyPatch, screen: io.StringIO, first: bool, shown: bool
+) -> None:
+    monkeypatch.setattr(sys, "stderr", screen)
+    progress = StageProgress((2, 1))
+    trainer = SimpleNamespace(is_global_zero=first, callback_metrics={"train_loss": 3.0})
+    progress.on_train_start(trainer, None)
+    progress.on_train_epoch_end(trainer, SimpleNamespace(stage=1))
+    progress.on_train_end(trainer, None)
+    assert ("scMAG stage 1/3" in screen.getvalue()) == shown
+    assert bool(screen.getvalue()) == shown
