@@ -4,7 +4,7 @@ Run with ``python tests/benchmarks/query.py FILE.h5mu [FILE.h5mu ...] --split fi
 random fifth of the cells, ``--split batch`` the last batch (``--reference NAME ...`` names those that stay), ``--split type`` a fifth
 of the cells and, in turn, all cells of each type from the rest. Queries are asked about with all that was measured, with each
 modality alone, with counts thinned to a third and with every second feature of the second modality. Runs are kept in the folder
-and not repeated while data, settings and code stay the same.
+and not repeated while data, settings and code stay the same. Labels do not rest on the network, so ``--no-network`` gives the same.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import time
 import warnings
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import mudata
 import numpy as np
 import pandas as pd
+import results
 import scipy.sparse as sp
 from anndata import AnnData
 from common import kept, markdown
@@ -31,7 +33,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import scmag_muon as smm
+from scmag_muon import _mudata
 from scmag_muon._mudata import make_mudata, modality_kind, no_pull_on_update
+from scmag_muon.model._placing import embedded, reference_seen_alike
+from scmag_muon.model._reference import Reference
+from scmag_muon.tl._transfer import transferred, unlikeness_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,8 +59,10 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=["full", "alone", "third", "half"], metavar="NAME")
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS)[:4], metavar="NAME")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--max-epochs", type=int, help="of both stages, where only labels are of interest")
+    parser.add_argument("--max-epochs", type=int, help="of both stages")
+    parser.add_argument("--no-network", action="store_true", help="train none: labels and unlikeness do not rest on it")
     parser.add_argument("--output", type=Path, default=Path("query"), help="folder of results")
+    parser.add_argument("--results", type=Path, help="file of tests/benchmarks/results/ in which to keep the means")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     logging.getLogger("scmag_muon").setLevel(logging.ERROR)
@@ -62,14 +70,8 @@ def main() -> None:
     for file in arguments.files:
         for seed in range(arguments.seeds):
             for method in arguments.methods:
-                settings = {
-                    **vars(arguments),
-                    "seed": seed,
-                    "files": None,
-                    "methods": None,
-                    "output": None,
-                    "seeds": None,
-                }
+                settings = {**vars(arguments), "seed": seed, **dict.fromkeys(("files", "methods", "output", "seeds"))}
+                del settings["results"]
                 compute = partial(_run, file, method, seed, arguments)
                 what = f"query {method} {arguments.split} {seed}"
                 found = kept(arguments.output, file, what, settings, compute, ours=method == "map_query")
@@ -81,6 +83,16 @@ def main() -> None:
     text = markdown(means.map(lambda v: "" if v != v else f"{v:.3f}").reset_index().set_index("set"), "set")
     (arguments.output / f"query_{arguments.split}.md").write_text(text + "\n")
     print(text)
+    if arguments.results is not None:
+        keep(means.reset_index(), arguments)
+
+
+def keep(means: pd.DataFrame, arguments: argparse.Namespace) -> None:
+    """Put the means over seeds, and over types that were held out, into the file of results."""
+    means = means.drop(columns="training").replace({"method": {"map_query": "scmag_muon"}})
+    rows = [{"split": arguments.split, **row} for row in means.to_dict("records")]
+    command = f"python tests/benchmarks/query.py FILE.h5mu --split SPLIT --no-network --seeds {arguments.seeds}"
+    results.merge(arguments.results, rows, command=command, n_keys=4)
 
 
 def read(file: Path) -> MuData:
@@ -199,14 +211,35 @@ def map_query(reference: MuData, seed: int, arguments: argparse.Namespace) -> Ca
         else {"max_epochs_pretrain": arguments.max_epochs, "max_epochs": arguments.max_epochs}
     )
     batches = "batch" if "batch" in reference.obs and reference.obs["batch"].nunique() > 1 else None
+    if arguments.no_network:
+        return _by_fit_alone(reference, seed, batches)
     model = smm.tl.scmag(
         reference, batch_key=batches, random_state=seed, progress_bar=False, return_model=True, **epochs
     )
+    classes = np.array(sorted(set(reference.obs["type"]) - {UNKNOWN}))  # columns of a data frame hold no slash
 
     def ask(cells: MuData) -> Answer:
         found = smm.tl.map_query(cells, model, labels="type", batch_key="new", copy=True)
-        table = found.obsm["scmag_type_probabilities"]
-        return np.asarray(table.columns), table.to_numpy(), found.obs["scmag_type_unlikeness"].to_numpy()
+        probabilities = found.obsm["scmag_type_probabilities"].to_numpy()
+        return classes, probabilities, found.obs["scmag_type_unlikeness"].to_numpy()
+
+    return ask
+
+
+def _by_fit_alone(reference: MuData, seed: int, batches: str | None) -> Callable[[MuData], Answer]:
+    """Labels and unlikeness as ``tl.map_query`` has them, from the same parts, without a network."""
+    smm.pp.manifold_fit(reference, batch_key=batches, random_state=seed)
+    fit = _mudata.read_fit(reference, "manifold")
+    counts = {name: sp.csr_array(adata[:, fit.modality(name).features].X) for name, adata in reference.mod.items()}
+    of = Reference(fit, counts, _mudata.text_columns(reference.obs))
+
+    def ask(cells: MuData) -> Answer:
+        query = _mudata.read_query(cells, fit, batch_key="new")
+        found = SimpleNamespace(joint=embedded(query, of), reference_joint=reference_seen_alike(query, of))
+        types = of.labels("type")
+        carried = transferred(fit, found, query.present, types)
+        unlike = unlikeness_of(fit, found, query.present, types, query.batches)
+        return carried.classes, carried.probabilities, unlike
 
     return ask
 
@@ -220,7 +253,7 @@ def _values(mdata: MuData, name: str, features: pd.Index) -> np.ndarray:
     return np.log1p(1e4 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
 
 
-def _classifier(make: Callable[[], Any], modalities: str, reference: MuData, *_: Any) -> Callable[[MuData], Answer]:
+def _classifier(make: Callable[[int], Any], modalities: str, reference: MuData, *_: Any) -> Callable[[MuData], Answer]:
     """A classifier that is trained for each query on the features that it shares with the reference."""
 
     def ask(cells: MuData) -> Answer:
@@ -233,18 +266,18 @@ def _classifier(make: Callable[[], Any], modalities: str, reference: MuData, *_:
         x, of_cells = (np.hstack(block) for block in zip(*blocks, strict=True))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = make().fit(x, reference.obs["type"][known])
+            model = make(min(x.shape)).fit(x, reference.obs["type"][known])
             probabilities = model.predict_proba(of_cells)
         return model.classes_, probabilities, -probabilities.max(axis=1)
 
     return ask
 
 
-def nearest() -> Any:
-    return make_pipeline(PCA(30, random_state=0), KNeighborsClassifier(15))
+def nearest(most: int) -> Any:
+    return make_pipeline(PCA(min(30, most), random_state=0), KNeighborsClassifier(15))
 
 
-def logistic() -> Any:
+def logistic(_: int) -> Any:
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
 
 

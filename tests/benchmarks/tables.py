@@ -200,6 +200,70 @@ def _performance() -> str:
     return render.table(["", "scmag_muon", "other methods"], rows, measured * len(rows), _command("speed"))
 
 
+def _of_queries(split: str, measure: str, which: str) -> str:
+    """A measure of mapping queries: a row for each method, a column for each set, and the mean where there is each of them."""
+    found = [row for row in _queries() if row["split"] == split and _what(row["query"]) == which]
+    sets = [name for name in {**SETS, **FURTHER_SETS} if any(row["set"] == name for row in found)]
+    rows = []
+    for method in dict.fromkeys(row["method"] for row in found):
+        of_set = {row["set"]: row for row in found if row["method"] == method and row[measure] is not None}
+        mean = statistics.fmean(row[measure] for row in of_set.values()) if len(of_set) == len(sets) else None
+        if of_set:
+            rows.append([method, *(render.cell(of_set.get(name), measure) for name in sets), mean])
+    columns = [f"{measure.replace('_', ' ')}, {which}", *(_SHORT[name] for name in sets), "mean"]
+    return render.table(columns, rows, [""] * len(rows), _command("queries"))
+
+
+def _query_summary() -> str:
+    """Means over the sets of which a fifth was held out."""
+    asked = [
+        ("accuracy", "full"),
+        ("macro_f1", "full"),
+        ("macro_f1", "RNA alone"),
+        ("macro_f1", "half"),
+        ("ece", "full"),
+    ]
+    asked += [("ece", "RNA alone"), ("unknown", "full")]
+    found = [row for row in _queries() if row["split"] == "fifth"]
+    n_sets = len({row["set"] for row in found})
+    rows = []
+    for method in dict.fromkeys(row["method"] for row in found):
+        values = []
+        for measure, which in asked:
+            of = [row[measure] for row in found if row["method"] == method and _what(row["query"]) == which]
+            values.append(statistics.fmean(of) if len(of) == n_sets and None not in of else None)
+        rows.append([method, *values])
+    columns = [
+        "method",
+        *(f"{measure.replace('_', ' ').replace('ece', 'calibration error')}, {w}" for measure, w in asked),
+    ]
+    return render.table(columns, rows, [""] * len(rows), _command("queries"))
+
+
+def _other_batches() -> str:
+    """Whole batches as queries: accuracy, macro F1 and calibration error."""
+    found = [row for row in _queries() if row["split"] == "batch" and _what(row["query"]) not in ("third", "half")]
+    asked = list(dict.fromkeys((row["set"], row["query"]) for row in found))
+    rows = []
+    for method in dict.fromkeys(row["method"] for row in found):
+        of = {(row["set"], row["query"]): row for row in found if row["method"] == method}
+        cells = [" / ".join(render.cell(of.get(each), m) for m in ("accuracy", "macro_f1", "ece")) for each in asked]
+        rows.append([method, *cells])
+    columns = ["method", *(f"{_SHORT.get(name, 'blood, mosaic')}, {query}" for name, query in asked)]
+    return render.table(columns, rows, [""] * len(rows), _command("queries"))
+
+
+def _what(query: str) -> str:
+    """Which part of what was measured a query has."""
+    if ", " in query:
+        return "third" if "third" in query else "half"
+    return "full" if "+" in query else "RNA alone" if query == "rna" else "second alone"
+
+
+def _queries() -> list[dict[str, Any]]:
+    return results.records(results.FOLDER / "queries.json")
+
+
 VIEWS: dict[str, Callable[[], str]] = {
     "quality_ari": lambda: _by_set("ARI"),
     "quality_nmi": lambda: _by_set("NMI"),
@@ -212,6 +276,12 @@ VIEWS: dict[str, Callable[[], str]] = {
     "rare_types": _rare_types,
     "three_numbers": _three_numbers,
     "performance_summary": _performance,
+    "queries_summary": _query_summary,
+    "queries_f1": lambda: _of_queries("fifth", "macro_f1", "full"),
+    "queries_f1_rna": lambda: _of_queries("fifth", "macro_f1", "RNA alone"),
+    "queries_novel": lambda: _of_queries("type", "novel_auroc", "full"),
+    "queries_novel_rna": lambda: _of_queries("type", "novel_auroc", "RNA alone"),
+    "queries_batches": _other_batches,
 }
 
 

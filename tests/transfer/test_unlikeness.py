@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from scmag_muon.transfer.unlikeness import unlikeness
+from scmag_muon.transfer.unlikeness import _relative, unlikeness
 
 
 def cells(n: int, seed: int) -> np.ndarray:
@@ -56,6 +56,13 @@ def test_cells_between_types_are_beyond_one_along_what_tells_the_types_apart() -
     assert roc_auc_score(novel, by_type) > 0.99
     assert (by_type[novel] > 1).mean() > 0.8
     assert roc_auc_score(novel, unlikeness(x, reference, np.repeat("a", 600))) < 0.9
+
+
+def test_what_all_types_scatter_by_tells_no_new_type() -> None:
+    reference = np.concatenate([plane(300, 0, -2), plane(300, 1, 2)])
+    between, outlying = np.array([[0, 0, -1.0], [0, 0, 1.0]]), np.array([[17, 0, -2.0], [0, 17, 2.0]])
+    _, found = _relative(np.concatenate([between, outlying]), reference, types(600), 0)
+    assert found[:2].min() > found[2:].max() + 5
 
 
 def test_groups_are_learnt_without_the_cells_that_are_measured() -> None:
