@@ -146,7 +146,8 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     files.add_argument(
         "--layers",
         choices=("none", "fitted", "denoised", "all"),
-        help="layers to write: denoised counts, fitted data, both or none (default: denoised, none where they are large)",
+        default="none",
+        help="layers to write: denoised counts, fitted data, all (both), or none; they take most of the space",
     )
     data = run.add_argument_group("data")
     data.add_argument(
@@ -168,6 +169,12 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     data.add_argument("--batch-key", metavar="COLUMN", help="column of batches (default: one batch)")
     data.add_argument("--labels", metavar="COLUMN", help="column of known labels to compare with (default: none)")
+    data.add_argument(
+        "--annotate",
+        metavar="LIST",
+        help="name the clusters by known markers: blood (human blood and bone marrow), or a CSV file with the columns type and "
+        "feature (default: no names)",
+    )
     model = run.add_argument_group("clustering")
     model.add_argument("--n-clusters", type=int, metavar="K", help="number of clusters (default: estimated)")
     model.add_argument(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import time
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import scmag_muon
@@ -13,16 +14,18 @@ from scmag_muon._cli._outputs import check_folder, check_outputs
 from scmag_muon._cli._read import read
 from scmag_muon._cli._tables import CSV_FILES, cluster_table, summary, write_csv
 from scmag_muon._files import is_inside, same_file
-from scmag_muon._keys import Keys
 from scmag_muon.model import SCMAG
 from scmag_muon.model._checkpoint import forget
+from scmag_muon.tl._marker_lists import listed_markers
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from mudata import MuData
+
+logger = logging.getLogger(__name__)
 
 _REPORT_SUFFIXES = (".html", ".htm")
 _DENSEST = 10_000
@@ -37,7 +40,6 @@ def run(arguments: argparse.Namespace) -> None:
         _mudata.get_obs_column(mdata, arguments.labels, argument="--labels")
     layer = layers_by_modality(arguments.layer, mdata)
     kinds = pairs(arguments.kinds or (), mdata.mod, option="--kinds")
-    before = {name: set(adata.layers) for name, adata in mdata.mod.items()}
     _mudata.check_writable(mdata, arguments.output, further_bytes=_further_bytes(mdata, arguments.layers))
 
     started = time.perf_counter()
@@ -58,9 +60,11 @@ def run(arguments: argparse.Namespace) -> None:
         write_layers=arguments.layers,
         return_model=arguments.model is not None,
     )
+    if arguments.annotate is not None:
+        _name(mdata, arguments.annotate)
     seconds["clustering"] = time.perf_counter() - started
     started = time.perf_counter()
-    _write_all(mdata, arguments, before)
+    _write_all(mdata, arguments)
     if isinstance(model, SCMAG):
         model.save(arguments.model, overwrite=arguments.force)
         _tell(arguments, arguments.model)
@@ -90,6 +94,10 @@ def check_paths(arguments: argparse.Namespace) -> None:
         if arguments.model.exists() and not arguments.force:
             raise FileExistsError(f"--model {arguments.model} is there already. Give another name, or --force.")
     check_outputs(outputs, read=arguments.input, force=arguments.force)
+    if arguments.annotate is not None:
+        listed_markers(arguments.annotate)
+        if find_spec("decoupler") is None:
+            raise ImportError("--annotate needs decoupler. Install it with: pip install 'scmag-muon[annotation]'")
     if arguments.checkpoint is not None:
         check_folder("--checkpoint", arguments.checkpoint, read=arguments.input)
         for option, path in outputs:
@@ -97,6 +105,14 @@ def check_paths(arguments: argparse.Namespace) -> None:
                 raise ValueError(
                     f"{option} {path} lies in the folder of --checkpoint, which is deleted at the end. Give another name."
                 )
+
+
+def _name(mdata: MuData, markers: str) -> None:
+    """Name the clusters; where that can't be, the clusters are kept and the reason is told."""
+    try:
+        tl.annotate(mdata, markers=markers)
+    except (ValueError, KeyError) as error:
+        logger.warning("The clusters get no names: %s", error.args[0])
 
 
 def layers_by_modality(asked: Sequence[str] | None, mdata: MuData) -> str | dict[str, str | None] | None:
@@ -137,10 +153,9 @@ def pairs(words: Iterable[str], known: Mapping[str, Any], *, option: str) -> dic
     return found
 
 
-def _write_all(mdata: MuData, arguments: argparse.Namespace, before: Mapping[str, set[str]]) -> None:
+def _write_all(mdata: MuData, arguments: argparse.Namespace) -> None:
     """The clusters first, so that a failure of page or tables loses none of them."""
-    with _without_layers(mdata, arguments.layers, before):
-        _mudata.write_mudata(mdata, arguments.output)
+    _mudata.write_mudata(mdata, arguments.output)
     _tell(arguments, arguments.output)
     if arguments.csv is not None:
         for path in write_csv(mdata, arguments.csv, arguments.labels):
@@ -154,20 +169,6 @@ def _tell(arguments: argparse.Namespace, path: Path) -> None:
     say(f"wrote {path}")
 
 
-@contextlib.contextmanager
-def _without_layers(mdata: MuData, kept: str | None, before: Mapping[str, set[str]]) -> Iterator[None]:
-    """Set aside the fitted layers of this run where ``--layers`` names none: these are not written by default."""
-    aside = {}
-    for name, adata in mdata.mod.items():
-        if kept is None and Keys.MANIFOLD not in before[name] and Keys.MANIFOLD in adata.layers:
-            aside[name] = adata.layers.pop(Keys.MANIFOLD)
-    yield
-    for name, values in aside.items():
-        mdata.mod[name].layers[Keys.MANIFOLD] = values
-
-
-def _further_bytes(mdata: MuData, layers: str | None) -> int:
+def _further_bytes(mdata: MuData, layers: str) -> int:
     values = mdata.n_obs * sum(min(adata.n_vars, _DENSEST) for adata in mdata.mod.values())
-    if layers is None:
-        layers = "none" if _mudata.is_large(values) else "denoised"
     return 4 * values * {"none": 0, "fitted": 1, "denoised": 1, "all": 2}[layers]

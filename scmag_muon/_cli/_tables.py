@@ -23,7 +23,7 @@ CSV_FILES = ("clusters.csv", "cluster_summary.csv", "markers.csv")
 
 
 def cluster_table(mdata: MuData, labels: str | None) -> pd.DataFrame:
-    """Size, mean confidence and, with labels, the commonest label of each cluster."""
+    """Size, mean confidence, type where it was named and, with labels, the commonest label of each cluster."""
     cluster = mdata.obs[Keys.SCMAG]
     confidence = mdata.obs[Keys.confidence(Keys.SCMAG)]
     table = pd.DataFrame(
@@ -32,6 +32,8 @@ def cluster_table(mdata: MuData, labels: str | None) -> pd.DataFrame:
             "confidence": confidence.groupby(cluster, observed=True).mean(),
         }
     )
+    if Keys.cell_type(Keys.SCMAG) in mdata.uns:
+        table["type"] = mdata.uns[Keys.cell_type(Keys.SCMAG)]["table"]["type"]
     if labels is not None:
         known = get_obs_column(mdata, labels, argument="--labels")
         shares = (
@@ -66,6 +68,7 @@ def summary(mdata: MuData, labels: str | None, seconds: Mapping[str, float]) -> 
 def write_csv(mdata: MuData, folder: Path, labels: str | None) -> list[Path]:
     """Clusters of the cells, summary of the clusters and their markers, one file each; the files' names are fixed."""
     columns = [Keys.SCMAG, Keys.confidence(Keys.SCMAG), Keys.entropy(Keys.SCMAG)]
+    columns += [Keys.cell_type(Keys.SCMAG)] * (Keys.cell_type(Keys.SCMAG) in mdata.uns)
     tables = {
         "clusters.csv": mdata.obs[columns].rename_axis("cell"),
         "cluster_summary.csv": cluster_table(mdata, labels),

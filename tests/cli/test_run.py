@@ -183,6 +183,13 @@ def test_layers_and_formats(file: Path, calls: Calls, suffix: str, layers: str, 
     assert mdata.obs["scmag"].value_counts().tolist() == [70, 50, 40, 20]
 
 
+def test_no_layers_are_made_or_written_unless_asked_for(file: Path, calls: Calls) -> None:
+    out = file.with_name("out.h5mu")
+    assert main(["run", str(file), "-o", str(out)]) == 0
+    assert calls[0]["write_layers"] == "none"
+    assert not any(adata.layers.keys() - {None} for adata in mudata.read_h5mu(out).mod.values())
+
+
 def test_tables(file: Path, calls: Calls, tmp_path: Path) -> None:
     folder = tmp_path / "tables"
     words = ["run", str(file), "-o", str(tmp_path / "o.h5mu"), "--csv", str(folder), "--labels", "cell_type"]
