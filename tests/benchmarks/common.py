@@ -38,7 +38,11 @@ def code_hash() -> str:
     """Changes with the package's code, not with its comments and docstrings, so that no stale result of ours stands."""
     root = Path(scmag_muon.__file__).parent
     digest = hashlib.sha256()
-    parts = (p for part in ("_mudata", "pp", "tl", "model", "manifold", "metrics") for p in (root / part).rglob("*.py"))
+    parts = (
+        p
+        for part in ("_mudata", "pp", "tl", "model", "manifold", "metrics", "transfer")
+        for p in (root / part).rglob("*.py")
+    )
     for path in (root / "_assays.py", *sorted(parts)):
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
