@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scmag_muon import datasets, metrics, model, pl, pp, tl
+    from scmag_muon._mudata import read_lazy
     from scmag_muon._report import report
 
-__all__ = ["__version__", "datasets", "metrics", "model", "pl", "pp", "report", "tl"]
+__all__ = ["__version__", "datasets", "metrics", "model", "pl", "pp", "read_lazy", "report", "tl"]
+
+_FUNCTIONS = {"read_lazy": "_mudata", "report": "_report"}
 
 try:
     __version__ = version("scmag-muon")
@@ -29,8 +32,8 @@ if "OMP_WAIT_POLICY" not in os.environ:
 def __getattr__(name: str) -> Any:
     if name in __all__:
         importlib.import_module("scmag_muon._namespace")
-        if name == "report":
-            return importlib.import_module("scmag_muon._report").report
+        if name in _FUNCTIONS:
+            return getattr(importlib.import_module(f"scmag_muon.{_FUNCTIONS[name]}"), name)
         return importlib.import_module(f"scmag_muon.{name}")
     raise AttributeError(f"module 'scmag_muon' has no attribute {name!r}")
 

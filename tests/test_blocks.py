@@ -151,3 +151,23 @@ def test_a_file_that_is_cut_short_while_it_is_open(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"rna can't be read from .*cells\.h5mu .*cut short"):
         _blocks.read_rows(matrix, slice(0, 120), where="rna")
     backed.file.close()
+
+
+def test_a_file_that_is_cut_short_during_the_training_loses_no_results(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = cells()
+    smm.tl.scmag(whole, **QUICK)
+    backed = mudata.read_h5mu(file, backed="r")
+    train = smm.model.SCMAG.train
+
+    def cut_short(self: Any, **arguments: Any) -> None:
+        with file.open("r+b") as opened:
+            opened.truncate(2000)
+        train(self, **arguments)
+
+    monkeypatch.setattr(smm.model.SCMAG, "train", cut_short)
+    smm.tl.scmag(backed, **QUICK)
+    np.testing.assert_array_equal(backed.obs["scmag"], whole.obs["scmag"])
+    assert backed.uns["scmag"]["made_from"]["counts"] == whole.uns["scmag"]["made_from"]["counts"]
+    backed.file.close()

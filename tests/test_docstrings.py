@@ -33,6 +33,6 @@ def test_arguments_after_the_first_are_keywords(public: Any) -> None:
 
 
 def test_public_names_are_listed() -> None:
-    assert set(dir(smm)) == {"__version__", "datasets", "metrics", "model", "pl", "pp", "report", "tl"}
+    assert set(dir(smm)) == {"__version__", "datasets", "metrics", "model", "pl", "pp", "read_lazy", "report", "tl"}
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = smm.nothing

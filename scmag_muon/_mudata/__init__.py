@@ -22,7 +22,7 @@ from scmag_muon._mudata._complete import (
     padded,
     rows_of,
 )
-from scmag_muon._mudata._counts import check_layer, count_blocks, get_counts, layer_of
+from scmag_muon._mudata._counts import check_layer, count_blocks, counts_in_file, get_counts, layer_of
 from scmag_muon._mudata._features import (
     choosing_column,
     expand_features,
@@ -34,6 +34,7 @@ from scmag_muon._mudata._features import (
 from scmag_muon._mudata._fit import drop_fit, lend_fit, read_fit, write_fit
 from scmag_muon._mudata._fitted import LARGE, FittedLayer, are_large, fitted_layer, has_fitted_rows, is_large
 from scmag_muon._mudata._kinds import check_kinds, kinds_of, modality_kind, recognize, recorded_kind
+from scmag_muon._mudata._lazy import read_lazy
 from scmag_muon._mudata._pairing import check_paired
 from scmag_muon._mudata._presence import FEWEST_CELLS, check_cells, check_complete, modality_names
 from scmag_muon._mudata._query import MOST_CATEGORIES, Query, read_query, text_columns
@@ -103,6 +104,7 @@ __all__ = [
     "expand_features",
     "from_json",
     "get_batches",
+    "counts_in_file",
     "get_counts",
     "get_obs_column",
     "kinds_of",
@@ -114,6 +116,7 @@ __all__ = [
     "modality_names",
     "no_pull_on_update",
     "read_fit",
+    "read_lazy",
     "recognize",
     "recorded_kind",
     "plain",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -18,7 +19,8 @@ _VALUES_AT_A_TIME = 2**26
 
 def in_file(matrix: Any) -> bool:
     """Whether a matrix lies in a file from which its rows can be read by themselves."""
-    return isinstance(matrix, (CSRDataset, h5py.Dataset))
+    zarr = sys.modules.get("zarr")  # nobody who has not loaded it has one of its arrays
+    return isinstance(matrix, (CSRDataset, h5py.Dataset)) or (zarr is not None and isinstance(matrix, zarr.Array))
 
 
 def row_blocks(matrix: Any) -> list[slice]:
@@ -49,7 +51,8 @@ def readable(matrix: Any, where: str) -> Iterator[None]:
         return
     file = ""
     with contextlib.suppress(Exception):
-        file = f" from {getattr(matrix, 'group', matrix).file.filename}"
+        stored = getattr(matrix, "group", matrix)
+        file = f" from {stored.file.filename if hasattr(stored, 'file') else stored.store_path}"
     try:
         yield
     except (OSError, RuntimeError, KeyError, ValueError) as error:

@@ -151,6 +151,11 @@ def count_blocks(
         logger.info("%s: %d of %d counts have decimals and are rounded.", where, rounded, stored)
 
 
+def counts_in_file(adata: AnnData, *, modality: str, layer: str | None = None) -> bool:
+    """Whether counts lie in a file from which they are read by blocks of cells."""
+    return in_file(_slot(adata, modality, layer)[0])
+
+
 def _slot(adata: AnnData, modality: str, layer: str | None) -> tuple[Any, str]:
     """The matrix of the counts, and what it is called in messages."""
     if layer is not None and layer not in adata.layers:

@@ -284,6 +284,8 @@ def scmag(
         begin()
         features = features_of_run(mdata, names, manifold_key, mask_var)
         work = _mudata.working_copy(mdata, names, layer, batch_key, round_counts=round_counts, features=features)
+        # of what is read here: hours later the file may be another, or gone
+        of_work = _fingerprints_of_counts(mdata, work, layer)
         begin()
         refit = fit_or_reuse(mdata, work, asked)
         fit = None if complete else _mudata.read_fit(work, manifold_key)
@@ -358,7 +360,7 @@ def scmag(
     made_from: dict[str, Any] = {
         "cells": _fingerprint.of_cells(mdata.obs_names),
         "obs": {key_added: fingerprint, **({} if batch_key is None else {batch_key: of_batches})},
-        "counts": _fingerprints_of_counts(mdata, work, layer),
+        "counts": of_work,
         "layers": {name: _mudata.layer_of(layer, name) for name in names},
         "fit": _fingerprint.of_values(_mudata.plain(work.mod[names[0]].uns[manifold_key])),
     }
@@ -429,9 +431,16 @@ def _check_keys(
 def _fingerprints_of_counts(
     mdata: MuData, work: MuData, layer: str | Mapping[str, str | None] | None
 ) -> dict[str, str]:
-    if mdata.isbacked:  # the working copy holds some of the features
-        return {name: of_counts(mdata, name, _mudata.layer_of(layer, name)) for name in work.mod}
-    return {name: _fingerprint.of_counts(adata.X, adata.obs_names, adata.var_names) for name, adata in work.mod.items()}
+    found = {}
+    for name, adata in work.mod.items():
+        of_layer = _mudata.layer_of(layer, name)
+        if _mudata.counts_in_file(
+            mdata.mod[name], modality=name, layer=of_layer
+        ):  # the copy holds some of the features
+            found[name] = of_counts(mdata, name, of_layer)
+        else:
+            found[name] = _fingerprint.of_counts(adata.X, adata.obs_names, adata.var_names)
+    return found
 
 
 def _check_paper(names: Sequence[str], *, complete: bool) -> None:

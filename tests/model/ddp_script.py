@@ -6,13 +6,16 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from anndata import AnnData
-from mudata import MuData, set_options
 
 import scmag_muon as smm
+from scmag_muon._mudata import make_mudata
+
+if TYPE_CHECKING:
+    from mudata import MuData
 
 RUN = {"n_clusters": 3, "max_epochs_pretrain": 12, "max_epochs": 6, "progress_bar": False, "accelerator": "cpu"}
 
@@ -26,8 +29,7 @@ def cells() -> MuData:
         means = np.exp(level + rng.normal(size=n_features) + 0.7 * rng.normal(size=(3, n_features)))
         mods[name] = AnnData(rng.poisson(means[types]).astype(np.float32))
         mods[name].var_names = [f"{name}_{i}" for i in range(n_features)]
-    with set_options(pull_on_update=False):
-        return MuData(mods)
+    return make_mudata(mods)
 
 
 def made(**arguments: Any) -> dict[str, Any]:

@@ -1,0 +1,107 @@
+"""A MuData of which counts and layers stay in the file, read by anndata's own readers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anndata
+import h5py
+from anndata import AnnData
+
+from scmag_muon._mudata._cells import make_mudata
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+_OF_MODALITIES = ("obs", "var", "uns", "obsm", "varm", "obsp", "varp")
+_OF_ALL = ("obsm", "varm", "obsp", "varp")
+_SPARSE = ("csr_matrix", "csc_matrix")
+
+
+def read_lazy(path: str | os.PathLike[str]) -> MuData:
+    """Open a MuData and leave the counts and layers of its modalities in the file.
+
+    Verbs read them by blocks of cells. The file is not written to, and must stay as it is while the MuData is used. Results are in
+    memory.
+
+    Parameters
+    ----------
+    path
+        A ``.zarr`` store or an ``.h5mu`` file. Of the latter :func:`mudata.read_h5mu` with ``backed="r"`` leaves ``.X`` alone in the file.
+
+    Returns
+    -------
+    Matrices in ``.X`` and ``.layers`` give rows when they are asked for: sparse ones as :func:`anndata.io.sparse_dataset` makes them,
+    dense ones as arrays of zarr or h5py. Everything else is in memory. ``.raw`` is left out.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where nothing is at ``path``.
+    ImportError
+        Where zarr is needed and not there.
+    ValueError
+        Where it holds no MuData.
+
+    Examples
+    --------
+    ::
+
+        mdata = smm.read_lazy("cells.zarr")
+        smm.tl.scmag(mdata, mask_var="highly_variable", write_layers="none")
+        mdata.obs["scmag"].to_csv("clusters.csv")
+    """
+    root = _opened(Path(path))
+    if "mod" not in root:
+        raise ValueError(
+            f"{os.fspath(path)} holds no MuData, which has modalities under 'mod'. It has {sorted(root)[:5]}."
+        )
+    names = root["mod"].attrs.get("mod-order", list(root["mod"]))
+    mdata = make_mudata({str(name): _modality(root["mod"][name]) for name in names}, _read(root["obs"]))
+    if "uns" in root:
+        mdata.uns = _read(root["uns"])
+    for slot in _OF_ALL:
+        for key, values in _read(root[slot]).items() if slot in root else ():
+            if key not in mdata.mod:  # mudata keeps a mask of each modality's cells there
+                getattr(mdata, slot)[key] = values
+    return mdata
+
+
+def _opened(path: Path) -> Any:
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}.")
+    if path.is_file():
+        try:
+            return h5py.File(path, "r")
+        except OSError as error:
+            raise ValueError(f"{path} can't be opened as .h5mu: {error}") from error
+    try:
+        import zarr
+    except ImportError as error:
+        raise ImportError("Reading .zarr needs zarr. Install it with: pip install zarr") from error
+    try:
+        return zarr.open_group(str(path), mode="r")
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"{path} is a folder and no zarr store.") from error
+
+
+def _modality(group: Any) -> AnnData:
+    layers = {str(name): _matrix(group["layers"][name]) for name in group["layers"]} if "layers" in group else {}
+    return AnnData(
+        _matrix(group["X"]) if "X" in group else None,
+        layers=layers,
+        **{slot: _read(group[slot]) for slot in _OF_MODALITIES if slot in group},
+    )
+
+
+def _matrix(element: Any) -> Any:
+    kind = element.attrs.get("encoding-type")
+    if kind in _SPARSE:
+        return anndata.io.sparse_dataset(element)
+    return element if kind == "array" else _read(element)
+
+
+def _read(element: Any) -> Any:
+    return anndata.io.read_elem(element)
