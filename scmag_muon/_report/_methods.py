@@ -60,8 +60,8 @@ def text_and_references(mdata: MuData, key: str, batch_key: str | None) -> tuple
         f"clustered with scMAG {cite('scmag')} as implemented in scmag_muon {_of('scmag-muon', versions)}, on scvi-tools "
         f"{_of('scvi-tools', versions)} {cite('scvi')} and PyTorch {_of('torch', versions)} ({params.get('settings', 'default')} settings, "
         f"random seed {params.get('random_state', 'not recorded')}).",
-        f"Neighbourhoods shared by the modalities were denoised by manifold fitting {cite('manifold')}; a gated variational autoencoder was "
-        f"trained on them{_epochs(record)}.",
+        f"Expression was denoised by manifold fitting {cite('manifold')} in neighbourhoods {_neighborhoods(mdata, params)}; a gated "
+        f"variational autoencoder was trained on it{_epochs(record)}.",
     ]
     if batch_key is not None and params.get("batch_key") is not None:
         sentences.append(f"Batches ({batch_key}) were told to the network.")
@@ -103,9 +103,19 @@ def _of_verbs(mdata: MuData, key: str, cite: Callable[..., str]) -> list[str]:
         found.append(
             f"Clusters were named by the weighted mean of their markers (decoupler {_of('decoupler', {})} {cite('decoupler')}, {lists})."
         )
-    if Keys.doublet_score(key) in mdata.obs:
-        found.append(f"Doublets were scored with Scrublet {cite('scrublet')} and by proteins that exclude each other.")
+    kinds = {_values.kind_in_use(mdata, key, name) for name in _values.used_modalities(mdata, key)}
+    if Keys.doublet_score(key) in mdata.obs and kinds & {"rna", "protein"}:
+        ways = [f"Scrublet {cite('scrublet')}"] * ("rna" in kinds)
+        ways += ["pairs of proteins that exclude each other"] * ("protein" in kinds)
+        found.append(f"Doublets were scored by {' and '.join(ways)}.")
     return found
+
+
+def _neighborhoods(mdata: MuData, params: Any) -> str:
+    manifold_key = str(params.get("manifold_key", Keys.MANIFOLD))
+    fits = [adata.uns[manifold_key] for adata in mdata.mod.values() if manifold_key in adata.uns]
+    own = any(str(fit.get("params", {}).get("neighborhoods", "")) == "own" for fit in fits)
+    return "of each view" if own else "shared by the modalities"
 
 
 def _features(mdata: MuData, key: str) -> str:

@@ -19,6 +19,7 @@ _N_NAMED = 5
 _UNDECIDED = 0.1  # nats
 _MOST_LISTED = 50_000  # cells; more would fill the page
 _MOST_MARKERS = 100
+_MOST_COLORS = 100
 
 
 def summary(mdata: MuData, key: str, labels: str | None) -> str:
@@ -99,8 +100,9 @@ def clusters(mdata: MuData, key: str, labels: str | None, batch_key: str | None)
 
 
 def _is_column(mdata: MuData, column: str) -> bool:
+    """Whether the map can be coloured by this column: it is there, and a legend can hold its values."""
     try:
-        return _values.cluster_column(mdata, column).notna().any()
+        return 0 < len(_values.cluster_column(mdata, column).cat.categories) <= _MOST_COLORS
     except KeyError:
         return False
 

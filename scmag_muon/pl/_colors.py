@@ -99,6 +99,11 @@ def of_names(categories: Sequence[Any], palette: Palette | None = None) -> dict[
     return dict(zip(names, found, strict=False))
 
 
+def as_in(colors: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The colours of names that are among those of another column; others, as ``"unknown"``, are grey."""
+    return {name: colors.get(name, _COLOR_OF_UNKNOWN) for name in names}
+
+
 def _apart(n: int, *, taken: Sequence[Any]) -> list[Any]:
     """So many colours beside those that are taken."""
     free = [color for color in COLORS if color not in taken]
@@ -128,7 +133,7 @@ def _of_same_labels(mdata: MuData, column: str, names: list[str]) -> dict[str, A
             continue
         found = _stored(mdata, other, [str(name) for name in labels.cat.categories])
         if found is not None:
-            return {name: found.get(name, _COLOR_OF_UNKNOWN) for name in names}
+            return as_in(found, names)
     return None
 
 

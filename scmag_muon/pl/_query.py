@@ -78,6 +78,8 @@ def query(
     xy = _draw.coordinates(mdata, projected if projected in mdata.obsm else basis, key)
     beneath = None if reference is None else _draw.coordinates(reference, basis, key)
     colors = _colors.of_column(mdata, column, palette)
+    if palette is None and reference is not None and labels in reference.obs:
+        colors = _colors.as_in(_colors.of_column(reference, labels), list(colors))
     axes = canvas.grid(3, n_columns=3, size=(4.2, 3.4))
     for ax in axes:
         if beneath is not None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 
 import scmag_muon as smm
 
@@ -46,6 +47,20 @@ def test_query(mapped: tuple[MuData, MuData], looks_right: Callable[[Any, str], 
     legend = [text.get_text() for text in axes[0].get_legend().get_texts()]
     assert legend == ["type_0", "type_1", "type_2", "unknown"]
     looks_right(axes, "query")
+
+
+def test_labels_have_the_colors_of_the_reference(mapped: tuple[MuData, MuData]) -> None:
+    query, reference = mapped
+    reference.uns["cell_type_colors"] = ["#010203", "#040506", "#070809"]
+
+    def shown() -> list[str]:
+        axes = smm.pl.query(query, "cell_type", reference=reference, show=False)
+        return [to_hex(handle.get_color()) for handle in axes[0].get_legend().legend_handles]
+
+    assert shown()[:3] == reference.uns["cell_type_colors"]
+    assert shown()[3] not in reference.uns["cell_type_colors"]  # unknown
+    del reference.obs["cell_type"]
+    assert len(set(shown())) == 4
 
 
 def test_a_map_of_the_query_itself_serves(mapped: tuple[MuData, MuData]) -> None:
