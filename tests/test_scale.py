@@ -57,3 +57,33 @@ def test_what_is_measured(scale: ModuleType, tmp_path: Path) -> None:
     assert found["epochs"] == 3
     assert 0 < found["peak of fit GB"] <= found["peak GB"]
     assert file.read_bytes() == before
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_fit_alone_is_measured(scale: ModuleType, tmp_path: Path) -> None:
+    found = scale.measured(scale.simulated(tmp_path / "cells.h5mu", 300), None, None, fit_only=True)
+    assert found["recall"] == 1
+    assert "ARI" not in found
+    assert found["fit s"] <= found["s"]
+
+
+def test_results_are_kept_and_put_into_the_table(
+    scale: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def in_child(file: Path, options: list[str]) -> dict[str, float]:
+        asked.append((file.name, options))
+        return {"s": 12.345, "peak GB": 0.5}
+
+    monkeypatch.setattr(scale, "in_child", in_child)
+    monkeypatch.setattr(scale, "simulated", lambda file, n_cells: file)
+    table = tmp_path / "table.json"
+    command = ["scale.py", "--cells", "20", "--epochs", "4", "2", "--output", str(tmp_path / "kept")]
+    monkeypatch.setattr(sys, "argv", [*command, "--results", str(table)])
+    for _ in range(2):
+        scale.main()
+    assert asked == [("20.h5mu", ["--epochs", "4", "2"])]
+    (row,) = scale.results.records(table)
+    assert (row["cells"], row["what"]) == ("20", "scmag_muon (--epochs 4 2)")
+    assert (row["s"], row["peak GB"], row["ARI"]) == ("12.3", "0.5", None)

@@ -2,9 +2,10 @@
 
 Run with ``python tests/benchmarks/scale.py --cells 10000 100000 1000000 --output FOLDER``. Cells of twelve types, 2,000 genes and 100
 proteins are written to FOLDER block by block, the same types for every number of cells. Each number is run in a process of its
-own on the file opened backed, fit and training timed apart. The result of each is kept in FOLDER: after an interruption the same
-command goes on with what is missing. ``--epochs 4 2`` trains for so few epochs, to see what an epoch costs. ``--by-request`` makes no
-fitted layers, as for more than 2e8 values, however few the cells are.
+own on the file opened backed. Of each, seconds on the clock and of the processors, of the fit alone, epochs, peak memory, recall of
+the neighbours and ARI with the types are told. They are kept in FOLDER: after an interruption the same command goes on with what is
+missing. ``--epochs 4 2`` trains for so few epochs, ``--fit-only`` for none. ``--by-request`` makes no fitted layers, as for more
+than 2e8 values, however few the cells are. ``--peers`` adds scanpy on RNA alone, muon's WNN and an epoch of totalVI.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import h5py
 import mudata
 import numpy as np
 import pandas as pd
+import results
 import scipy.sparse as sp
 from common import markdown
 
@@ -41,6 +43,9 @@ GENES, PROTEINS = 2000, 100
 ASSAYS = {"rna": (GENES, -2.4, 1.2, 0.3, 0.7, 2.0), "prot": (PROTEINS, 2.0, 0.8, 0.6, 0.5, 4.0)}
 FEATURE_TYPES = {"rna": "Gene Expression", "prot": "Antibody Capture"}
 ASKED = 300
+OURS = "scmag_muon"
+COLUMNS = ("s", "CPU s", "fit s", "epochs", "peak GB", "recall", "ARI")
+COMMAND = "python tests/benchmarks/scale.py --cells 10000 --peers --results tests/benchmarks/results/scale.json"
 
 
 def main() -> None:
@@ -49,24 +54,54 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, nargs=2, help="most epochs before and with clustering, else the usual")
     parser.add_argument("--output", type=Path, default=Path("scale"), help="folder of files and results")
     parser.add_argument("--by-request", action="store_true", help="fitted rows of each minibatch from the counts")
+    parser.add_argument("--fit-only", action="store_true", help="neither network nor clusters")
+    parser.add_argument("--peers", action="store_true", help="other methods in addition")
+    parser.add_argument("--results", type=Path, help="JSON file of the docs' table to put the rows into")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--peer", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child is not None:
-        if arguments.by_request:
-            _fitted.LARGE, _data._MOST_BYTES = 0, 0
-        print(json.dumps(measured(arguments.child, *(arguments.epochs or (None, None)))))
+        print(json.dumps(_child(arguments)))
         return
     arguments.output.mkdir(parents=True, exist_ok=True)
-    rows: dict[str, dict[str, float]] = {}
     options = ["--epochs", *map(str, arguments.epochs)] if arguments.epochs else []
-    options += ["--by-request"] if arguments.by_request else []
+    options += [f"--{option.replace('_', '-')}" for option in ("by_request", "fit_only") if getattr(arguments, option)]
+    works = {OURS + ("" if not options else f" ({' '.join(options)})"): options}
+    if arguments.peers:
+        from scale_peers import PEERS
+
+        works |= {peer: ["--peer", peer] for peer in PEERS}
+    rows: list[dict[str, Any]] = []
     for n_cells in arguments.cells:
-        result = arguments.output / f"{'-'.join([str(n_cells), *(option.strip('-') for option in options)])}.json"
-        if not result.exists():
-            file = simulated(arguments.output / f"{n_cells}.h5mu", n_cells)
-            result.write_text(json.dumps(in_child(file, options)))
-        rows[f"{n_cells:,}"] = json.loads(result.read_text())
-        print(markdown(pd.DataFrame(rows).T.map("{:,.4g}".format), "cells"), flush=True)
+        for work, of_work in works.items():
+            result = arguments.output / f"{'-'.join([str(n_cells), *map(_in_file_name, of_work)])}.json"
+            if not result.exists():
+                file = simulated(arguments.output / f"{n_cells}.h5mu", n_cells)
+                result.write_text(json.dumps(in_child(file, of_work)))
+            found = json.loads(result.read_text())
+            rows.append({"cells": f"{n_cells:,}", "what": work, **{name: found.get(name) for name in COLUMNS}})
+            table = pd.DataFrame(rows).set_index("cells").map(lambda x: f"{x:,.4g}" if isinstance(x, float) else x)
+            print(markdown(table, "cells"), flush=True)
+    if arguments.results:
+        results.merge(arguments.results, list(map(_shown, rows)), command=COMMAND, n_keys=2)
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Figures as the docs have them."""
+    text = {
+        name: f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        for name, value in row.items()
+        if _is_size(name, value)
+    }
+    return {**{name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}, **text}
+
+
+def _is_size(name: str, value: Any) -> bool:
+    return isinstance(value, float) and name not in ("recall", "ARI")
+
+
+def _in_file_name(option: str) -> str:
+    return "".join(letter for letter in option if letter.isalnum())
 
 
 def in_child(file: Path, options: list[str]) -> dict[str, float]:
@@ -76,34 +111,42 @@ def in_child(file: Path, options: list[str]) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measured(file: Path, max_epochs_pretrain: int | None, max_epochs: int | None) -> dict[str, float]:
+def _child(arguments: argparse.Namespace) -> dict[str, float]:
     logging.getLogger("scmag_muon").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
+    if arguments.peer is not None:
+        from scale_peers import PEERS
+
+        found = PEERS[arguments.peer](mudata.read_h5mu(arguments.child))
+    else:
+        if arguments.by_request:
+            _fitted.LARGE, _data._MOST_BYTES = 0, 0
+        epochs = arguments.epochs or (None, None)
+        found = measured(arguments.child, *epochs, fit_only=arguments.fit_only)
+    return {**found, "CPU s": time.process_time(), "peak GB": _peak()}
+
+
+def measured(
+    file: Path, max_epochs_pretrain: int | None, max_epochs: int | None, *, fit_only: bool = False
+) -> dict[str, float]:
     mdata = mudata.read_h5mu(file, backed="r")
     before, started = _megabytes_read(), time.perf_counter()
     smm.pp.manifold_fit(mdata)
     fitted, peak_of_fit = time.perf_counter(), _peak()
-    smm.tl.scmag(
-        mdata,
-        n_clusters=TYPES,
-        max_epochs_pretrain=max_epochs_pretrain,
-        max_epochs=max_epochs,
-        write_layers="none",
-        progress_bar=False,
-    )
-    ended = time.perf_counter()
-    result = {
-        "fit s": fitted - started,
-        "training s": ended - fitted,
-        "CPU s": time.process_time(),
-        "epochs": len(mdata.uns["scmag"]["history"]),
-        "cells/s": mdata.n_obs / (ended - started),
-        "peak of fit GB": peak_of_fit,
-        "peak GB": _peak(),
-        "read MB": _megabytes_read() - before,
-        "recall": recall(mdata),
-        "ARI": smm.metrics.clustering_scores(mdata.obs["cell_type"], mdata.obs["scmag"])["ARI"],
-    }
+    result = {"fit s": fitted - started, "peak of fit GB": peak_of_fit}
+    if not fit_only:
+        smm.tl.scmag(
+            mdata,
+            n_clusters=TYPES,
+            max_epochs_pretrain=max_epochs_pretrain,
+            max_epochs=max_epochs,
+            write_layers="none",
+            progress_bar=False,
+        )
+        result["epochs"] = len(mdata.uns["scmag"]["history"])
+        result["ARI"] = smm.metrics.clustering_scores(mdata.obs["cell_type"], mdata.obs["scmag"])["ARI"]
+    result["s"] = time.perf_counter() - started
+    result |= {"peak GB": _peak(), "read MB": _megabytes_read() - before, "recall": recall(mdata)}
     mdata.file.close()
     return result
 

@@ -11,6 +11,7 @@ import pytest
 import scipy.sparse as sp
 from anndata import AnnData
 
+import scmag_muon as smm
 from scmag_muon._mudata import make_mudata, no_pull_on_update
 from tests.odd.table import (
     Row,
@@ -94,6 +95,12 @@ def _backed() -> MuData:
     with no_pull_on_update():
         citeseq().write_h5mu("backed.h5mu")
         return mudata.read_h5mu(Path("backed.h5mu"), backed="r")
+
+
+def _zarr() -> MuData:
+    with no_pull_on_update():
+        citeseq().write_zarr("cells.zarr")
+    return smm.read_lazy("cells.zarr")
 
 
 def _layer(values: Any, modality: str = "rna") -> Any:
@@ -260,6 +267,10 @@ STORAGE = [
         make=_backed,
         says="Results are in memory, the file is as before.",
     ),
+    works(
+        "counts left in a `.zarr` store", FIT, sound_fit, make=_zarr, says="Counts are read, the store is as before."
+    ),
+    refused("no file", "smm.read_lazy('none.zarr')", FileNotFoundError, r"none\.zarr", says="names the path."),
 ]
 
 TABLE: dict[str, list[Row]] = {"Values of counts": VALUES, "Layers of counts": LAYERS, "Storage of counts": STORAGE}

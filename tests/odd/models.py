@@ -220,6 +220,15 @@ def _nullable(mdata: MuData) -> None:
         adata.obs["donor"] = pd.array(["a", None] * 20, dtype="string")
 
 
+def _cut_short() -> MuData:
+    mdata = citeseq()
+    with no_pull_on_update():
+        mdata.write_h5mu("cut.h5mu")
+    whole = Path("cut.h5mu").read_bytes()
+    Path("cut.h5mu").write_bytes(whole[: len(whole) // 2])
+    return mdata
+
+
 SHORTLY = "--n-clusters 2 --max-epochs-pretrain 2 --max-epochs 1"
 
 
@@ -234,6 +243,13 @@ def _clusters_in(path: str) -> Any:
 
 
 COMMANDS = [
+    _command(
+        "a file that is cut short",
+        f"cut.h5mu -o out.h5mu {SHORTLY}",
+        r"cut\.h5mu",
+        says="names the file.",
+        make=_cut_short,
+    ),
     _command("no such file", "none.h5mu -o out.h5mu", "none.h5mu", says="names the file."),
     _command("no such folder", "in.h5mu -o none/out.h5mu", "none", says="names the folder."),
     _command(
