@@ -64,6 +64,7 @@ class OutputsMixin(BaseModelClass):
     cells_: str | None
 
     _reference: Reference | None = None
+    _clusters: np.ndarray | None = None
 
     @property
     def reference(self) -> Reference | None:
@@ -71,7 +72,9 @@ class OutputsMixin(BaseModelClass):
         found = self._without_clusters()
         if found is None or found.clusters is not None or not (self.is_trained_ and self.module.clustering_started):
             return found
-        return replace(found, clusters=self.get_cluster_assignments().astype(np.int32))
+        if self._clusters is None:
+            self.get_cluster_assignments()
+        return replace(found, clusters=self._clusters)
 
     def _without_clusters(self) -> Reference | None:
         """The reference, unless it was loaded without the clusters of its cells, which must be computed."""
@@ -203,7 +206,10 @@ class OutputsMixin(BaseModelClass):
         zc = torch.from_numpy(self.get_latent_representation(mdata, indices, batch_size=batch_size))
         with torch.inference_mode():
             q = self.module.assign(zc.to(self.device)).cpu().numpy()
-        return q if soft else q.argmax(axis=1)
+        labels = q.argmax(axis=1)
+        if mdata is None and indices is None:
+            self._clusters = labels.astype(np.int32)
+        return q if soft else labels
 
     def get_gate(
         self,

@@ -69,6 +69,7 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
 
     _query: Any = None
     _reference: Any
+    _clusters: Any
     _train_new_batches: Any
 
     _training_plan_cls = SCMAGTrainingPlan
@@ -223,6 +224,7 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
                 strategy=strategy,
                 **{"log_every_n_steps": 1, "check_val_every_n_epoch": 1, **trainer_kwargs},
             )
+            self._clusters = None
             self._reference = None if self._reference is None else replace(self._reference, clusters=None)
             self.history_ = _joined(before, self.history_)
             self.optimizer_state_ = self.trainer.optimizers[0].state_dict()

@@ -85,6 +85,14 @@ def test_clusters_of_the_reference_are_saved_and_renewed_by_training(
     np.testing.assert_array_equal(again.reference.clusters, again.get_cluster_assignments())
 
 
+def test_clusters_of_the_reference_are_computed_once(trained: tuple[SCMAG, MuData], monkeypatch: Any) -> None:
+    model, query = trained
+    clusters = model.get_cluster_assignments()
+    model.get_cluster_assignments(indices=[3, 4])
+    monkeypatch.setattr(SCMAG, "_inferred", None)
+    np.testing.assert_array_equal(model.reference.clusters, clusters)
+
+
 def logs_of_three(
     model: SCMAG, joint: np.ndarray, decoded: np.ndarray, name: str, x: np.ndarray, to: np.ndarray
 ) -> Any:
