@@ -1,11 +1,19 @@
-"""How far a batch of further cells lies from the reference, told apart from which types it holds."""
+"""Where batches lie, told apart from which types they hold."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _CELLS_OF_A_GROUP = 40
 _MOST_GROUPS = 50
+_CELLS_OF_A_TYPE = 100
+_MOST_TYPES = 20
+"""Coarser groups where batches are compared with each other: shares of fine ones could stand for a shift of their type."""
 _MOST_CELLS = 20_000
 _ROUNDS = 20
 _OWN_COMPOSITION = 0.25
@@ -33,7 +41,8 @@ def batch_shift(x: np.ndarray, reference: np.ndarray, *, random_state: int = 0) 
         Seed of the groups.
     """
     x = np.asarray(x, dtype=np.float64)
-    centers, shares, variance = _groups(np.asarray(reference, dtype=np.float64), random_state)
+    n_groups = int(np.clip(min(len(reference), _MOST_CELLS) // _CELLS_OF_A_GROUP, 1, _MOST_GROUPS))
+    centers, shares, variance = _groups(np.asarray(reference, dtype=np.float64), n_groups, random_state)
     shift = np.zeros(x.shape[1])
     if variance <= 0:
         return shift
@@ -52,12 +61,77 @@ def batch_shift(x: np.ndarray, reference: np.ndarray, *, random_state: int = 0) 
     return shift * max(0.0, 1 - uncertainty / max(float(shift @ shift), 1e-12))
 
 
-def _groups(x: np.ndarray, random_state: int) -> tuple[np.ndarray, np.ndarray, float]:
+def batch_positions(
+    scores: np.ndarray, codes: np.ndarray | None, n_batches: int, *, random_state: int = 0
+) -> np.ndarray:
+    r"""Where each batch lies in a space, 0 for those without cells, float32, shape ``(n_batches, n_components)``.
+
+    The mean of a batch also tells which types it holds: a batch without B cells lies away from the others though no cell has moved.
+    So all batches share at most 20 groups, :math:`μ_g`, each has shares of its own, :math:`π_{bg}`, and its position is
+    the mean over its cells of :math:`x_i - \sum_g r_{ig} μ_g`, with :math:`r_{ig}` the probability that the cell is of the
+    group. Shares, positions and groups are found in turn (expectation maximisation of a mixture with equal, spherical variances),
+    once from k-means of the cells as they are and once from k-means of the cells centred by batch. The outcome whose cells
+    lie nearer to their groups is taken. Positions have the mean of all cells.
+
+    Parameters
+    ----------
+    scores
+        Cells, ``(n_obs, n_components)``.
+    codes
+        Batch of each, from 0 below ``n_batches``; ``None`` where there are none.
+    random_state
+        Seed of the groups and, of more than 20,000 cells in a batch, of those that are looked at.
+    """
+    positions = np.zeros((n_batches, scores.shape[1]), dtype=np.float32)
+    if codes is None:
+        return positions
+    present, sizes = np.unique(codes, return_counts=True)
+    members = [np.flatnonzero(codes == code) for code in present]
+    means = np.array([scores[cells].mean(axis=0, dtype=np.float64) for cells in members])
+    found = means
+    if len(present) > 1:
+        rng = np.random.default_rng(random_state)
+        x = [np.asarray(scores[_some(cells, rng)], dtype=np.float64) for cells in members]
+        grand_mean = np.average(means, axis=0, weights=sizes)
+        starts = np.tile(grand_mean, (len(means), 1)), means
+        spread, found = min((_apart(x, start, random_state) for start in starts), key=lambda outcome: outcome[0])
+        found += grand_mean - np.average(found, axis=0, weights=sizes)
+        found = found if spread > 0 else means
+    positions[present] = found
+    return positions
+
+
+def _apart(x: Sequence[np.ndarray], positions: np.ndarray, random_state: int) -> tuple[float, np.ndarray]:
+    """Mean squared distance of cells to their groups and positions of batches, ``(n_batches, n_components)``, from a start."""
+    together = np.vstack([of_batch - position for of_batch, position in zip(x, positions, strict=True)])
+    n_groups = int(np.clip(len(together) // _CELLS_OF_A_TYPE, 1, _MOST_TYPES))
+    centers, shares, variance = _groups(together, n_groups, random_state)
+    if variance <= 0:
+        return 0.0, positions
+    positions, of_batches = positions.copy(), [shares] * len(x)
+    for _ in range(_ROUNDS):
+        totals, sums, apart = np.zeros(len(centers)), np.zeros_like(centers), 0.0
+        for i, of_batch in enumerate(x):
+            belongs = _responsibilities(of_batch - positions[i], centers, of_batches[i], variance)
+            own = belongs.sum(axis=0)
+            of_batches[i] = (own + shares) / (own.sum() + 1)
+            positions[i] = (of_batch.sum(axis=0) - own @ centers) / len(of_batch)
+            apart += float((belongs * _squared(of_batch - positions[i], centers)).sum())
+            totals += own
+            sums += belongs.T @ (of_batch - positions[i])
+        centers = np.where(totals[:, None] > 0, sums / np.maximum(totals, 1e-12)[:, None], centers)
+    return apart / len(together), positions
+
+
+def _some(cells: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return cells if len(cells) <= _MOST_CELLS else np.sort(rng.choice(cells, _MOST_CELLS, replace=False))
+
+
+def _groups(x: np.ndarray, n_groups: int, random_state: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Centres of k-means, the share of each in the cells, and the mean variance of a component around them."""
     rng = np.random.default_rng(random_state)
     if len(x) > _MOST_CELLS:
         x = x[np.sort(rng.permutation(len(x))[:_MOST_CELLS])]
-    n_groups = int(np.clip(len(x) // _CELLS_OF_A_GROUP, 1, _MOST_GROUPS))
     centers = _spread_out(x, n_groups, rng)
     for _ in range(_ROUNDS):
         nearest = _squared(x, centers).argmin(axis=1)

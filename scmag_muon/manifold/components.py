@@ -55,11 +55,3 @@ def fit_components(view: View, n_pcs: int, *, random_state: int | None = 0) -> t
     sign = np.where(peaks < 0, -1.0, 1.0)
     loadings = np.ascontiguousarray((right * (sign * (singular > 0))[:, None]).T, dtype=np.float32)
     return np.ascontiguousarray(left * (singular * sign), dtype=np.float32), Components(loadings, center)
-
-
-def batch_means(scores: np.ndarray, codes: np.ndarray | None, n_batches: int) -> np.ndarray:
-    """Mean scores of each batch, 0 for those without cells, float32, shape ``(n_batches, n_components)``."""
-    means = np.zeros((n_batches, scores.shape[1]), dtype=np.float32)
-    for code in np.unique(codes) if codes is not None else []:
-        means[code] = scores[codes == code].mean(axis=0)
-    return means

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scmag_muon.manifold.components import Components, batch_means, fit_components
+from scmag_muon.manifold.alignment import batch_positions
+from scmag_muon.manifold.components import Components, fit_components
 from scmag_muon.manifold.information import Halves, concordances, modality_weights, replication, split_halves
 from scmag_muon.manifold.neighbors import indicator, nearest_in, nearest_neighbors
 from scmag_muon.manifold.threads import in_threads
@@ -63,7 +64,7 @@ def joint_space(
 
     Weights follow from what replicates of each modality and whether the others agree
     (:func:`~scmag_muon.manifold.information.modality_weights`). With batches, numbers from 0 below ``n_batches``, the
-    components are centred within each. What a cell lacks is foretold from cells that have it (:func:`foretell`).
+    where each batch lies (:func:`~scmag_muon.manifold.alignment.batch_positions`) is taken off. What a cell lacks is foretold from cells that have it (:func:`foretell`).
     """
     present = np.zeros((n_obs, len(modalities)), dtype=bool)
     for i, modality in enumerate(modalities):
@@ -87,7 +88,7 @@ def joint_space(
     centers, spreads, blocks = [], [], []
     for modality, (scores, _), weight in zip(modalities, scored, weights, strict=True):
         codes = None if batches is None else batches[modality.cells]
-        centers.append(batch_means(scores, codes, n_batches))
+        centers.append(batch_positions(scores, codes, n_batches, random_state=seed))
         own = scores if codes is None else scores - centers[-1][codes]
         spreads.append(float(max(np.sqrt(own.var(axis=0).sum()), 1e-12)))
         block = np.zeros((n_obs, own.shape[1]), dtype=np.float32)

@@ -77,8 +77,8 @@ def manifold_fit(
         Boolean column of ``var`` that chooses features, for each modality that has it; else ``highly_variable``; else up to
         4,000 highly variable genes or 10,000 peaks are chosen.
     batch_key
-        Column of batches in ``mdata.obs`` or in a modality's ``obs``: components are centred within each batch before
-        neighbours are sought, and the fitted layers are standardised within each batch.
+        Column of batches in ``mdata.obs`` or in a modality's ``obs``: where each batch lies, whichever types it holds,
+        is taken off the components before neighbours are sought, and the fitted layers are standardised within each batch.
     n_neighbors
         p, the size of the neighbour lists and of the shared neighbourhoods, the cell included. 1 leaves cells where they are.
     n_pcs

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmag_muon.manifold.components import batch_means, principal_components
+from scmag_muon.manifold.alignment import batch_positions
+from scmag_muon.manifold.components import principal_components
 from scmag_muon.manifold.fitting import fitting_operator
 from scmag_muon.manifold.fusion import fused
 from scmag_muon.manifold.modality import VIEWS, Modality
@@ -109,13 +110,17 @@ def own_operators(
 ) -> list[sp.csr_array]:
     """One operator for each view of a modality, from its own components under its own kernel, each ``(n_own, n_own)``.
 
-    ``codes`` are the batches of the modality's own cells, within which components are centred.
+    ``codes`` are the batches of the modality's own cells, whose positions are taken off the components.
     """
     scores = {}
     views = modality.views()
     for kind in {kind for kind, _ in VIEWS.values()}:
         x = principal_components(views[kind], n_pcs, random_state=random_state)
-        scores[kind] = x if codes is None else x - batch_means(x, codes, int(codes.max()) + 1)[codes]
+        scores[kind] = (
+            x
+            if codes is None
+            else x - batch_positions(x, codes, int(codes.max()) + 1, random_state=random_state or 0)[codes]
+        )
     operators = []
     for kind, kernel in VIEWS.values():
         x = scores[kind]

@@ -188,7 +188,7 @@ def scmag(
         log(1 + normalised count), over up to 500 cells that have it and another modality.
     ``mdata.uns[key_added]``
         ``params``, ``n_clusters``, ``fit_agreement`` (adjusted Rand index of clusters from communities before and after manifold
-        fitting; below .75 those before fitting alone decide), ``history`` (a row per epoch, the stage and a column per term of eq. 33), ``converged``
+        fitting; below .6 those before fitting alone decide), ``history`` (a row per epoch, the stage and a column per term of eq. 33), ``converged``
         (whether stage 3 ended because cells stopped changing clusters), ``gate`` (mean gate of eq. 17 in each cluster, 0 to
         1, a row per cluster, a column per latent dimension named after its modality), ``versions``; ``tree``, arrays: ``joins`` (the
         two nodes of each, as in SciPy's ``linkage``), ``separation`` and ``height`` of each join, ``n_cells`` and ``cluster`` of each

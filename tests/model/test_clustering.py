@@ -438,6 +438,17 @@ def test_consensus_joins_by_how_many_clusterings_hold_cells_apart(
         assert parts == set(expected)
 
 
+def test_a_consensus_that_agrees_less_than_the_most_typical_outcome_is_not_taken() -> None:
+    # half of the clusterings of 30 small groups lie half a group aside: joined by means, groups run into one another
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 6)
+    columns = [
+        np.where(rng.random(180) < 0.05, rng.integers(0, 30, 180), each)
+        for each in [groups] * 4 + [np.roll(groups, 3)] * 4
+    ]
+    assert adjusted_rand_score(_consensus(np.column_stack(columns), 30), groups) > 0.9
+
+
 @pytest.mark.parametrize(("distance", "n_left"), [(1.6, 2), (2.6, 3)])
 def test_communities_of_one_mode_are_joined(distance: float, n_left: int) -> None:
     rng = np.random.default_rng(0)
