@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scanpy as sc
-import scipy.sparse as sp
-from anndata import AnnData
 
 from scmag_muon._assays import ASSAYS
 from scmag_muon._checks import shifted_seed
@@ -16,11 +13,13 @@ from scmag_muon.manifold.neighbors import jaccard_graph, nearest_in, nearest_nei
 from scmag_muon.manifold.profiles import group_profiles
 from scmag_muon.manifold.transforms import scale_to_median, transform
 from scmag_muon.metrics._stability import most_typical
+from scmag_muon.tl._leiden import Leiden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
+    import scipy.sparse as sp
     from mudata import MuData
 
 _N_NEIGHBORS = 30
@@ -68,18 +67,18 @@ def fine_communities(
     seeds = [shifted_seed(random_state or 0, i * _BETWEEN_SEEDS) for i in range(_N_SEEDS)]
 
     def divide(x: np.ndarray) -> list[np.ndarray]:
-        graph = _graph(x, n_neighbors)
-        return [parts for seed in seeds for parts in _fine_communities(graph, n_clusters, seed)]
+        leiden = _leiden(x, n_neighbors)
+        return [parts for seed in seeds for parts in _fine_communities(leiden, n_clusters, seed)]
 
     return np.column_stack(_divisions(embedding, divide, random_state))
 
 
-def _fine_communities(graph: sp.csr_array, n_clusters: int, random_state: int) -> list[np.ndarray]:
-    n_obs = graph.shape[0]
+def _fine_communities(leiden: Leiden, n_clusters: int, random_state: int) -> list[np.ndarray]:
+    n_obs = leiden.graph.vcount()
     found: list[np.ndarray] = []
     n_communities = 0
     for doublings in range(_DOUBLINGS):
-        parts = _leiden(graph, 2**doublings, random_state)
+        parts = leiden(2**doublings, random_state)
         n_communities = int(parts.max()) + 1
         too_small = n_communities * _CELLS_PER_COMMUNITY > n_obs
         if n_communities >= n_clusters and not (found and too_small):
@@ -104,12 +103,12 @@ def leaf_communities(embedding: np.ndarray, n_leaves: int, *, random_state: int 
     """
 
     def divide(x: np.ndarray) -> list[np.ndarray]:
-        graph = _graph(x, n_neighbors_for(len(x)))
-        found = _leiden(graph, 1, random_state)
+        leiden = _leiden(x, n_neighbors_for(len(x)))
+        found = leiden(1, random_state)
         for doublings in range(1, _DOUBLINGS):
             if found.max() + 1 >= n_leaves:
                 break
-            finer = _leiden(graph, 2**doublings, random_state)
+            finer = leiden(2**doublings, random_state)
             if (finer.max() + 1) * _CELLS_PER_COMMUNITY > len(x):
                 break
             found = finer
@@ -169,8 +168,8 @@ def communities(
     """
 
     def divide(x: np.ndarray) -> list[np.ndarray]:
-        graph = _graph(x, n_neighbors_for(len(x)))
-        return [order_by_size(_leiden(graph, resolution, random_state)) for resolution in resolutions]
+        leiden = _leiden(x, n_neighbors_for(len(x)))
+        return [order_by_size(leiden(resolution, random_state)) for resolution in resolutions]
 
     return _divisions(embedding, divide, random_state)
 
@@ -226,19 +225,5 @@ def n_neighbors_for(n_obs: int) -> int:
     return int(np.clip(n_obs // _CELLS_PER_NEIGHBOR, _FEWEST_NEIGHBORS, _N_NEIGHBORS))
 
 
-def _graph(embedding: np.ndarray, n_neighbors: int) -> sp.csr_array:
-    return jaccard_graph(nearest_neighbors(embedding, n_neighbors))
-
-
-def _leiden(graph: sp.csr_array, resolution: float, random_state: int | None) -> np.ndarray:
-    scratch = AnnData(obs={"cell": np.arange(graph.shape[0]).astype(str)})
-    sc.tl.leiden(
-        scratch,
-        adjacency=sp.csr_matrix(graph),
-        resolution=resolution,
-        flavor="igraph",
-        n_iterations=2,
-        directed=False,
-        random_state=random_state or 0,
-    )
-    return scratch.obs["leiden"].astype(int).to_numpy()
+def _leiden(embedding: np.ndarray, n_neighbors: int) -> Leiden:
+    return Leiden(jaccard_graph(nearest_neighbors(embedding, n_neighbors)))

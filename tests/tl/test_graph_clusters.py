@@ -15,7 +15,6 @@ from scmag_muon.manifold.transforms import scale_to_median, transform
 from scmag_muon.tl import _graph_clusters
 from scmag_muon.tl._graph_clusters import (
     RESOLUTIONS,
-    _leiden,
     communities,
     community_profiles,
     fine_communities,
@@ -23,6 +22,7 @@ from scmag_muon.tl._graph_clusters import (
     order_by_size,
     typical_communities,
 )
+from scmag_muon.tl._leiden import Leiden
 from scmag_muon.tl._start import expression
 
 
@@ -52,7 +52,7 @@ def test_each_division_is_of_leiden_at_twice_the_resolution(blobs: tuple[np.ndar
     x, _ = blobs
     divisions = fine_communities(x, 4, random_state=3)
     graph = jaccard_graph(nearest_neighbors(x, 30))
-    expected = [order_by_size(_leiden(graph, 2**doublings, seed)) for seed in (3, 1003) for doublings in range(6)]
+    expected = [order_by_size(Leiden(graph)(2**doublings, seed)) for seed in (3, 1003) for doublings in range(6)]
     kept = [found for found in expected if 4 <= found.max() + 1 <= len(x) / 10]
     assert 4 <= len(kept) < 12
     np.testing.assert_array_equal(divisions, np.column_stack(kept))
@@ -76,10 +76,10 @@ def test_of_many_cells_a_sample_is_divided(
     x, labels = blobs
     whole, number = fine_communities(x, 4), typical_communities(x)
     divided: list[int] = []
-    graph = _graph_clusters._graph
+    leiden = _graph_clusters._leiden
     monkeypatch.setattr(_graph_clusters, "_ALL_UP_TO", 500)
     monkeypatch.setattr(_graph_clusters, "_SAMPLE", 450)
-    monkeypatch.setattr(_graph_clusters, "_graph", lambda of, k: divided.append(len(of)) or graph(of, k))
+    monkeypatch.setattr(_graph_clusters, "_leiden", lambda of, k: divided.append(len(of)) or leiden(of, k))
     divisions = fine_communities(x, 4)
     assert divided == [450]
     for found in divisions.T:
@@ -114,7 +114,7 @@ def test_communities_of_separate_groups(blobs: tuple[np.ndarray, np.ndarray]) ->
 def test_graph_of_few_cells_has_fewer_neighbors(n_cells: int, n_neighbors: int) -> None:
     x = np.random.default_rng(0).normal(size=(n_cells, 6)).astype(np.float32)
     (found,) = communities(x, resolutions=(1.0,))
-    expected = _leiden(jaccard_graph(nearest_neighbors(x, n_neighbors)), 1.0, 0)
+    expected = Leiden(jaccard_graph(nearest_neighbors(x, n_neighbors)))(1.0, 0)
     np.testing.assert_array_equal(found, order_by_size(expected))
 
 
@@ -160,7 +160,7 @@ def test_profiles_are_of_the_features_that_were_fitted_weighted_as_the_modalitie
 def test_leaves_are_the_coarsest_communities_that_are_enough(blobs: tuple[np.ndarray, np.ndarray]) -> None:
     x, _ = blobs
     graph = jaccard_graph(nearest_neighbors(x, 18))  # a thirtieth of 540 cells
-    numbers = [int(_leiden(graph, resolution, 0).max()) + 1 for resolution in (1, 2, 4, 8)]
+    numbers = [int(Leiden(graph)(resolution, 0).max()) + 1 for resolution in (1, 2, 4, 8)]
     assert numbers == sorted(numbers)
     assert leaf_communities(x, numbers[1]).max() + 1 == numbers[1]
     assert leaf_communities(x, numbers[1] + 1).max() + 1 == numbers[2]
