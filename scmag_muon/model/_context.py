@@ -72,6 +72,8 @@ def quiet() -> Iterator[None]:
             # Lightning's own use of a renamed torch class, and its advice on data-loading workers
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            # who names a device means it
+            warnings.filterwarnings("ignore", message=".*available but not used.*")
             # scvi-tools thinks of batch normalisation, which we do without
             warnings.filterwarnings("ignore", message=".*Last batch will have a small size.*")
             warnings.filterwarnings("ignore", message=".*has fewer than 3 cells.*")
