@@ -10,7 +10,7 @@ import pandas as pd
 from scmag_muon import _mudata, _values
 from scmag_muon._keys import Keys
 from scmag_muon._report._query import doubts_of_query, is_query
-from scmag_muon.manifold.information import CONCORDANT
+from scmag_muon.manifold.information import discordant
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -90,12 +90,25 @@ def _of_modality(mdata: MuData, name: str, key: str) -> list[str]:
             f"Modality {name} holds little information on which cells belong together: {float(replication):.1%} of "
             f"neighbours replicate between two halves of its counts. {rest}"
         )
-    elif float(record.get("concordance", 1)) < CONCORDANT and float(record["modality_weight"]) < _LITTLE_WEIGHT:
+    elif _is_discordant(mdata, name, key) and float(record["modality_weight"]) < _LITTLE_WEIGHT:
         found.append(
             f"Modality {name} knows next to nothing of the same cells as any other: concordance "
             f"{float(record['concordance']):.2f}. Are the cells paired? {rest}"
         )
     return found
+
+
+def _is_discordant(mdata: MuData, name: str, key: str) -> bool:
+    """As fitting judges it, from what it noted of all modalities."""
+    params = mdata.uns[key].get("params", {}) if key in mdata.uns else {}
+    slot = str(params.get("manifold_key", Keys.MANIFOLD))
+    records = {other: adata.uns[slot] for other, adata in mdata.mod.items() if "concordance" in adata.uns.get(slot, {})}
+    if name not in records:
+        return False
+    of = {
+        what: np.array([float(record[what]) for record in records.values()]) for what in ("concordance", "replication")
+    }
+    return bool(discordant(of["concordance"], of["replication"], mdata.n_obs)[list(records).index(name)])
 
 
 def _of_imputation(mdata: MuData, name: str, key: str) -> list[str]:

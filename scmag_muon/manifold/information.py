@@ -191,6 +191,14 @@ def concordances(halves: Sequence[Halves], *, random_state: int | None = 0) -> n
     return found
 
 
+def discordant(concordances: np.ndarray, replications: np.ndarray, n_obs: int) -> np.ndarray:
+    """Which modalities know next to nothing of the same cells as the others, bool, ``(n_modalities,)``.
+
+    Their concordance is below :data:`CONCORDANT` by more than two standard errors: of few cells it may be low by chance.
+    """
+    return concordances + 2 * concordance_error(replications, n_obs) < CONCORDANT
+
+
 def concordance_error(replications: np.ndarray, n_obs: int) -> np.ndarray:
     """Standard error of each modality's concordance with the best other where cells are paired at random, ``(n_modalities,)``.
 

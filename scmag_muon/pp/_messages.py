@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scmag_muon import _mudata
-from scmag_muon.manifold.information import CONCORDANT, concordance_error
+from scmag_muon.manifold.information import discordant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LOW_REPLICATION = 0.1
-_STANDARD_ERRORS = 2
 
 
 def keeps_data(modalities: Sequence[Modality], asked: bool | None) -> bool:  # noqa: FBT001 - as the user gave it
@@ -65,10 +64,9 @@ def warn_of_little_information(modalities: list[Modality], joint: Joint) -> None
                 weight,
             )
     main = 1 if len(modalities) == 2 else 0
-    # of few cells the concordance may be low by chance
-    surely = joint.concordances + _STANDARD_ERRORS * concordance_error(joint.replications, len(joint.values))
+    apart = discordant(joint.concordances, joint.replications, len(joint.values))
     for i in range(main, len(modalities)):
-        if surely[i] < CONCORDANT and joint.replications[i] >= _LOW_REPLICATION:
+        if apart[i] and joint.replications[i] >= _LOW_REPLICATION:
             logger.warning(
                 "Modalities %r and %r know next to nothing of the same cells: of the neighbours that each finds for itself they "
                 "share %.1f %%. Make sure that the cells are paired. %r gets a weight of %.2f in the joint neighbourhoods.",

@@ -253,10 +253,13 @@ def test_warnings_name_what_is_wrong(finished: MuData) -> None:
     for absent in ("fewer than 20 cells", "confidence", "Training ended", "one batch", "no count", "Modality rna"):
         assert absent not in found
     assert "paired" not in found
-    finished["prot"].uns["manifold"] |= {"replication": 0.3, "concordance": 0.004, "modality_weight": 0.2}
+    finished["rna"].uns["manifold"] |= {"replication": 0.6, "concordance": 0.5}
+    finished["prot"].uns["manifold"] |= {"replication": 0.6, "concordance": 0.004, "modality_weight": 0.2}
     assert "Modality prot knows next to nothing of the same cells as any other: concordance 0.00" in "\n".join(
         doubts(finished, "scmag", "batch")
     )
+    finished["prot"].uns["manifold"] |= {"concordance": 0.045}  # of 180 cells it may be so low by chance
+    assert "paired" not in "\n".join(doubts(finished, "scmag", "batch"))
     finished.obs["scmag_confidence"] = np.where(finished.obs["scmag"] == "2", 0.5, 1.0)
     finished.obs["scmag"] = np.where(np.arange(180) < 3, "9", finished.obs["scmag"].astype(str))
     finished.uns["scmag"]["converged"] = False
