@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-import pandas as pd
-from mudata import MuData
 
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_choice
 from scmag_muon._keys import Keys, check_key
 from scmag_muon.model import SCMAG
 from scmag_muon.model._mapping import mapped
-from scmag_muon.model._query_data import NO_REFERENCE
+from scmag_muon.tl._query_reference import map_of, model_and_reference
 from scmag_muon.tl._query_results import frames, impute, write, write_labels
 from scmag_muon.tl._transfer import confidence_of, projected, transferred, unlikeness_of
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
 
-    from scmag_muon.model._reference import Reference
+    from mudata import MuData
+
 
 logger = logging.getLogger(__name__)
 
@@ -176,11 +175,11 @@ def map_query(
         check_choice("write_layers", write_layers, get_args(QueryLayers))
     _mudata.check_mudata(mdata)
     columns = [labels] if isinstance(labels, str) else list(labels or ())
-    model, of_cells = _model_and_reference(reference, model, columns, accelerator)
+    model, of_cells = model_and_reference(reference, model, columns, accelerator)
     given = {column: of_cells.labels(column) for column in columns}
     query = _mudata.read_query(mdata, of_cells.fit, layer=layer, round_counts=round_counts, batch_key=batch_key)
     names = list(query.counts)
-    target = None if basis is None else _map_of(reference, basis, of_cells)
+    target = None if basis is None else map_of(reference, basis, of_cells)
     _mudata.check_free_query(mdata, names, key_added, columns)
     _tell_modalities(names, of_cells.fit.names)
     denoised = _is_denoised(write_layers, model, mdata.n_obs)
@@ -224,50 +223,6 @@ def map_query(
         mdata.obs[Keys.measured(key_added)] = _mudata.measured(mdata, names)
     mdata.uns[key_added] = _mudata.make_record("map_query", record, made_from=made_from, key=key_added)
     return mdata if copy else None
-
-
-def _model_and_reference(
-    reference: str | os.PathLike[str] | SCMAG | MuData, model: SCMAG | None, columns: Sequence[str], accelerator: str
-) -> tuple[SCMAG, Reference]:
-    labels: dict[str, pd.Series] = {}
-    if isinstance(reference, MuData):
-        if model is None:
-            raise ValueError(
-                "A MuData holds no network. Give the model too, model=model, or a folder that model.save() wrote as `reference`."
-            )
-        labels = {column: _mudata.get_obs_column(reference, column, argument="labels") for column in columns}
-    elif model is not None:
-        raise ValueError("`model` goes with a reference that is a MuData; a folder or a model is complete.")
-    elif isinstance(reference, SCMAG):
-        model = reference
-    elif isinstance(reference, (str, os.PathLike)):
-        model = SCMAG.load(reference, adata=False, accelerator=accelerator)
-    else:
-        raise TypeError(
-            f"`reference` must be the folder of a saved model, a model or a MuData, got {type(reference).__name__}."
-        )
-    if not isinstance(model, SCMAG):
-        raise TypeError(f"`model` must be a scmag_muon.model.SCMAG, got {type(model).__name__}.")
-    found = model.reference
-    if found is None:
-        raise ValueError(NO_REFERENCE)
-    return model, found.with_labels(pd.DataFrame(labels)) if labels else found
-
-
-def _map_of(reference: Any, basis: str, of_cells: Reference) -> np.ndarray:
-    """A map of the reference's cells in the order of its fit."""
-    if not isinstance(reference, MuData):
-        raise ValueError(
-            f"basis={basis!r} needs the reference as its MuData, which has the map: map_query(mdata, reference, model=model)."
-        )
-    if basis not in reference.obsm:
-        raise KeyError(
-            f"basis={basis!r} is no map of the reference, which has {sorted(set(reference.obsm) - set(reference.mod))}."
-        )
-    rows = reference.obs_names.get_indexer(of_cells.obs.index)
-    if (rows < 0).any():
-        raise ValueError(f"{int((rows < 0).sum())} of the model's cells are not in the reference's MuData.")
-    return np.asarray(reference.obsm[basis], dtype=np.float32)[rows, :2]
 
 
 def _is_denoised(asked: QueryLayers | None, model: SCMAG, n_obs: int) -> bool:
