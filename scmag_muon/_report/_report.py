@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from scmag_muon import _mudata, _values
 from scmag_muon._files import written_aside
 from scmag_muon._keys import Keys
-from scmag_muon._report import _html, _map, _methods, _query, _sections
+from scmag_muon._report import _health, _html, _map, _methods, _query, _sections
 from scmag_muon._report._doubts import doubts
 from scmag_muon._report._prepare import left_out, prepared
 
@@ -106,6 +106,8 @@ def report(
         if _query.is_query(work, key):
             sections.append(("mapping", "Mapped onto a reference", _query.mapping(work, key)))
         sections.append(("clusters", "Clusters", _sections.clusters(work, key, labels, batch_key)))
+        if Keys.cluster_qc(key) in work.uns:
+            sections.append(("health", "Health of the clusters", _health.health(work, key)))
         if Keys.cell_type(key) in work.uns and Keys.cell_type(key) in work.obs:
             sections.append(("types", "Cell types", _sections.annotation(work, key)))
         if Keys.cluster_tree(key) in work.uns:

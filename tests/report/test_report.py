@@ -29,6 +29,7 @@ HEADINGS = [
     "Summary",
     "What to be careful about",
     "Clusters",
+    "Health of the clusters",
     "Markers",
     "Batches",
     "Inside the model",
@@ -88,7 +89,7 @@ def test_holds_headings_figures_and_tables(path: Path) -> None:
     links = [link["href"] for link in page.all("a")]
     names = {attributes.get("id") for _, attributes in page.elements}
     inner = [link for link in links if not link.startswith("data:text/csv")]
-    assert len(links) - len(inner) == 3
+    assert len(links) - len(inner) == 4
     assert all(link.startswith("#") and link[1:] in names for link in inner)
     figures = page.all("img")
     # overview, two of markers, heat map, batches, views, gate, entropy, training
@@ -104,7 +105,7 @@ def test_holds_headings_figures_and_tables(path: Path) -> None:
             pixels.shape[1] / pixels.shape[0], rel=0.02
         )
     captions = page.texts("span")
-    assert len(captions) == len(page.all("table")) == 5
+    assert len(captions) == len(page.all("table")) == 6
     assert all(cell["scope"] in ("row", "col") for cell in page.all("th"))
 
 
@@ -148,6 +149,15 @@ def test_tables_can_be_saved(finished: MuData, tmp_path: Path) -> None:
     assert saved(page, "clusters.csv")["cells"].tolist() == [70, 50, 40, 20]
     markers = saved(page, "markers.csv")
     assert markers["feature"].tolist() == ranked.loc[ranked["is_marker"], "feature"].tolist()
+
+
+def test_the_health_of_each_cluster(finished: MuData, tmp_path: Path) -> None:
+    table = smm.tl.cluster_qc(finished, batch_key="batch")
+    page = Page(smm.report(finished, tmp_path / "health.html").read_text(encoding="utf-8"))
+    kept = saved(page, "health.csv")
+    np.testing.assert_allclose(kept["doublet_score"], table["doublet_score"], rtol=1e-4)
+    assert "stability" not in kept  # it was not measured
+    assert {"counts rna", "standard errors", "nearest cluster"} <= set(page.texts("th"))
 
 
 def test_many_cells_are_not_listed(
@@ -371,7 +381,7 @@ def test_opens_in_chromium_without_errors_or_requests(path: Path, tmp_path: Path
     page = Page(dom.strip().removeprefix("<!DOCTYPE html>"))
     assert page.texts("h2") == HEADINGS
     assert len(page.all("img")) == 9
-    assert len(page.all("table")) == 5
+    assert len(page.all("table")) == 6
     (canvas,) = page.all("canvas")
     assert canvas["data-drawn"] == "180"
     assert page.texts("option") == ["cluster", "cell_type", "batch", "confidence", "counts of rna", "counts of prot"]
