@@ -15,7 +15,7 @@ def health(mdata: MuData, key: str) -> str:
     """What :func:`scmag_muon.tl.cluster_qc` measured."""
     table = mdata.uns[Keys.cluster_qc(key)]["table"].rename_axis("cluster").dropna(axis=1, how="all")
     empty = [column for column in table if (table[column].astype(str) == "").all()]
-    shown = table.drop(columns=empty)
+    shown = table.drop(columns=[*empty, "confidence"], errors="ignore")  # confidence stands in the table of clusters
     shown.columns = [str(name).replace("_", " ") for name in shown.columns]
     if "flags" in shown:
         shown["flags"] = shown["flags"].astype(str).str.replace(";", ", ").replace("", "–")

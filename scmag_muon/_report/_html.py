@@ -190,6 +190,8 @@ def _text(value: Any) -> str:
     if isinstance(value, (float, np.floating)):
         if np.isnan(value):
             return "–"
+        if abs(float(value)) >= 999.5:
+            return f"{value:,.0f}"
         return "&lt; 0.001" if 0 < value < 0.0005 else f"{value:.3g}"
     if isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_)):
         return f"{value:,}"

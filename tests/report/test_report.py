@@ -323,6 +323,12 @@ def test_text_is_escaped_and_contrast_is_enough() -> None:
             assert (bright + 0.05) / (dark + 0.05) > 4.5, color
 
 
+def test_numbers_are_readable() -> None:
+    values = [0.0001, 0.012345, 12.345, 2391.4, 1e6, 0.0, float("nan"), 1234]
+    shown = Page(_html.table(pd.DataFrame({"x": pd.Series(values, dtype=object)}), caption="numbers")).texts("td")
+    assert shown == ["< 0.001", "0.0123", "12.3", "2,391", "1,000,000", "0", "–", "1,234"]
+
+
 def test_errors(finished: MuData, tmp_path: Path) -> None:
     finished.obs["nothing"] = np.nan
     with pytest.raises(ValueError, match=r"labels='nothing' is missing for all 180 cells"):
