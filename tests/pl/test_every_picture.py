@@ -44,7 +44,7 @@ def ready() -> MuData:
         smm.tl.cluster_tree(mdata)
         smm.tl.trajectory(mdata, root="0")
     mdata.obs["scmag_cell_type"] = mdata.obs["cell_type"]
-    mdata.obs["scmag_cell_type_probability"] = mdata.obs["scmag_unlikeness"] = np.linspace(0.1, 1.1, 180)
+    mdata.obs["scmag_cell_type_probability"] = mdata.obs["scmag_cell_type_unlikeness"] = np.linspace(0.1, 1.1, 180)
     states = pd.DataFrame({"mixing": [0.1, 0.9], "ilisi": [0.2, 0.8]}, index=["before", "after"])
     mdata.uns["scmag_batch_mixing"] = {"table": states, "params": {"batch_key": "batch"}}
     for state in states.index:
