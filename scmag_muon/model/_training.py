@@ -13,6 +13,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from scmag_muon._bars import hidden
 from scmag_muon.model._clustering import join_before_and_after, join_overlapping
 from scmag_muon.model._health import STAGE_NAMES, check_network, check_space, check_terms
 from scmag_muon.model._module import PRESENT
@@ -337,7 +338,7 @@ class StageProgress(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Open the bar."""
-        self.bar = _Bar(total=self.total, desc="scMAG", unit="epoch", disable=None if trainer.is_global_zero else True)
+        self.bar = _Bar(total=self.total, desc="scMAG", unit="epoch", disable=hidden(shown=trainer.is_global_zero))
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """One epoch on."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
+from scmag_muon._bars import hidden
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def stages(names: Sequence[str], *, shown: bool) -> Iterator[Callable[[], None]]:
     """What is called when each of the stages begins; one line of a terminal or notebook, none of a log file."""
-    bar = tqdm(total=len(names), unit="stage", disable=None if shown else True)
+    bar = tqdm(total=len(names), unit="stage", disable=hidden(shown=shown))
     left = iter(names)
 
     def begin() -> None:

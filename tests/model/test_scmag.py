@@ -318,13 +318,20 @@ def test_batch_in_a_modality_reaches_the_decoders(citeseq: MuData) -> None:
 
 
 def test_training_is_quiet_and_shows_one_bar(
-    fitted: MuData, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    fitted: MuData,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with caplog.at_level(logging.INFO):
         SCMAG(fitted, n_clusters=3).train(**SHORT)
     out, err = capfd.readouterr()
     assert out + err == ""
     assert not caplog.records
+    asked = SCMAG(fitted, n_clusters=3)
+    asked.train(**{**SHORT, "progress_bar": True})
+    assert capfd.readouterr().err == ""  # no terminal
+    monkeypatch.setattr("scmag_muon.model._training.hidden", lambda *, shown: not shown)
     SCMAG(fitted, n_clusters=3).train(**{**SHORT, "progress_bar": True})
     _, err = capfd.readouterr()
     assert "stage 1/3 (reconstruction)" in err

@@ -39,7 +39,7 @@ def test_the_bar_is_at_the_stages_that_are_over(made: list[Bar]) -> None:
         begin()
     (bar,) = made
     assert bar.told == [(0, "scMAG one"), (1, "scMAG two"), (2, "closed")]
-    assert bar.arguments["disable"] is None  # tqdm then looks whether there is a terminal
+    assert bar.arguments["disable"] is True  # no terminal in a test
 
 
 def test_the_bar_is_closed_where_a_stage_fails(made: list[Bar]) -> None:
