@@ -14,6 +14,8 @@ _MOST_GROUPS = 50
 _CELLS_OF_A_TYPE = 100
 _MOST_TYPES = 20
 """Coarser groups where batches are compared with each other: shares of fine ones could stand for a shift of their type."""
+_ALIKE = 0.2
+"""Share of a batch's cells in other groups than those of all batches below which its mean is the surer position."""
 _MOST_CELLS = 20_000
 _ROUNDS = 20
 _OWN_COMPOSITION = 0.25
@@ -73,6 +75,8 @@ def batch_positions(
     once from k-means of the cells as they are and once from k-means of the cells centred by batch. The outcome whose cells
     lie nearer to their groups is taken. Positions have the mean of all cells.
 
+    Where no batch's shares differ from those of all cells by a fifth or more, positions are the plain means: they do not depend on groups.
+
     Parameters
     ----------
     scores
@@ -94,20 +98,23 @@ def batch_positions(
         x = [np.asarray(scores[_some(cells, rng)], dtype=np.float64) for cells in members]
         grand_mean = np.average(means, axis=0, weights=sizes)
         starts = np.tile(grand_mean, (len(means), 1)), means
-        spread, found = min((_apart(x, start, random_state) for start in starts), key=lambda outcome: outcome[0])
-        found += grand_mean - np.average(found, axis=0, weights=sizes)
-        found = found if spread > 0 else means
+        spread, apart, shares = min(
+            (_apart(x, start, random_state) for start in starts), key=lambda outcome: outcome[0]
+        )
+        differing = np.abs(shares - np.average(shares, axis=0, weights=sizes)).sum(axis=1) / 2
+        if spread > 0 and differing.max() >= _ALIKE:
+            found = apart + grand_mean - np.average(apart, axis=0, weights=sizes)
     positions[present] = found
     return positions
 
 
-def _apart(x: Sequence[np.ndarray], positions: np.ndarray, random_state: int) -> tuple[float, np.ndarray]:
-    """Mean squared distance of cells to their groups and positions of batches, ``(n_batches, n_components)``, from a start."""
+def _apart(x: Sequence[np.ndarray], positions: np.ndarray, random_state: int) -> tuple[float, np.ndarray, np.ndarray]:
+    """From a start: mean squared distance of cells to groups, positions of batches, shares of groups in each."""
     together = np.vstack([of_batch - position for of_batch, position in zip(x, positions, strict=True)])
     n_groups = int(np.clip(len(together) // _CELLS_OF_A_TYPE, 1, _MOST_TYPES))
     centers, shares, variance = _groups(together, n_groups, random_state)
     if variance <= 0:
-        return 0.0, positions
+        return 0.0, positions, np.tile(shares, (len(x), 1))
     positions, of_batches = positions.copy(), [shares] * len(x)
     for _ in range(_ROUNDS):
         totals, sums, apart = np.zeros(len(centers)), np.zeros_like(centers), 0.0
@@ -120,7 +127,7 @@ def _apart(x: Sequence[np.ndarray], positions: np.ndarray, random_state: int) ->
             totals += own
             sums += belongs.T @ (of_batch - positions[i])
         centers = np.where(totals[:, None] > 0, sums / np.maximum(totals, 1e-12)[:, None], centers)
-    return apart / len(together), positions
+    return apart / len(together), positions, np.array(of_batches)
 
 
 def _some(cells: np.ndarray, rng: np.random.Generator) -> np.ndarray:
