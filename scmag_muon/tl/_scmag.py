@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,11 +12,12 @@ import pandas as pd
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_number, check_random_state
 from scmag_muon._cluster import blocks_on_cluster
-from scmag_muon._keys import Keys, check_key
+from scmag_muon._keys import Keys
 from scmag_muon._made_from import of_counts
 from scmag_muon.model import SCMAG
 from scmag_muon.model._checkpoint import check_folder
 from scmag_muon.model._clustering import AGREE
+from scmag_muon.tl._arguments import ABLATIONS, check_further, check_keys, check_paper
 from scmag_muon.tl._cut import check_levels, write_levels
 from scmag_muon.tl._derived import forget_derived, older_maps, renew_markers, same_run
 from scmag_muon.tl._epochs import most_epochs
@@ -30,7 +29,7 @@ from scmag_muon.tl._start import initial_clusters
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from mudata import MuData
 
@@ -41,7 +40,6 @@ logger = logging.getLogger(__name__)
 _VERSIONS_OF = ("scmag-muon", "scvi-tools", "torch", "mudata", "anndata", "scanpy")
 _BEFORE_TRAINING = ("counts", "manifold fitting", "communities")
 _PAPER_PLAN: dict[str, Any] = {"label_tolerance": 0.0, "cluster_patience": None, "lr": 1e-3, "cluster_lr": 1e-3}
-_ABLATIONS: dict[str, dict[str, Any]] = {"two_stage": {"two_stage": False}, "gate": {"gate_bias": None}}
 
 
 @blocks_on_cluster()
@@ -232,18 +230,7 @@ def scmag(
     """
     if settings not in ("default", "paper"):
         raise ValueError(f'`settings` must be "default" or "paper", got {settings!r}.')
-    if isinstance(ablate, str) or not isinstance(ablate, Iterable):
-        raise TypeError(f"`ablate` must be a list, for example ['gate'], got {ablate!r}.")
-    further = {"model_kwargs": model_kwargs, "plan_kwargs": plan_kwargs, "trainer_kwargs": trainer_kwargs}
-    for argument, given in further.items():
-        if given is not None and not isinstance(given, Mapping):
-            raise TypeError(f"`{argument}` must map names to values, got {given!r}.")
-    twice = sorted(set(trainer_kwargs or {}) & set(inspect.signature(SCMAG.train).parameters) - {"devices"})
-    if twice:
-        raise TypeError(f"`trainer_kwargs` must not hold {twice[0]!r}, which tl.scmag has or sets itself.")
-    unknown = set(ablate) - set(_ABLATIONS) - {"manifold"}
-    if unknown:
-        raise ValueError(f'`ablate` may hold "manifold", "two_stage" and "gate", got {sorted(unknown)}.')
+    check_further(ablate, model_kwargs, plan_kwargs, trainer_kwargs)
     if max_epochs is not None and check_number("max_epochs", max_epochs, integer=True) < 1:
         raise ValueError(f"`max_epochs` must be at least 1 to get clusters, got {max_epochs}.")
     check_layers(write_layers)
@@ -257,10 +244,10 @@ def scmag(
     )
     complete = _mudata.is_complete(mdata, names)
     if settings == "paper":
-        _check_paper(names, complete=complete)
+        check_paper(names, complete=complete)
     n_clusters, wanted = check_levels(mdata, n_clusters, key_added, paper=settings == "paper")
     batches = _mudata.get_batches(mdata, batch_key)
-    _check_keys(mdata, names, key_added, manifold_key, {"layer": layer, "batch_key": batch_key})
+    check_keys(mdata, names, key_added, manifold_key, {"layer": layer, "batch_key": batch_key})
 
     fitted = is_fitted(mdata, names, manifold_key)
     of_kind = _mudata.kinds_of(mdata, names, kinds, recorded_under=manifold_key if fitted else None)
@@ -307,7 +294,7 @@ def scmag(
             batch_key=batch_key,
             present_key=None if complete else _mudata.PRESENT,
         )
-        network = {key: value for idea in ablate for key, value in _ABLATIONS.get(idea, {}).items()} | dict(
+        network = {key: value for idea in ablate for key, value in ABLATIONS.get(idea, {}).items()} | dict(
             model_kwargs or {}
         )
         model = SCMAG(lean, n_clusters=n_clusters, settings=settings, random_state=random_state, **network)
@@ -418,16 +405,6 @@ def scmag(
     return returned[0] if len(returned) == 1 else returned or None
 
 
-def _check_keys(
-    mdata: MuData, names: Sequence[str], key_added: str, manifold_key: str, others: Mapping[str, Any]
-) -> None:
-    check_key(key_added, argument="key_added")
-    check_key(manifold_key, argument="manifold_key")
-    _mudata.check_apart(key_added, manifold_key, others)
-    _mudata.check_free_run(mdata, names, key_added)
-    _mudata.check_free_fit(mdata, names, manifold_key, argument="manifold_key")
-
-
 def _fingerprints_of_counts(
     mdata: MuData, work: MuData, layer: str | Mapping[str, str | None] | None
 ) -> dict[str, str]:
@@ -441,16 +418,3 @@ def _fingerprints_of_counts(
         else:
             found[name] = _fingerprint.of_counts(adata.X, adata.obs_names, adata.var_names)
     return found
-
-
-def _check_paper(names: Sequence[str], *, complete: bool) -> None:
-    if len(names) != 2:
-        raise ValueError(
-            f'settings="paper" is for two modalities, got {list(names)}. Name two of them with modalities=, or take '
-            'settings="default".'
-        )
-    if not complete:
-        raise ValueError(
-            'settings="paper" is for cells that have both modalities. Take settings="default", or keep the cells that have '
-            f"both: mdata = mdata[{' & '.join(f'(mdata.obsmap[{name!r}] > 0)' for name in names)}].copy()."
-        )
