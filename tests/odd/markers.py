@@ -11,6 +11,31 @@ SETS = "{'one': ['g0', 'g1', 'g2', 'g3']}"
 
 MARKERS = [
     refused(
+        "no column of samples",
+        "smm.tl.pseudobulk_markers(mdata, sample_key='donor')",
+        KeyError,
+        "'donor'",
+        make=finished,
+        says="names the column.",
+    ),
+    refused(
+        "a cell without a sample",
+        "smm.tl.pseudobulk_markers(mdata, sample_key='mine')",
+        ValueError,
+        "'mine' is missing for 1 of",
+        make=changed(with_a_gap, finished),
+        fix="mdata = mdata[mdata.obs['mine'].notna()].copy()",
+        says="counts such cells and names the first.",
+    ),
+    refused(
+        "no such group of samples",
+        "smm.tl.pseudobulk_markers(mdata, sample_key='batch', groups=['9'])",
+        ValueError,
+        "'9'",
+        make=finished,
+        says="lists the groups.",
+    ),
+    refused(
         "no run",
         "smm.tl.markers(mdata)",
         KeyError,
