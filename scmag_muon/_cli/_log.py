@@ -7,41 +7,51 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
+from scmag_muon._bars import hidden
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 _PACKAGE = logging.getLogger("scmag_muon")
+_SAID = "said"
+"""Attribute of what has been printed."""
 
 
 def say(text: str) -> None:
     """Print; noted in the log file where there is one."""
     print(text)
-    _PACKAGE.info(text)
+    _PACKAGE.info(text, extra={_SAID: True})
 
 
 @contextlib.contextmanager
 def logged_to(path: Path | None) -> Iterator[None]:
-    """Write what the package says and prints to a file, where one is named, and show its warnings on the screen as ever."""
-    if path is None:
-        yield
-        return
+    """Write what the package says and prints to a file, where one is named, and show its warnings on the screen as ever.
+
+    Where no terminal shows the progress, lines that tell of it take its place.
+    """
     screen = logging.StreamHandler()
-    screen.setLevel(logging.WARNING)
-    file = logging.FileHandler(path, mode="w", encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    screen.setLevel(logging.INFO if hidden(shown=True) else logging.WARNING)
+    screen.addFilter(lambda record: not hasattr(record, _SAID))
+    handlers: list[logging.Handler] = [screen]
+    if path is not None:
+        file = logging.FileHandler(path, mode="w", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handlers.append(file)
     level, propagate = _PACKAGE.level, _PACKAGE.propagate
     _PACKAGE.setLevel(logging.INFO)
-    _PACKAGE.propagate = False  # else a handler of the root logger shows each warning twice
-    for handler in (screen, file):
+    _PACKAGE.propagate = propagate and path is None  # else a handler of the root logger shows each warning twice
+    for handler in handlers:
         _PACKAGE.addHandler(handler)
     try:
         yield
     except BaseException:
-        file.handle(_PACKAGE.makeRecord(_PACKAGE.name, logging.ERROR, "", 0, "ended by an error", (), sys.exc_info()))
+        if path is not None:
+            error = _PACKAGE.makeRecord(_PACKAGE.name, logging.ERROR, "", 0, "ended by an error", (), sys.exc_info())
+            file.handle(error)
         raise
     finally:
-        for handler in (screen, file):
+        for handler in handlers:
             _PACKAGE.removeHandler(handler)
             handler.close()
         _PACKAGE.setLevel(level)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from typing import TYPE_CHECKING
 
 import matplotlib.image
@@ -9,6 +10,7 @@ import pytest
 
 import scmag_muon as smm
 from scmag_muon._cli import main
+from scmag_muon._cli._log import logged_to, say
 from scmag_muon._cli._main import _parser
 from scmag_muon._mudata import no_pull_on_update
 from scmag_muon.metrics import clustering_scores
@@ -84,10 +86,24 @@ def test_wrong_arguments_end_with_a_plain_message(
     out = file.with_name("out.h5mu")
     assert main(["run", str(file), "-o", str(out), *arguments, *SHORT]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ")
+    assert error.splitlines()[-1].startswith("error: ")
     assert message in error
     assert "Traceback" not in error
     assert not out.exists()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lines_tell_of_the_progress_where_no_terminal_shows_a_bar(
+    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scmag_muon._cli._log.hidden", lambda *, shown: not terminal)
+    with logged_to(None):
+        say("printed")
+        logging.getLogger("scmag_muon.tl").info("on the way")
+        logging.getLogger("scmag_muon.tl").warning("careful")
+    out, err = capsys.readouterr()
+    assert out == "printed\n"
+    assert err == ("careful\n" if terminal else "on the way\ncareful\n")
 
 
 def test_missing_files_and_folders(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
