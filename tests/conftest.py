@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ mpl.use("agg")
 hypothesis.settings.register_profile("scmag", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("scmag")
 torch.set_num_threads(min(2, os.cpu_count() or 1))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what it puts in the background without it
 
 
 @pytest.fixture(autouse=True)
