@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,7 +58,14 @@ def cluster_stability(labels: Any, others: Sequence[Any]) -> pd.DataFrame:
     return pd.DataFrame(np.column_stack(columns), index=pd.Index(reference.categories.astype(str), name="cluster"))
 
 
+def agreements(clusterings: Sequence[np.ndarray]) -> np.ndarray:
+    """Adjusted Rand index of each pair of clusterings of the same cells, ``(n_clusterings, n_clusterings)``."""
+    found = np.eye(len(clusterings))
+    for i, j in combinations(range(len(clusterings)), 2):
+        found[i, j] = found[j, i] = adjusted_rand_score(clusterings[i], clusterings[j])
+    return found
+
+
 def most_typical(clusterings: Sequence[np.ndarray]) -> int:
     """Which of several clusterings of the same cells agrees best with the others: the highest mean adjusted Rand index."""
-    agreement = [[adjusted_rand_score(one, other) for other in clusterings] for one in clusterings]
-    return int(np.argmax(np.sum(agreement, axis=1)))
+    return int(np.argmax(np.sum(agreements(clusterings), axis=1)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +9,8 @@ import torch
 from scipy.spatial.distance import cdist, pdist
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
+
+from scmag_muon.metrics._stability import agreements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -193,10 +194,7 @@ def _consensus(clusterings: np.ndarray, n_clusters: int) -> np.ndarray:
     found = centroid_linkage(points, sizes, n_clusters)[index.ravel()]
     step = -(-len(found) // _MOST_COMPARED)
     compared = clusterings[::step].T
-    agreement = np.eye(len(compared))
-    for i, j in combinations(range(len(compared)), 2):
-        agreement[i, j] = agreement[j, i] = adjusted_rand_score(compared[i], compared[j])
-    typical = (agreement.sum(axis=0) - 1) / (len(compared) - 1)
+    typical = (agreements(list(compared)).sum(axis=0) - 1) / (len(compared) - 1)
     best = int(typical.argmax())
     reached = np.mean([adjusted_rand_score(found[::step], each) for each in compared])
     is_better = reached < typical[best] and len(np.unique(clusterings[:, best])) <= n_clusters
