@@ -106,7 +106,6 @@ class ManifoldFit:
         *,
         present: Mapping[str, np.ndarray] | None = None,
         batches: Sequence[str] | np.ndarray | None = None,
-        measured: Mapping[str, np.ndarray] | None = None,
         spread: bool = True,
     ) -> np.ndarray:
         """Coordinates of further cells in the joint space, float32, shape ``(n_new, n_components)``.
@@ -122,9 +121,6 @@ class ManifoldFit:
             Batch of each cell, ``(n_new,)``. Cells of a batch of the reference are centred as that was. Cells of another are
             moved among the reference's cells (:func:`~scmag_muon.manifold.alignment.batch_shift`), where there are at least 20 of
             them; their own mean plays no part, since it tells which types they hold. Without ``batches`` no cell is moved.
-        measured
-            For each modality which of its features were measured, bool, ``(n_vars,)``; by default all. Others are taken to be
-            what is expected from the measured ones (:func:`~scmag_muon.manifold.missing.expected_scores`).
         spread
             As in :func:`~scmag_muon.manifold.joint.foretell`, which fills the blocks of modalities that a cell lacks.
         """
@@ -135,7 +131,7 @@ class ManifoldFit:
         masks = {name: np.ones(x.shape[0], bool) if present is None else present[name] for name, x in counts.items()}
         own = self.blocks(self.joint)
         reference = Placed(own, self.present, self.batches, self.codes)
-        have, blocks = measured_blocks(self.modalities, reference, counts, masks, batches, measured or {})
+        have, blocks = measured_blocks(self.modalities, reference, counts, masks, batches)
         if not have.any(axis=1).all():
             raise ValueError(f"{int((~have.any(axis=1)).sum())} cells have none of the modalities {list(self.names)}.")
         weights = np.array([modality.weight for modality in self.modalities])

@@ -17,6 +17,7 @@ from scmag_muon.manifold.transforms import (
     feature_standards,
     log2p1,
     median_total,
+    row_transforms,
     scale_features,
     scale_to_median,
     transform,
@@ -65,6 +66,10 @@ class Recipe:
     def views(self, counts: sp.csr_array) -> dict[Transform, View]:
         """The paper's three transforms of counts."""
         return transforms(self.sized(counts), standards=self.standards)
+
+    def row_views(self, counts: sp.csr_array) -> dict[Transform, View]:
+        """The same of a few cells, by rows."""
+        return row_transforms(self.sized(counts), self.standards)
 
     def main_view(self, counts: sp.csr_array) -> View:
         """Counts in the transform in which neighbours are sought."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scmag_muon.manifold.alignment import batch_shift
-from scmag_muon.manifold.missing import expected_scores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,7 +48,6 @@ def measured_blocks(
     counts: Mapping[str, sp.csr_array],
     present: Mapping[str, np.ndarray],
     batches: Sequence[str] | np.ndarray | None,
-    measured: Mapping[str, np.ndarray],
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Which modalities each cell has, ``(n_new, n_modalities)``, and its blocks, zeros where it lacks one.
 
@@ -64,26 +62,16 @@ def measured_blocks(
         if modality.name not in counts:
             continue
         mask = have[:, i] = present[modality.name]
-        scale = modality.weight / np.float32(modality.spread)
-        own = reference.blocks[i][modality.cells]
-        block = _scores(modality, counts[modality.name], measured.get(modality.name), own / max(scale, 1e-12))
+        block = modality.components.scores(modality.recipe.main_view(counts[modality.name]))
         if names is not None:
             known = np.isin(names[mask], reference.batches_of(i))
             codes = np.array([list(reference.batches).index(name) for name in names[mask][known]], dtype=np.int64)
             block[known] -= modality.centers[codes]
             unseen[mask, i] = ~known
-        blocks[i][mask] = block * scale
+        blocks[i][mask] = block * (modality.weight / np.float32(modality.spread))
     if names is not None:
         _move_unseen(blocks, unseen, names, reference)
     return have, blocks
-
-
-def _scores(
-    modality: FittedModality, counts: sp.csr_array, measured: np.ndarray | None, reference: np.ndarray
-) -> np.ndarray:
-    if measured is None or measured.all():
-        return modality.components.scores(modality.recipe.main_view(counts))
-    return expected_scores(modality, counts, measured, reference.var(axis=0, dtype=np.float64))
 
 
 def _move_unseen(blocks: Sequence[np.ndarray], unseen: np.ndarray, batches: np.ndarray, reference: Placed) -> None:

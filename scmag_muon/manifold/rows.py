@@ -8,11 +8,14 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmag_muon.manifold.modality import VIEWS, FittedModality
+from scmag_muon.manifold.threads import in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from scmag_muon.manifold.kernels import Kernel
+
+_BLOCK_ROWS = 64  # few enough to stay in the cache
 
 Counts: TypeAlias = "sp.csr_array | Callable[[np.ndarray], sp.csr_array]"
 """Counts of the cells that have a modality, or what gives them for numbers of such cells in rising order."""
@@ -24,17 +27,43 @@ def fused_rows(
     """Rows as in :meth:`scmag_muon.manifold.fit.ManifoldFit.fitted`."""
     needed = np.unique(np.concatenate([operator.indices for operator in operators.values()]))
     own = np.searchsorted(modality.cells, needed)
-    views = modality.recipe.views(counts(own) if callable(counts) else counts[own])
-    products: dict[tuple[Kernel, int], np.ndarray] = {}
-    codes = np.full(next(iter(operators.values())).shape[0], -1) if codes is None else codes
-    result = modality.moments.intercepts[codes].astype(np.float64)
+    views = modality.recipe.row_views(counts(own) if callable(counts) else counts[own])
+    places = {kernel: _among(needed, operator) for kernel, operator in operators.items()}
+    # pairs of transform and kernel that take the same mean share it
+    terms: dict[tuple[Kernel, int], tuple[sp.csr_array, np.ndarray]] = {}
+    offsets = []
     for i, (kind, kernel) in enumerate(VIEWS.values()):
-        view, of_all = views[kind], operators[kernel]
-        columns = np.searchsorted(needed, of_all.indices)
-        operator = sp.csr_array((of_all.data, columns, of_all.indptr), shape=(of_all.shape[0], len(needed)))
-        key = kernel, id(view.values)
-        if key not in products:
-            products[key] = (operator @ view.values.tocsr()).toarray()
-        moved = view.scale * products[key] + (operator @ view.row_offset)[:, None]
-        result += moved * modality.moments.slopes[codes, i]
-    return result.astype(np.float32)
+        view, slopes = views[kind], modality.moments.slopes[:, i].astype(np.float64)
+        values, of_others = terms.get((kernel, id(view.values)), (view.values.tocsr(), 0.0))
+        terms[kernel, id(view.values)] = values, of_others + view.scale * slopes
+        if view.row_offset.any():
+            offsets.append((places[kernel] @ view.row_offset, slopes))
+    n_rows, n_vars = next(iter(places.values())).shape[0], modality.moments.intercepts.shape[1]
+    codes = np.full(n_rows, -1) if codes is None else codes
+    result = np.empty((n_rows, n_vars), dtype=np.float32)
+
+    def work(block: tuple[int, np.ndarray]) -> None:
+        code, rows = block
+        found = np.tile(modality.moments.intercepts[code].astype(np.float64), (len(rows), 1))
+        for (kernel, _), (values, slopes) in terms.items():
+            found += (places[kernel][rows] @ values).toarray() * slopes[code]
+        for of_rows, slopes in offsets:
+            found += np.multiply.outer(of_rows[rows], slopes[code])
+        result[rows] = found
+
+    of_codes = [(int(code), np.flatnonzero(codes == code)) for code in np.unique(codes)]
+    in_threads(
+        work,
+        [
+            (code, rows[start : start + _BLOCK_ROWS])
+            for code, rows in of_codes
+            for start in range(0, len(rows), _BLOCK_ROWS)
+        ],
+    )
+    return result
+
+
+def _among(needed: np.ndarray, operator: sp.csr_array) -> sp.csr_array:
+    """The operator with the columns alone that are needed."""
+    columns = np.searchsorted(needed, operator.indices)
+    return sp.csr_array((operator.data, columns, operator.indptr), shape=(operator.shape[0], len(needed)))

@@ -31,7 +31,7 @@ POWER = 0.75
 class View:
     """Transformed data: entry (i, j) is ``scale * values[i, j] + row_offset[i] + column_offset[j]``."""
 
-    values: sp.csc_array
+    values: sp.csc_array | sp.csr_array
     row_offset: np.ndarray
     column_offset: np.ndarray
     scale: float = 1.0
@@ -138,9 +138,7 @@ def zscore(x: sp.sparray, clip: float = Z_CLIP, *, standards: Standards | None =
     """
     values = sp.csc_array(x)
     standards = feature_standards(values) if standards is None else standards
-    deviation = standards.deviation
-    inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-    of_zero = np.clip(-standards.mean * inverse, -clip, clip)
+    inverse, of_zero = _inverse_and_zero(standards, clip)
     scores = np.empty(values.nnz, dtype=np.float32)
     for columns, entries in column_blocks(values):
         sizes = np.diff(values.indptr[columns.start : columns.stop + 1])
@@ -151,6 +149,30 @@ def zscore(x: sp.sparray, clip: float = Z_CLIP, *, standards: Standards | None =
         standard -= np.repeat(of_zero[columns], sizes)
         scores[entries] = standard
     return View(_with_values(values, scores), np.zeros(x.shape[0], np.float32), of_zero.astype(np.float32))
+
+
+def _inverse_and_zero(standards: Standards, clip: float) -> tuple[np.ndarray, np.ndarray]:
+    """One over the deviation of each feature, 0 where it does not vary, and the score of a count of 0."""
+    deviation = standards.deviation
+    inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    return inverse, np.clip(-standards.mean * inverse, -clip, clip)
+
+
+def row_transforms(x: sp.csr_array, standards: Standards) -> dict[Transform, View]:
+    """What :func:`transforms` gives, up to rounding, as CSR: quicker for a few rows, of which no column is asked for."""
+    log = View(
+        _with_values(x, np.log2(x.data + 1, dtype=np.float32)),
+        np.zeros(x.shape[0], np.float32),
+        np.zeros(x.shape[1], np.float32),
+    )
+    inverse, of_zero = _inverse_and_zero(standards, Z_CLIP)
+    scores = x.data.astype(np.float64)
+    scores -= standards.mean[x.indices]
+    scores *= inverse[x.indices]
+    np.clip(scores, -Z_CLIP, Z_CLIP, out=scores)
+    scores -= of_zero[x.indices]
+    zscores = View(_with_values(x, scores.astype(np.float32)), log.row_offset, of_zero.astype(np.float32))
+    return {"log": log, "zscore": zscores, "clr": _log_ratio(log)}
 
 
 def clr(x: sp.csr_array) -> View:

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 from scvi import REGISTRY_KEYS
 
-from scmag_muon.model._placing import embedded, network_cells, reference_seen_alike
+from scmag_muon.model._placing import as_seen_by, embedded, network_cells
 from scmag_muon.model._query_data import ONE_BATCH, known_batches
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def mapped(model: SCMAG, reference: Reference, query: Query, *, denoised: bool =
 
     Cells of a batch that the model does not know are decoded in the largest batch of the reference.
     """
-    joint = embedded(query, reference)
+    seen = as_seen_by(query, reference)
+    joint = embedded(query, seen)
     batch_key = model.registry_["setup_args"]["batch_key"]
     batches = None if batch_key is None else _decoded_in(model, query, reference, len(joint))
     if not (model.is_trained_ and model.module.clustering_started):
@@ -75,7 +76,7 @@ def mapped(model: SCMAG, reference: Reference, query: Query, *, denoised: bool =
     q, latent, reconstruction, *decoded = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Mapped(
         joint,
-        reference_seen_alike(query, reference),
+        seen.joint,
         {name: sp.csr_array(sp.vstack([of[name] for of in by_modality])) for name in reference.fit.names},
         q,
         latent,

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmag_muon import _mudata
+from scmag_muon.manifold.missing import restricted
 from scmag_muon.model._new_cells import feature_names, registered_counts
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from scmag_muon._mudata import Query
-    from scmag_muon.manifold.fit import Operators
+    from scmag_muon.manifold.fit import ManifoldFit, Operators
     from scmag_muon.model._reference import Reference
 
 
@@ -50,37 +51,33 @@ def placed(cells: MuData, reference: Reference, registry: Mapping[str, Any]) -> 
         name: sp.csr_matrix(counts[name][:, _columns(cells, name, feature_names(registry, i))])
         for i, name in enumerate(names)
     }
-    operators = fit.operators(embedded(query, reference))
+    operators = fit.operators(embedded(query, fit))
     found = network_cells(query, operators, reference, registry, counts=of_model)
     if batches is not None:
         found.obs[batch_key] = batches
     return found
 
 
-def embedded(query: Query, reference: Reference) -> np.ndarray:
-    """Coordinates of the cells in the reference's joint space, float32, shape ``(n_obs, n_components)``."""
-    names = reference.fit.names
-    return reference.fit.embed(
-        query.counts,
-        present={name: query.present[:, names.index(name)] for name in query.counts},
-        batches=query.batches,
-        measured=query.measured,
-    )
-
-
-def reference_seen_alike(query: Query, reference: Reference) -> np.ndarray:
-    """Coordinates of the reference's cells by those features alone that the query has, ``(n_reference, n_components)``.
+def as_seen_by(query: Query, reference: Reference) -> ManifoldFit:
+    """The reference's fit by those features alone that the query has.
 
     A query of half a panel is less sure of what a cell is. Compared with cells that are seen alike, it is as sure as it ought to be.
     """
-    fit = reference.fit
     if all(measured.all() for measured in query.measured.values()):
-        return fit.joint
-    return fit.embed(
-        reference.counts,
-        present={name: fit.present[:, i] for i, name in enumerate(fit.names)},
-        batches=np.asarray(fit.batches, dtype=object)[fit.codes] if fit.batches else None,
-        measured=query.measured,
+        return reference.fit
+    return restricted(reference.fit, query.measured, reference.counts)
+
+
+def embedded(query: Query, seen: ManifoldFit) -> np.ndarray:
+    """Coordinates of the cells in the joint space of the fit that :func:`as_seen_by` gives, float32, ``(n_obs, n_components)``."""
+    counts = {
+        name: x[:, np.flatnonzero(query.measured[name])] if name in query.measured else x
+        for name, x in query.counts.items()
+    }
+    return seen.embed(
+        counts,
+        present={name: query.present[:, seen.names.index(name)] for name in counts},
+        batches=query.batches,
     )
 
 

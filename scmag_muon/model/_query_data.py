@@ -19,7 +19,7 @@ from scmag_muon.model._context import seeded
 from scmag_muon.model._module import PRESENT
 from scmag_muon.model._new_batches import DecodedModality, fit_new_batches
 from scmag_muon.model._new_cells import batch_codes, feature_names, registered_counts
-from scmag_muon.model._placing import embedded, network_cells
+from scmag_muon.model._placing import as_seen_by, embedded, network_cells
 
 if TYPE_CHECKING:
     import os
@@ -129,7 +129,7 @@ class QueryMixin(BaseModelClass):
         state.pop("registry_")
         state["module"] = _widened(base.module, len(batches))
         model = cls._restored(None, registry, state)
-        operators = reference.fit.operators(embedded(query, reference))
+        operators = reference.fit.operators(embedded(query, as_seen_by(query, reference)))
         cells = network_cells(query, operators, reference, registry, counts=_model_counts(query, reference, registry))
         cells.obs[key] = names
         cells.obsm[PRESENT] = query.present

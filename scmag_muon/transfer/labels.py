@@ -11,6 +11,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from scmag_muon.manifold.threads import in_threads
 from scmag_muon.transfer._neighbors import nearest_with_distance, others_with_distance
 
 if TYPE_CHECKING:
@@ -78,11 +79,23 @@ def transfer_labels(x: np.ndarray, reference: np.ndarray, labels: np.ndarray, *,
     own_vote = _vote(*others_with_distance(reference, k), codes, len(classes))[rows]
     fold = np.arange(len(rows)) % _FOLDS
     own, found = _SHARES[0] * own_vote, _SHARES[0] * vote
-    for share, make in zip(_SHARES[1:], (_regression, _discriminant), strict=True):
-        for i in range(_FOLDS):
-            kept, left = rows[fold != i], fold == i
-            own[left] += share * _classified(make, reference[kept], codes[kept], reference[rows[left]], len(classes))
-        found += share * _classified(make, reference[rows], codes[rows], x, len(classes))
+
+    def classify(part: tuple[int, int]) -> np.ndarray:
+        which, i = part  # the last fold holds no cell: what is learnt from all
+        kept, of = rows[fold != i], reference[rows[fold == i]] if i < _FOLDS else x
+        return _classified((_regression, _discriminant)[which], reference[kept], codes[kept], of, len(classes))
+
+    parts = [(which, i) for which in range(2) for i in range(_FOLDS + 1)]
+    with warnings.catch_warnings():  # of all threads at once: each by itself would undo the others'
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", message="Only one sample available")  # of a type: it scatters by nothing
+        classified = in_threads(classify, parts)
+    for (which, i), probabilities in zip(parts, classified, strict=True):
+        share = _SHARES[1 + which] * probabilities
+        if i < _FOLDS:
+            own[fold == i] += share
+        else:
+            found += share
     return Transferred(classes, _to_power(found, _best_temperature(own, codes[rows])))
 
 
@@ -95,17 +108,13 @@ def _vote(found: np.ndarray, squared: np.ndarray, codes: np.ndarray, n_classes: 
 
 
 def _regression(x: np.ndarray, codes: np.ndarray) -> LogisticRegression:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return LogisticRegression(C=_INVERSE_PENALTY, max_iter=300).fit(x, codes)
+    return LogisticRegression(C=_INVERSE_PENALTY, max_iter=300).fit(x, codes)
 
 
 def _discriminant(x: np.ndarray, codes: np.ndarray) -> LinearDiscriminantAnalysis | LogisticRegression:
     if len(x) <= len(np.unique(codes)):  # no type has cells to scatter
         return _regression(x, codes)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Only one sample available")  # of a type: it scatters by nothing
-        return LinearDiscriminantAnalysis(solver="lsqr", shrinkage=_SHRINKAGE).fit(x, codes)
+    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage=_SHRINKAGE).fit(x, codes)
 
 
 def _classified(

@@ -227,7 +227,7 @@ def _query_summary() -> str:
         ("macro_f1", "half"),
         ("ece", "full"),
     ]
-    asked += [("ece", "RNA alone"), ("unknown", "full")]
+    asked += [("ece", "RNA alone"), ("unknown", "full"), ("unknown", "half")]
     found = [row for row in _queries() if row["split"] == "fifth"]
     n_sets = len({row["set"] for row in found})
     rows = []

@@ -174,3 +174,12 @@ def test_views_share_the_places_of_their_entries() -> None:
         assert np.shares_memory(view.values.indices, views["log"].values.indices)
     assert np.shares_memory(transforms.scale_to_median(x).indices, x.indices)
     np.testing.assert_array_equal(x.toarray(), before.toarray())
+
+
+def test_a_few_rows_by_rows_are_those_of_all_by_columns() -> None:
+    x = sp.csr_array(awkward_counts().astype(np.float32))
+    standards = transforms.feature_standards(x)
+    columns, rows = transforms.transforms(x, standards=standards), transforms.row_transforms(x[5:30], standards)
+    assert rows.keys() == columns.keys()
+    for kind, view in rows.items():
+        np.testing.assert_allclose(view.toarray(), columns[kind].toarray()[5:30], rtol=1e-5, atol=1e-6)

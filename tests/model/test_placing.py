@@ -13,7 +13,7 @@ from scmag_muon import _mudata
 from scmag_muon._mudata import copy_of, make_mudata, no_pull_on_update
 from scmag_muon.model import SCMAG
 from scmag_muon.model._new_cells import feature_names
-from scmag_muon.model._placing import embedded, placed, reference_seen_alike
+from scmag_muon.model._placing import as_seen_by, embedded, placed
 from scmag_muon.model._reference import Reference, reference_of
 
 if TYPE_CHECKING:
@@ -85,13 +85,13 @@ def test_the_reference_is_seen_by_the_features_that_the_query_has(
     names = of_cells.obs.index
     whole = {name: np.ones(of_cells.counts[name].shape[1], bool) for name in fit.names}
     query = _mudata.Query(names, of_cells.counts, fit.present, whole, batches)
-    np.testing.assert_array_equal(reference_seen_alike(query, of_cells), fit.joint)
+    assert as_seen_by(query, of_cells) is fit
     half = {**whole, "prot": np.arange(9) % 2 == 0}
-    seen = reference_seen_alike(_mudata.Query(names, of_cells.counts, fit.present, half, batches), of_cells)
+    seen = as_seen_by(_mudata.Query(names, of_cells.counts, fit.present, half, batches), of_cells)
     counts = {**of_cells.counts, "prot": sp.csr_array(of_cells.counts["prot"].toarray() * half["prot"])}
     query = _mudata.Query(names, counts, fit.present, half, batches)
-    np.testing.assert_allclose(seen, embedded(query, of_cells), atol=1e-5)
-    blocks, own = fit.blocks(seen), fit.blocks(fit.joint)
+    np.testing.assert_allclose(seen.joint, embedded(query, seen), atol=1e-5)
+    blocks, own = fit.blocks(seen.joint), fit.blocks(fit.joint)
     measured = fit.present.all(axis=1)
     np.testing.assert_allclose(blocks[0][measured], own[0][measured], atol=1e-3)
     assert not np.allclose(blocks[1], own[1], atol=1e-2)

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 import scmag_muon as smm
 from scmag_muon import _values
 from scmag_muon._mudata import _fitted, make_mudata, no_pull_on_update
+from scmag_muon.manifold.missing import restricted
 from scmag_muon.model import SCMAG
 from scmag_muon.tl import _map_query
 
@@ -148,9 +149,10 @@ def test_features_that_the_query_lacks_are_foretold_from_all_that_was_measured(
     padded = sp.lil_array((40, 10), dtype=np.float32)
     padded[:, ::2] = query["prot"].X.toarray()[:, ::2]
     counts = {"rna": sp.csr_array(query["rna"].X), "prot": sp.csr_array(padded)}
-    joint = fit.embed(counts, measured=measured)
+    seen = restricted(fit, measured, reference.counts)
+    joint = seen.embed({"rna": counts["rna"], "prot": sp.csr_array(padded[:, ::2])})
     before = other.obsm["scmag_imputed_prot"].to_numpy()
-    logs, sizes = logs_of_three(model, joint, before, "prot", fit.embed(reference.counts, measured=measured), joint)
+    logs, sizes = logs_of_three(model, joint, before, "prot", seen.joint, joint)
     found = cells.obsm["scmag_imputed_prot"].to_numpy()
     expected = np.expm1(np.maximum(logs / 3, 0)) * sizes
     np.testing.assert_allclose(found[:, 1::2], expected[:, 1::2], rtol=1e-3, atol=1e-4)
