@@ -25,8 +25,9 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield draft
         _flush(draft)
         if draft.is_dir() and target.exists():
-            target.rename(aside / "replaced")
-        draft.replace(target)
+            _exchange(target, draft, aside / "replaced")
+        else:
+            draft.replace(target)
         _flush_entry(target.parent)
 
 
@@ -53,6 +54,17 @@ def is_inside(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> b
     return any(same_file(parent, folder) for parent in Path(path).resolve().parents)
 
 
+def _exchange(target: Path, draft: Path, replaced: Path) -> None:
+    """Put one folder in the place of another, which a name can't be given to in one step."""
+    target.rename(replaced)
+    try:
+        draft.replace(target)
+    except BaseException:
+        if not target.exists():
+            replaced.rename(target)
+        raise
+
+
 def _flush(path: Path) -> None:
     for each in (path, *path.rglob("*")) if path.is_dir() else (path,):
         if each.is_file():
@@ -64,6 +76,7 @@ def _flush_entry(folder: Path) -> None:
     if hasattr(os, "O_DIRECTORY"):  # not on Windows
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(descriptor)
+            with contextlib.suppress(OSError):  # some file systems can't; the file is in its place
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)

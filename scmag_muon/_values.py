@@ -46,6 +46,16 @@ def cluster_column(mdata: MuData, column: str, *, argument: str = "key") -> pd.S
     return values.cat.remove_unused_categories()
 
 
+def known_labels(mdata: MuData, column: str, *, argument: str) -> pd.Series:
+    """A column of known labels, which some cells have; ``"unknown"`` is none, as :func:`scmag_muon.metrics.clustering_scores` has it."""
+    known = _mudata.get_obs_column(mdata, column, argument=argument)
+    if (known.isna() | known.isin(["unknown"])).all():
+        raise ValueError(
+            f"{argument}={column!r} is missing for all {mdata.n_obs} cells, or unknown. Leave it out, or fill the column."
+        )
+    return known
+
+
 def used_modalities(mdata: MuData, key: str, modalities: Sequence[str] | None = None) -> list[str]:
     """The modalities asked for, else those that ``tl.scmag`` joined, else all of a known kind."""
     _mudata.check_mudata(mdata)
@@ -88,6 +98,7 @@ def counts_in_use(mdata: MuData, key: str, modality: str, layer: str | None = No
         layer=layer,
         round_counts=bool(params.get("round_counts", False)) and layer == recorded,
         rounding=f"Round them: {where} = {where}.{to_integers}.",
+        put_back=layer == recorded,
     )
 
 

@@ -112,7 +112,7 @@ class Holder:
     """What get_counts needs of an AnnData, without AnnData's own conversions."""
 
     def __init__(self, matrix: Any) -> None:
-        self.X, self.layers = matrix, {}
+        self.X, self.layers, self.raw = matrix, {}, None
         self.obs_names = pd.Index([f"cell_{i}" for i in range(matrix.shape[0])])
         self.var_names = pd.Index([f"gene_{i}" for i in range(matrix.shape[1])])
 

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
+import stat
+
 import pytest
 
 from scmag_muon._files import written_aside
@@ -50,3 +54,36 @@ def test_follows_a_link(tmp_path):
         draft.write_text("new")
     assert link.is_symlink()
     assert path.read_text() == "new"
+
+
+def test_a_folder_that_can_not_be_replaced_stays(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "mine").write_text("old")
+
+    def full(*_):
+        raise OSError("no space left")
+
+    def write():
+        with written_aside(path) as draft:
+            draft.mkdir()
+            monkeypatch.setattr("pathlib.Path.replace", full)
+
+    with pytest.raises(OSError, match="no space left"):
+        write()
+    assert (path / "mine").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_file_systems_that_can_not_flush_a_folder(tmp_path, monkeypatch):
+    flush = os.fsync
+
+    def refuse(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "invalid argument")
+        flush(descriptor)
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with written_aside(tmp_path / "result.txt") as draft:
+        draft.write_text("new")
+    assert (tmp_path / "result.txt").read_text() == "new"

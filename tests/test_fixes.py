@@ -70,6 +70,20 @@ def log_normalised(mdata: MuData) -> MuData:
     return mdata
 
 
+def scaled(mdata: MuData) -> MuData:
+    mdata["rna"].layers["counts"] = mdata["rna"].X.copy()
+    mdata["rna"].X = mdata["rna"].X.toarray() - 1
+    return mdata
+
+
+def counts_in_raw(mdata: MuData) -> MuData:
+    everything = mdata["rna"]
+    mdata = make_mudata({"rna": everything[:, :20].copy(), "prot": mdata["prot"].copy()}, mdata.obs)
+    mdata["rna"].raw = everything
+    mdata["rna"].X = np.log1p(mdata["rna"].X.toarray())
+    return mdata
+
+
 def text(mdata: MuData) -> MuData:
     mdata["prot"].layers["text"] = mdata["prot"].X.toarray().astype(int).astype(str)
     mdata["rna"].layers["text"] = mdata["rna"].X.copy()
@@ -124,6 +138,8 @@ FIXES: list[tuple[Callable[[MuData], MuData], dict[str, Any], str, int]] = [
     (repeated_features, {}, "Feature names of modality 'prot' are not unique", N),
     (with_decimals, {}, "counts with decimals", N),
     (log_normalised, {}, "normalised already", N),
+    (scaled, {}, "negative values.*layer", N),
+    (counts_in_raw, {}, "normalised already.*They are in .raw", N),
     (log_normalised, {"layer": "counts"}, "No layer 'counts' in modality 'prot'", N),
     (text, {"layer": "text"}, "holds values of type", N),
     (numbers_that_choose, {}, "must be boolean", N),
@@ -135,6 +151,9 @@ FIXES: list[tuple[Callable[[MuData], MuData], dict[str, Any], str, int]] = [
 
 def apply(message: str, mdata: MuData, arguments: dict[str, Any]) -> MuData:
     """Run the code, or add the argument, that a message names."""
+    taken = re.search(r"take them from there with (.*), and name that layer", message)
+    if taken:
+        exec(taken[1], {"mdata": mdata})
     argument = re.search(r"\b(round_counts=True|layer=\{.*?\})", message)
     if argument:
         arguments.update(eval(f"dict({argument[1]})"))
@@ -163,6 +182,21 @@ def test_the_named_fix_works(
     assert mdata.n_obs == n_obs
     assert mdata["rna"].layers["manifold"].shape[0] == n_obs
     assert mdata["rna"].obs_names.equals(mdata["prot"].obs_names)
+
+
+@pytest.mark.parametrize("place", ["layers", "raw"])
+def test_counts_that_were_normalised_since_the_run_are_put_back(finished: MuData, place: str) -> None:
+    rna = finished["rna"]
+    table = smm.tl.markers(finished)
+    if place == "layers":
+        rna.layers["counts"] = rna.X.copy()
+    else:
+        rna.raw = rna.copy()
+    rna.X = np.log1p(rna.X.toarray())
+    with pytest.raises(ValueError, match="normalised already") as caught:
+        smm.tl.markers(finished)
+    exec(re.search(r"(?:Put them back: |from there with )(.*)\.$", str(caught.value))[1], {"mdata": finished})
+    pd.testing.assert_frame_equal(smm.tl.markers(finished), table)
 
 
 def lacking(mdata: MuData) -> MuData:

@@ -19,8 +19,9 @@ _SAID = "said"
 
 
 def say(text: str) -> None:
-    """Print; noted in the log file where there is one."""
-    print(text)
+    """Print; noted in the log file where there is one. What a screen has no letters for is written in codes."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, errors="backslashreplace").decode(encoding))
     _PACKAGE.info(text, extra={_SAID: True})
 
 

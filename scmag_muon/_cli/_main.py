@@ -49,6 +49,7 @@ def _one_line(error: BaseException) -> str:
 def _demo(arguments: argparse.Namespace) -> None:
     from scmag_muon._cli._demo import demo  # slow to import: --help and --version do without
 
+    _draw_without_screen()
     demo(arguments)
 
 
@@ -68,8 +69,16 @@ def _map(arguments: argparse.Namespace) -> None:
 
 def _logged(command: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
     arguments.written = []
+    _draw_without_screen()
     with logged_to(arguments.log):
         command(arguments)
+
+
+def _draw_without_screen() -> None:
+    """Pictures go into files; what ``MPLBACKEND`` names, as in a shell of Jupyter, may be missing or need a screen."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -115,7 +124,8 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "input",
         type=Path,
         metavar="IN",
-        help="MuData (.h5mu, .zarr), 10x matrix (.h5), or AnnData (.h5ad) with var['feature_types'] or with proteins in obsm",
+        help="MuData (.h5mu, .zarr), 10x matrix (.h5, or a folder with matrix.mtx), or AnnData (.h5ad) with var['feature_types'] or with "
+        "proteins in obsm",
     )
     files = run.add_argument_group("files to write")
     files.add_argument(

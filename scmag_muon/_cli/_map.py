@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from scmag_muon import _mudata, tl
 from scmag_muon._cli._log import say
-from scmag_muon._cli._outputs import check_outputs
+from scmag_muon._cli._outputs import check_outputs, free_place
 from scmag_muon._cli._read import read
 from scmag_muon._cli._run import layers_by_modality
 from scmag_muon._keys import Keys
@@ -35,9 +35,10 @@ def map_cells(arguments: argparse.Namespace) -> None:
         batch_key=arguments.batch_key,
         write_layers=arguments.layers,
     )
-    _mudata.write_mudata(mdata, arguments.output)
-    arguments.written.append(arguments.output)
-    say(f"wrote {arguments.output}")
+    output = free_place(arguments.output, force=arguments.force)
+    _mudata.write_mudata(mdata, output)
+    arguments.written.append(output)
+    say(f"wrote {output}")
     say(_summary(mdata, arguments.labels or [], time.perf_counter() - started))
 
 

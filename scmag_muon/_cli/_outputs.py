@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -11,34 +12,51 @@ from typing import TYPE_CHECKING
 from scmag_muon._files import is_inside, same_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+logger = logging.getLogger(__name__)
 
 Output = tuple[str, Path]
 
 
-def check_outputs(outputs: Iterable[Output], *, read: Path | None = None, force: bool) -> None:
+def check_outputs(
+    outputs: Iterable[Output], *, further: Iterable[Output] = (), read: Path | None = None, force: bool
+) -> None:
     """Raise unless every option's path can be written without loss.
 
     Parameters
     ----------
     outputs
         Option and path of each file (or ``.zarr`` folder) that will be written.
+    further
+        Folders that hold nothing else, and files in folders that will be made: here they are compared with the others only.
     read
         The input.
     force
         Whether what exists may be replaced; the input never is.
     """
     outputs = list(outputs)
-    for option, path in outputs:
+    places = [*outputs, *further]
+    for option, path in places:
         if read is not None and _collide(path, read):
             raise ValueError(
                 f"{option} {path} leads to the input {read}, which is never written to. Give another name."
             )
-    for (option, path), (other, other_path) in itertools.combinations(outputs, 2):
+    for (option, path), (other, other_path) in itertools.combinations(places, 2):
         if _collide(path, other_path):
             raise ValueError(f"{option} {path} and {other} {other_path} lead to the same place. Give each its own.")
     for option, path in outputs:
         _check_place(option, path, force=force)
+
+
+def free_place(path: Path, *, force: bool, taken: Callable[[Path], bool] = Path.exists) -> Path:
+    """The path; or, where another run has written there since the start, a free name beside it, which a warning tells."""
+    if force or not taken(path):
+        return path
+    names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    free = next(name for name in names if not name.exists())
+    logger.warning("%s was written by another run meanwhile and is not replaced. This one writes %s.", path, free)
+    return free
 
 
 def check_folder(option: str, folder: Path, *, read: Path | None = None) -> None:

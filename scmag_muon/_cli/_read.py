@@ -1,4 +1,4 @@
-"""Counts of one or more modalities from the files that people have: .h5mu, .zarr, 10x .h5, .h5ad."""
+"""Counts of one or more modalities from the files that people have: .h5mu, .zarr, 10x .h5 and matrix folders, .h5ad."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_KNOWN = "a MuData (.h5mu or .zarr), a 10x matrix (.h5), or an AnnData (.h5ad)"
+_KNOWN = "a MuData (.h5mu or .zarr), a 10x matrix (.h5, or the folder of matrix.mtx), or an AnnData (.h5ad)"
 _PROTEINS = re.compile(r"prot|adt|antibod|cite", re.IGNORECASE)
 _NAMES = {"rna": "rna", "protein": "prot", "atac": "atac"}
 _BEGINNINGS = {
@@ -66,10 +66,12 @@ class _Unsuitable(ValueError):
 
 def _read_folder(path: Path) -> MuData:
     if not any((path / name).is_file() for name in (".zgroup", "zarr.json")):
-        hint = ""
-        if any(path.glob("matrix.mtx*")):
-            hint = " It seems to be a 10x matrix folder: give the .h5 that lies beside it."
-        raise _Unsuitable(f"{path} is a folder and no zarr store.{hint} The input must be {_KNOWN}.")
+        matrices = [found.name for found in sorted(path.glob("*matrix.mtx*"))]
+        if not matrices:
+            raise _Unsuitable(f"{path} is a folder and no zarr store. The input must be {_KNOWN}.")
+        if len(matrices) > 1:
+            raise _Unsuitable(f"{path} holds {len(matrices)} matrices: {matrices[:3]}. Give each a folder of its own.")
+        return _read_10x_folder(path, prefix=matrices[0].partition("matrix.mtx")[0])
     try:
         data = mudata.read_zarr(path)
     except ImportError as error:
@@ -87,17 +89,18 @@ def _read_file(path: Path) -> MuData:
     groups = _groups(path)
     if "mod" in groups:
         return mudata.read_h5mu(path)
-    if "matrix" in groups:
-        return _read_10x(path)
-    if {"X", "obs"} <= groups:
+    if {"obs", "var"} <= set(groups):
         return _split(anndata.read_h5ad(path), path)
+    if any("barcodes" in inside for inside in groups.values()):  # "matrix", or in old files the genome
+        return _read_10x(path)
     raise _Unsuitable(f"{path} is an HDF5 file of another kind, with {sorted(groups)[:5]}. The input must be {_KNOWN}.")
 
 
-def _groups(path: Path) -> set[str]:
+def _groups(path: Path) -> dict[str, set[str]]:
+    """What an HDF5 file holds, and what each of its groups does."""
     try:
         with h5py.File(path, "r") as file:
-            return set(file)
+            return {name: set(item) if isinstance(item, h5py.Group) else set() for name, item in file.items()}
     except PermissionError:
         raise
     except OSError as error:
@@ -112,18 +115,46 @@ def _read_10x(path: Path) -> MuData:
     import scanpy as sc  # slow to import
 
     # what muon.read_10x_h5 does, without its search for fragment files and its print
-    adata = sc.read_10x_h5(path, gex_only=False)
+    return _split_10x(sc.read_10x_h5(path, gex_only=False), path)
+
+
+def _read_10x_folder(path: Path, *, prefix: str) -> MuData:
+    import scanpy as sc  # slow to import
+
+    return _split_10x(sc.read_10x_mtx(path, gex_only=False, prefix=prefix), path)
+
+
+def _split_10x(adata: AnnData, path: Path) -> MuData:
+    if "feature_types" not in adata.var:
+        adata.var["feature_types"] = "Gene Expression"  # Cell Ranger 2 counted nothing else
     return _split(adata, path)
 
 
 def _split(adata: AnnData, path: Path) -> MuData:
     """Modalities of an AnnData, by ``var["feature_types"]``, from proteins in ``obsm``, or the only one."""
+    twice = adata.obs_names.duplicated()
+    if twice.any():
+        raise _Unsuitable(
+            f"{path} has {twice.sum()} cells whose names others have, the first {str(adata.obs_names[twice][0])!r}. Make them unique with "
+            "adata.obs_names_make_unique(), or by sample with index_unique= of anndata.concat, and write it again."
+        )
     if "feature_types" in adata.var and adata.var["feature_types"].nunique() > 1:
+        without = adata.var["feature_types"].isna()
+        if without.any():
+            raise _Unsuitable(
+                f"{path} has {without.sum()} features without a type in var['feature_types'], the first "
+                f"{str(adata.var_names[without][0])!r}. Give them one, or leave them out: "
+                "adata = adata[:, adata.var['feature_types'].notna()].copy()."
+            )
+        adata.var["feature_types"] = adata.var["feature_types"].astype(str).str.replace("/", "_")  # names of modalities
         mods = dict(mudata.MuData(adata).mod)
         for mod in mods.values():
             mod.obs = mod.obs[[]]
         return _unique(mods, adata.obs)
-    slots = [slot for slot in adata.obsm if _PROTEINS.search(slot) and _are_counts(adata.obsm[slot])]
+    named = [slot for slot in adata.obsm if _PROTEINS.search(slot)]
+    slots = [slot for slot in named if _are_counts(adata.obsm[slot])]
+    if named and not slots:
+        logger.warning("obsm%s of %s holds no counts, and is left out.", named, path)
     if len(slots) > 1:
         raise _Unsuitable(
             f"{path} is an AnnData in which these may be proteins: {slots}. Delete all but one from obsm, or join two AnnData with "

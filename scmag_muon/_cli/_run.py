@@ -8,14 +8,15 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import scmag_muon
-from scmag_muon import _mudata, tl
+from scmag_muon import _mudata, _values, tl
 from scmag_muon._cli._log import say
-from scmag_muon._cli._outputs import check_folder, check_outputs
+from scmag_muon._cli._outputs import Output, check_folder, check_outputs, free_place
 from scmag_muon._cli._read import read
-from scmag_muon._cli._tables import CSV_FILES, cluster_table, summary, write_csv
+from scmag_muon._cli._tables import CSV_FILES, cluster_table, holds_tables, summary, write_csv
 from scmag_muon._files import is_inside, same_file
 from scmag_muon.model import SCMAG
 from scmag_muon.model._checkpoint import forget
+from scmag_muon.model._model_files import check_target
 from scmag_muon.tl._marker_lists import listed_markers
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     mdata = read(arguments.input)
     seconds = {"reading": time.perf_counter() - started}
     if arguments.labels is not None:
-        _mudata.get_obs_column(mdata, arguments.labels, argument="--labels")
+        _values.known_labels(mdata, arguments.labels, argument="--labels")
     layer = layers_by_modality(arguments.layer, mdata)
     kinds = pairs(arguments.kinds or (), mdata.mod, option="--kinds")
     _mudata.check_writable(mdata, arguments.output, further_bytes=_further_bytes(mdata, arguments.layers))
@@ -64,10 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
         _name(mdata, arguments.annotate)
     seconds["clustering"] = time.perf_counter() - started
     started = time.perf_counter()
-    _write_all(mdata, arguments)
-    if isinstance(model, SCMAG):
-        model.save(arguments.model, overwrite=arguments.force)
-        _tell(arguments, arguments.model)
+    _write_all(mdata, model, arguments)
     if arguments.checkpoint is not None:
         forget(arguments.checkpoint)
     seconds["writing"] = time.perf_counter() - started
@@ -85,26 +83,30 @@ def check_paths(arguments: argparse.Namespace) -> None:
         outputs.append(("--report", arguments.report))
     if arguments.log is not None:
         outputs.append(("--log", arguments.log))
+    further: list[Output] = []
     if arguments.csv is not None:
         check_folder("--csv", arguments.csv, read=arguments.input)
-        if arguments.csv.exists():
-            outputs += [("--csv", arguments.csv / name) for name in CSV_FILES]
+        tables = [("--csv", arguments.csv / name) for name in CSV_FILES]
+        (outputs if arguments.csv.exists() else further).extend(tables)
     if arguments.model is not None:
         check_folder("--model", arguments.model, read=arguments.input)
         if arguments.model.exists() and not arguments.force:
             raise FileExistsError(f"--model {arguments.model} is there already. Give another name, or --force.")
-    check_outputs(outputs, read=arguments.input, force=arguments.force)
-    if arguments.annotate is not None:
-        listed_markers(arguments.annotate)
-        if find_spec("decoupler") is None:
-            raise ImportError("--annotate needs decoupler. Install it with: pip install 'scmag-muon[annotation]'")
+        check_target(arguments.model, overwrite=True)
+        further.append(("--model", arguments.model))
     if arguments.checkpoint is not None:
         check_folder("--checkpoint", arguments.checkpoint, read=arguments.input)
-        for option, path in outputs:
+        for option, path in [*outputs, *further]:
             if is_inside(path, arguments.checkpoint) or same_file(path, arguments.checkpoint):
                 raise ValueError(
                     f"{option} {path} lies in the folder of --checkpoint, which is deleted at the end. Give another name."
                 )
+        further.append(("--checkpoint", arguments.checkpoint))
+    check_outputs(outputs, further=further, read=arguments.input, force=arguments.force)
+    if arguments.annotate is not None:
+        listed_markers(arguments.annotate)
+        if find_spec("decoupler") is None:
+            raise ImportError("--annotate needs decoupler. Install it with: pip install 'scmag-muon[annotation]'")
 
 
 def _name(mdata: MuData, markers: str) -> None:
@@ -153,15 +155,23 @@ def pairs(words: Iterable[str], known: Mapping[str, Any], *, option: str) -> dic
     return found
 
 
-def _write_all(mdata: MuData, arguments: argparse.Namespace) -> None:
-    """The clusters first, so that a failure of page or tables loses none of them."""
-    _mudata.write_mudata(mdata, arguments.output)
-    _tell(arguments, arguments.output)
+def _write_all(mdata: MuData, model: object, arguments: argparse.Namespace) -> None:
+    """First what took the time, so that a failure of page or tables loses none of it."""
+    force = arguments.force
+    output = free_place(arguments.output, force=force)
+    _mudata.write_mudata(mdata, output)
+    _tell(arguments, output)
+    if isinstance(model, SCMAG):
+        folder = free_place(arguments.model, force=force)
+        model.save(folder, overwrite=force)
+        _tell(arguments, folder)
     if arguments.csv is not None:
-        for path in write_csv(mdata, arguments.csv, arguments.labels):
+        tables = free_place(arguments.csv, force=force, taken=holds_tables)
+        for path in write_csv(mdata, tables, arguments.labels):
             _tell(arguments, path)
     if arguments.report is not None:
-        _tell(arguments, scmag_muon.report(mdata, arguments.report, labels=arguments.labels))
+        page = free_place(arguments.report, force=force)
+        _tell(arguments, scmag_muon.report(mdata, page, labels=arguments.labels))
 
 
 def _tell(arguments: argparse.Namespace, path: Path) -> None:

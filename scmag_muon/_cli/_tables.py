@@ -39,7 +39,7 @@ def cluster_table(mdata: MuData, labels: str | None) -> pd.DataFrame:
         shares = (
             pd.crosstab(cluster, known.astype(object), normalize="index").reindex(cluster.cat.categories).fillna(0.0)
         )
-        table[f"commonest {labels}"] = shares.idxmax(axis=1)
+        table[f"commonest {labels}"] = shares.idxmax(axis=1).where(shares.max(axis=1) > 0, "–")
         table["share"] = shares.max(axis=1)
     return table.rename_axis("cluster").round(3)
 
@@ -81,9 +81,15 @@ def write_csv(mdata: MuData, folder: Path, labels: str | None) -> list[Path]:
     return [folder / name for name in CSV_FILES]
 
 
+def holds_tables(folder: Path) -> bool:
+    """Whether there are tables in the folder already."""
+    return any((folder / name).exists() for name in CSV_FILES)
+
+
 def _markers(mdata: MuData) -> pd.DataFrame:
-    if mdata.obs[Keys.SCMAG].nunique() < 2:
-        return pd.DataFrame(columns=["feature"]).rename_axis("cluster")  # one cluster has no markers
+    sizes = mdata.obs[Keys.SCMAG].value_counts()
+    if (sizes > 0).sum() < 2 or sizes.max() < 2:
+        return pd.DataFrame(columns=["feature"]).rename_axis("cluster")  # nothing to compare
     return tl.markers(mdata).set_index("cluster")
 
 

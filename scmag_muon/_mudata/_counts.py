@@ -71,6 +71,7 @@ def get_counts(
     round_counts: bool = False,
     may_be_empty: bool = False,
     rounding: str = _ROUND,
+    put_back: bool = False,
     features: np.ndarray | None = None,
 ) -> sp.csr_array:
     """Validated raw counts of a modality, shape ``(n_obs, n_vars)``: canonical CSR, float32.
@@ -91,6 +92,8 @@ def get_counts(
         Take counts that are all zero, as of cells that were not measured.
     rounding
         How to round them, for messages.
+    put_back
+        Whether counts that lie elsewhere must be put there, for messages; else their layer is named.
     features
         Features whose counts are needed, bool, ``(n_vars,)``: of a matrix in a file no others are kept. By default all.
 
@@ -115,6 +118,7 @@ def get_counts(
             round_counts=round_counts,
             may_be_empty=may_be_empty,
             rounding=rounding,
+            put_back=put_back,
         )
     ]
     return blocks[0] if len(blocks) == 1 else sp.vstack(blocks, format="csr")
@@ -128,6 +132,7 @@ def count_blocks(
     round_counts: bool = False,
     may_be_empty: bool = False,
     rounding: str = _ROUND,
+    put_back: bool = False,
 ) -> Iterator[tuple[slice, sp.csr_array]]:
     """Rows and their counts as of :func:`get_counts`, block by block, or all at once where they are in memory."""
     matrix, where = _slot(adata, modality, layer)
@@ -137,10 +142,15 @@ def count_blocks(
         stored += counts.nnz
         if counts.nnz:
             part = adata if counts.shape == matrix.shape else adata[rows]
-            check_range(counts, part, where)
+            check_range(counts, part, where, modality=modality, put_back=put_back)
             if counts.dtype.kind == "f":
                 counts, changed = as_integers(
-                    counts, part, where, modality=modality, rounding=None if round_counts else rounding
+                    counts,
+                    part,
+                    where,
+                    modality=modality,
+                    rounding=None if round_counts else rounding,
+                    put_back=put_back,
                 )
                 rounded += changed
         kept += counts.nnz

@@ -44,6 +44,8 @@ def modality_names(
     if modalities is None:
         found = {name: told.get(name) or recognize(name, adata).kind for name, adata in mdata.mod.items()}
         known = {name: ASSAYS[kind].rank for name, kind in found.items() if kind is not None}
+        if not found:
+            raise ValueError("The MuData has no modalities.")
         if not known:
             raise ValueError(
                 f"No modality of the MuData is known to be RNA, proteins or ATAC: {available}. If one is, tell with "

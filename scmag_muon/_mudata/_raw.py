@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,6 +21,7 @@ _MOST_LOG = 15.0
 """More than any logarithm of normalised counts: the logarithm of three million."""
 _CELLS_LOOKED_AT = 500
 _VALUES_LOOKED_AT = 1000
+_STORED_LOOKED_AT = 100_000
 _UNDO: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "squares": np.square,
     "expm1": np.expm1,
@@ -28,12 +29,12 @@ _UNDO: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def check_range(counts: sp.csr_array, adata: AnnData, where: str) -> None:
+def check_range(counts: sp.csr_array, adata: AnnData, where: str, *, modality: str, put_back: bool = False) -> None:
     """Raise where counts are negative, not finite or larger than single precision can hold."""
     low, high = counts.data.min(), counts.data.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         _refuse(
-            counts, ~np.isfinite(counts.data), adata, f"{where} holds NaN or infinite values", "raw counts are needed"
+            counts, ~np.isfinite(counts.data), adata, f"{where} holds NaN or infinite values", "raw counts are needed."
         )
     if low < 0:
         _refuse(
@@ -41,7 +42,7 @@ def check_range(counts: sp.csr_array, adata: AnnData, where: str) -> None:
             counts.data < 0,
             adata,
             f"{where} holds negative values",
-            "raw counts are needed. Name their layer with layer=",
+            f"raw counts are needed. {_advice(adata, modality, where if put_back else None)}",
         )
     if high > _MOST_EXACT:
         _refuse(
@@ -50,12 +51,12 @@ def check_range(counts: sp.csr_array, adata: AnnData, where: str) -> None:
             adata,
             f"{where} holds values above 2**24",
             "no count of molecules or reads is as large, and single precision does not hold them exactly. "
-            "Raw counts are needed. Name their layer with layer=",
+            f"Raw counts are needed. {_advice(adata, modality, where if put_back else None)}",
         )
 
 
 def _refuse(counts: sp.csr_array, wrong: np.ndarray, adata: AnnData, what: str, needed: str) -> NoReturn:
-    raise ValueError(f"{what} ({_places(counts, wrong, adata)}); {needed}.")
+    raise ValueError(f"{what} ({_places(counts, wrong, adata)}); {needed}")
 
 
 def _places(counts: sp.csr_array, wrong: np.ndarray, adata: AnnData) -> str:
@@ -71,7 +72,13 @@ def _places(counts: sp.csr_array, wrong: np.ndarray, adata: AnnData) -> str:
 
 
 def as_integers(
-    counts: sp.csr_array, adata: AnnData, where: str, *, modality: str, rounding: str | None
+    counts: sp.csr_array,
+    adata: AnnData,
+    where: str,
+    *,
+    modality: str,
+    rounding: str | None,
+    put_back: bool = False,
 ) -> tuple[sp.csr_array, int]:
     """The counts as integers: as they are, or rounded where nothing but noise, or what the user agrees to, is lost; how many."""
     values = counts.data
@@ -85,7 +92,7 @@ def as_integers(
         reason = _normalised(counts, wrong, off)
         if reason is not None:
             raise ValueError(
-                f"{places}. They seem to be normalised already: {reason}; raw counts are needed. {_advice(adata, modality)}"
+                f"{places}. They seem to be normalised already: {reason}; raw counts are needed. {_advice(adata, modality, where if put_back else None)}"
             )
         if rounding is not None:
             raise ValueError(f"{places}. They seem to be counts with decimals, {_source(wrong)}. {rounding}")
@@ -144,12 +151,27 @@ def _repeats(rows: sp.csr_array) -> bool:
     return bool(shares) and float(np.median(shares)) < 0.7
 
 
-def _advice(adata: AnnData, modality: str) -> str:
-    """Name a layer of integers where there is one."""
-    for name, values in adata.layers.items():
-        stored = values.data if sp.issparse(values) else values
-        if name is not None and isinstance(stored, np.ndarray) and stored.dtype.kind in "uif" and stored.size:
-            some = stored.ravel()[:100_000]
-            if some.any() and (some >= 0).all() and np.array_equal(some, np.rint(some)):
-                return f"Name their layer, for example layer={{{modality!r}: {str(name)!r}}}."
-    return "Name their layer with layer=, or read the counts again: normalisation can't be undone safely."
+def _advice(adata: AnnData, modality: str, put_back: str | None) -> str:
+    """Where counts lie, in a layer or in ``.raw``, and how to use them."""
+    place = f"mdata[{modality!r}]"
+    layer = next((str(name) for name, of in adata.layers.items() if name is not None and _look_like_counts(of)), None)
+    if layer is not None:
+        if put_back is not None:
+            return f"Put them back: {put_back} = {place}.layers[{layer!r}].copy()."
+        return f"Name their layer, for example layer={{{modality!r}: {layer!r}}} (--layer {modality}={layer} on the command line)."
+    raw = adata.raw
+    if raw is not None and _look_like_counts(raw.X) and adata.var_names.isin(raw.var_names).all():
+        target = f"{place}.layers['counts']" if put_back is None else put_back
+        name = "" if put_back is not None else f", and name that layer with layer={{{modality!r}: 'counts'}}"
+        return f"They are in .raw: take them from there with {target} = {place}.raw[:, {place}.var_names].X{name}."
+    what = "Name their layer with layer=" if put_back is None else f"Put them into {put_back}"
+    return f"{what}, or read the counts again: normalisation can't be undone safely."
+
+
+def _look_like_counts(values: Any) -> bool:
+    """Whether the first of the stored values are integers."""
+    stored = values.data if sp.issparse(values) else values
+    if not isinstance(stored, np.ndarray) or stored.dtype.kind not in "uif" or not stored.size:
+        return False
+    some = stored.ravel()[:_STORED_LOOKED_AT]
+    return bool(some.any() and (some >= 0).all() and np.array_equal(some, np.rint(some)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
-from scmag_muon import _mudata, _values
+from scmag_muon import _values
 from scmag_muon._files import written_aside
 from scmag_muon._keys import Keys
 from scmag_muon._report import _health, _html, _map, _methods, _query, _sections
@@ -89,11 +89,7 @@ def report(
     if key not in mdata.uns or Keys.latent(key) not in mdata.obsm:
         raise KeyError(f"No run in mdata.uns[{key!r}]. Make it with scmag_muon.tl.scmag(mdata, key_added={key!r}).")
     if labels is not None:
-        known = _mudata.get_obs_column(mdata, labels, argument="labels")
-        if known.isna().all():
-            raise ValueError(
-                f"labels={labels!r} is missing for all {mdata.n_obs} cells. Leave `labels` out, or fill the column."
-            )
+        _values.known_labels(mdata, labels, argument="labels")
     batch_key = batch_key or mdata.uns[key]["params"].get("batch_key")
     work, made = prepared(mdata, key=key, batch_key=batch_key, random_state=random_state)
     stale = left_out(work, key)

@@ -42,13 +42,18 @@ def write_model(
 ) -> None:
     """Write a model to a folder of its own, aside first, so that it is there wholly or not at all."""
     target = Path(folder).expanduser()
-    _check_target(target, overwrite=overwrite)
+    check_target(target, overwrite=overwrite)
     tensors: dict[str, torch.Tensor] = {}
     content = pack(dict(state), "model", tensors)
     target.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(target) as draft:
         draft.mkdir()
-        save_file(tensors, draft / TENSORS)
+        try:
+            save_file(tensors, draft / TENSORS)
+        except SafetensorError as error:  # a full disk, among others
+            raise OSError(
+                f"The model could not be written to {str(target)!r}: {error}. What was there is unchanged."
+            ) from error
         sums = {TENSORS: _sum_of_file(draft / TENSORS), "state": _sum_of_state(content)}
         text = json.dumps({"format_version": FORMAT_VERSION, **header, "sha256": sums, "state": content}, indent=1)
         (draft / STATE).write_text(text, encoding="utf-8")
@@ -104,7 +109,8 @@ def read_cells(folder: str | os.PathLike[str]) -> MuData:
             ) from error
 
 
-def _check_target(target: Path, *, overwrite: bool) -> None:
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Raise unless a model may be written there: to a folder that is not there, or over a model alone."""
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"{str(target)!r} is a file. Name a folder for the model.")
     if not target.exists():

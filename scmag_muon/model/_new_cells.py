@@ -94,6 +94,7 @@ def registered_counts(mdata: MuData, name: str, setup: Mapping[str, Any]) -> sp.
         modality=name,
         layer=_mudata.layer_of(setup["layer"], name),
         round_counts=bool(setup.get("round_counts")),
+        put_back=True,
     )
 
 

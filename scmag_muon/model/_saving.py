@@ -78,6 +78,8 @@ class SavingMixin(BaseModelClass):
             Where there are no cells to save, or an argument is scvi-tools' and not offered.
         TypeError
             Where an argument is unknown.
+        OSError
+            Where the disk is full or the folder can't be written to.
         """
         if prefix:
             raise ValueError(_OWN_FOLDER)

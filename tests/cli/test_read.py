@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -7,6 +8,7 @@ import mudata
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.io
 import scipy.sparse as sp
 from anndata import AnnData
 
@@ -65,6 +67,97 @@ def test_10x_of_rna_alone(tmp_path: Path) -> None:
     mdata = read(tmp_path / "matrix.h5")
     assert list(mdata.mod) == ["rna"]
     np.testing.assert_array_equal(mdata["rna"].X.toarray(), COUNTS)
+
+
+def test_10x_of_an_old_version(tmp_path: Path) -> None:
+    write_10x(tmp_path / "matrix.h5", TYPES)
+    with h5py.File(tmp_path / "matrix.h5", "r+") as file:
+        file.move("matrix", "GRCh38")
+        file.move("GRCh38/features/id", "GRCh38/genes")
+        file.move("GRCh38/features/name", "GRCh38/gene_names")
+        del file["GRCh38/features"]
+    mdata = read(tmp_path / "matrix.h5")
+    assert list(mdata["rna"].var_names) == ["CD4", "CD4-1", "LYZ", "CD4-2", "CD8"]
+    np.testing.assert_array_equal(mdata["rna"].X.toarray(), COUNTS)
+
+
+@pytest.mark.parametrize("prefix", ["", "GSM1_"])
+def test_10x_folder(tmp_path: Path, prefix: str) -> None:
+    write_10x_folder(tmp_path, prefix)
+    assert_split(read(tmp_path))
+    (tmp_path / "other_matrix.mtx.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match="holds 2 matrices"):
+        read(tmp_path)
+
+
+def test_10x_folder_of_an_old_version(tmp_path: Path) -> None:
+    scipy.io.mmwrite(tmp_path / "matrix.mtx", sp.coo_matrix(COUNTS.T))
+    (tmp_path / "genes.tsv").write_text("E1\tCD4\nE2\tCD4\nE3\tLYZ\nE4\tNKG7\nE5\tMS4A1\n")
+    (tmp_path / "barcodes.tsv").write_text("AAA-1\nCCC-1\nGGG-1\n")
+    np.testing.assert_array_equal(read(tmp_path)["rna"].X.toarray(), COUNTS)
+
+
+def test_10x_folder_that_lacks_a_file(tmp_path: Path) -> None:
+    write_10x_folder(tmp_path, "")
+    (tmp_path / "barcodes.tsv.gz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"barcodes\.tsv\.gz"):
+        read(tmp_path)
+
+
+def write_10x_folder(folder: Path, prefix: str) -> None:
+    names = ["CD4", "LYZ", "MS4A1", "ADT_CD4", "ADT_CD8"]
+    lines = "".join(f"E{i}\t{name}\t{kind}\n" for i, (name, kind) in enumerate(zip(names, TYPES, strict=True)))
+    with gzip.open(folder / f"{prefix}matrix.mtx.gz", "wb") as file:
+        scipy.io.mmwrite(file, sp.coo_matrix(COUNTS.T))
+    (folder / f"{prefix}features.tsv.gz").write_bytes(gzip.compress(lines.encode()))
+    (folder / f"{prefix}barcodes.tsv.gz").write_bytes(gzip.compress(b"AAA-1\nCCC-1\nGGG-1\n"))
+
+
+def test_h5ad_of_layers_alone(tmp_path: Path) -> None:
+    adata = joined()
+    adata.layers["counts"], adata.X = adata.X, None
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    mdata = read(tmp_path / "a.h5ad")
+    np.testing.assert_array_equal(mdata["prot"].layers["counts"].toarray(), COUNTS[:, 3:])
+
+
+def test_h5ad_with_cells_of_one_name(tmp_path: Path) -> None:
+    adata = joined()
+    adata.obs_names = ["c0", "c1", "c1"]
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    with pytest.raises(ValueError, match=r"1 cells whose names others have, the first 'c1'"):
+        read(tmp_path / "a.h5ad")
+    adata.obs_names_make_unique()
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert_split(read(tmp_path / "a.h5ad"))
+
+
+def test_h5ad_with_features_of_no_type(tmp_path: Path) -> None:
+    adata = joined()
+    adata.var["feature_types"] = pd.Categorical([*TYPES[:4], None])
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    with pytest.raises(ValueError, match=r"1 features without a type in var\['feature_types'\], the first 'ADT_CD8'"):
+        read(tmp_path / "a.h5ad")
+    adata = adata[:, adata.var["feature_types"].notna()].copy()
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert read(tmp_path / "a.h5ad")["prot"].n_vars == 1
+
+
+@pytest.mark.parametrize(("types", "names"), [([1, 2], ["1", "2"]), (["RNA/gene", "a"], ["RNA_gene", "a"])])
+def test_h5ad_with_types_that_name_no_modality(tmp_path: Path, types: list[Any], names: list[str]) -> None:
+    adata = joined()
+    adata.var["feature_types"] = np.repeat(types, [3, 2])
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert list(read(tmp_path / "a.h5ad").mod) == names
+
+
+def test_h5ad_with_proteins_that_are_no_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    adata = joined()[:, :3].copy()
+    adata.obsm["protein_expression"] = np.log1p(COUNTS[:, 3:])
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert list(read(tmp_path / "a.h5ad").mod) == ["rna"]
+    assert "obsm['protein_expression'] of" in caplog.text
+    assert "holds no counts, and is left out" in caplog.text
 
 
 def test_h5ad_by_feature_types(tmp_path: Path) -> None:
@@ -151,7 +244,8 @@ def test_files_of_other_kinds(tmp_path: Path, content: bytes, why: str) -> None:
 def test_hdf5_of_another_kind(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "weights.h5", "w") as file:
         file["layer"] = 1
-    with pytest.raises(ValueError, match=r"HDF5 file of another kind, with \['layer'\]"):
+        file["matrix"] = 1  # as loom has it
+    with pytest.raises(ValueError, match=r"HDF5 file of another kind, with \['layer', 'matrix'\]"):
         read(tmp_path / "weights.h5")
 
 
@@ -170,9 +264,6 @@ def test_damaged_inside(file: Path) -> None:
 
 def test_folders(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is a folder and no zarr store. The input"):
-        read(tmp_path)
-    (tmp_path / "matrix.mtx.gz").write_bytes(b"")
-    with pytest.raises(ValueError, match="seems to be a 10x matrix folder"):
         read(tmp_path)
     with pytest.raises(FileNotFoundError, match="There is no file"):
         read(tmp_path / "none.h5mu")

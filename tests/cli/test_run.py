@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 import mudata
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ import pytest
 import scmag_muon as smm
 from scmag_muon import _mudata
 from scmag_muon._cli import main
+from scmag_muon._cli._tables import cluster_table, write_csv
 from scmag_muon.model._checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -119,6 +122,80 @@ def test_two_results_do_not_share_a_place(file: Path, calls: Calls, capsys: pyte
     assert not calls
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-o", "o.h5mu", "--model", "o.h5mu"),
+        ("-o", "o.zarr", "--model", "o.zarr"),
+        ("-o", "o.zarr", "--csv", "o.zarr"),
+        ("-o", "o.h5mu", "--csv", "both", "--model", "both"),
+        ("-o", "o.h5mu", "--csv", "both", "--log", "both"),
+        ("-o", "o.h5mu", "--csv", "both", "--checkpoint", "both"),
+        ("-o", "o.h5mu", "--model", "both", "--checkpoint", "both"),
+        ("-o", "o.h5mu", "--model", "both", "--log", "both"),
+        ("-o", "o.h5mu", "--csv", "a.html", "--report", "a.html"),
+    ],
+    ids=" ".join,
+)
+def test_folders_of_results_are_no_other_result(
+    file: Path, calls: Calls, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [word if word.startswith("-") else str(file.with_name(word)) for word in words]
+    error = refused(capsys, file, *paths)
+    assert "lead to the same place" in error or "lies in the folder of --checkpoint" in error
+    assert not calls
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_model_does_not_replace_other_files(file: Path, calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = file.with_name("results")
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    error = refused(capsys, file, "-o", file.with_name("o.h5mu"), "--model", folder, "--force")
+    assert "'notes.txt'" in error
+    assert not calls
+
+
+def test_what_another_run_wrote_meanwhile_is_not_replaced(
+    file: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster, (out, page, tables) = smm.tl.scmag, (file.with_name(name) for name in ("o.h5mu", "r.html", "tables"))
+
+    def slow(mdata: MuData, **arguments: Any) -> None:
+        cluster(mdata, **arguments)
+        tables.mkdir()
+        for path in (out, page, tables / "markers.csv"):
+            path.write_text("another's")
+
+    monkeypatch.setattr(smm.tl, "scmag", slow)
+    words = ["run", file, "-o", out, "--report", page, "--csv", tables]
+    assert main(list(map(str, words))) == 0
+    assert {path.read_text() for path in (out, page, tables / "markers.csv")} == {"another's"}
+    assert "scmag" in mudata.read_h5mu(file.with_name("o-2.h5mu")).obs
+    assert file.with_name("r-2.html").exists()
+    assert file.with_name("tables-2").exists()
+    assert f"This one writes {file.with_name('o-2.h5mu')}" in caplog.text
+
+
+def test_tables_model_page_and_data_may_lie_in_one_folder(file: Path, calls: Calls) -> None:
+    folder = file.with_name("results")
+    folder.mkdir()
+    words = [
+        "run",
+        file,
+        "-o",
+        folder / "o.h5mu",
+        "--csv",
+        folder,
+        "--log",
+        folder / "log",
+        "--model",
+        folder / "model",
+    ]
+    assert main([str(word) for word in [*words, "--checkpoint", folder / "checkpoint"]]) == 0
+    assert {path.name for path in folder.iterdir()} >= {"o.h5mu", "log", "clusters.csv"}
+
+
 @pytest.mark.parametrize("name", ["x.csv", "x.h5ad", "x", "x.h5mu.gz", "x.loom", ".h5mu"])
 def test_the_ending_says_the_format(file: Path, calls: Calls, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     error = refused(capsys, file, "-o", file.with_name(name))
@@ -200,6 +277,55 @@ def test_tables(file: Path, calls: Calls, tmp_path: Path) -> None:
     assert pd.read_csv(folder / "cluster_summary.csv")["commonest cell_type"].tolist()[0] == "T cells"
     best = pd.read_csv(folder / "markers.csv").query("cluster == 1 and modality == 'rna'").nlargest(8, "auroc")
     assert set(best["feature"]) == {f"g{i}" for i in range(8, 16)}
+
+
+@pytest.mark.parametrize("labels", [None, "unknown"])
+def test_labels_of_which_none_is_known_are_told_before_training(
+    counts: MuData, tmp_path: Path, calls: Calls, labels: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts.obs["type"] = pd.Series(labels, index=counts.obs_names, dtype=object).astype("category")
+    with _mudata.no_pull_on_update():
+        counts.write_h5mu(tmp_path / "in.h5mu")
+    error = refused(capsys, tmp_path / "in.h5mu", "-o", tmp_path / "o.h5mu", "--labels", "type")
+    assert "--labels='type' is missing for all 180 cells" in error
+    assert not calls
+
+
+def test_a_cluster_without_known_labels_has_no_commonest(finished: MuData) -> None:
+    known = finished.obs["cell_type"].astype(str)
+    finished.obs["cell_type"] = known.where((finished.obs["scmag"] != "1").to_numpy())
+    table = cluster_table(finished, "cell_type")
+    assert table.loc["1", ["commonest cell_type", "share"]].tolist() == ["–", 0.0]
+    assert table.loc["0", "share"] > 0.5
+
+
+def test_clusters_of_one_cell_each_have_an_empty_table_of_markers(finished: MuData, tmp_path: Path) -> None:
+    finished.obs["scmag"] = pd.Categorical([str(i) for i in range(finished.n_obs)])
+    write_csv(finished, tmp_path / "tables", None)
+    assert len(pd.read_csv(tmp_path / "tables" / "markers.csv")) == 0
+
+
+def test_names_that_the_screen_has_no_letters_for(file: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr("sys.stdout", screen)
+    out = file.with_name("zellen-ä.h5mu")
+    assert main(["run", str(file), "-o", str(out), "--csv", str(file.with_name("tables"))]) == 0
+    assert b"zellen-\\xe4.h5mu" in screen.buffer.getvalue()
+    assert file.with_name("tables").exists()
+
+
+def test_pictures_need_no_screen(file: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    monkeypatch.setattr("scmag_muon._report.report", lambda _, path, **__: used.append(mpl.get_backend()) or path)
+    mpl.use("svg")
+    try:
+        assert (
+            main(["run", str(file), "-o", str(file.with_name("o.h5mu")), "--report", str(file.with_name("r.html"))])
+            == 0
+        )
+    finally:
+        mpl.use("agg")
+    assert used == ["agg"]
 
 
 def test_the_log_file_holds_what_is_printed(

@@ -225,6 +225,20 @@ def test_failed_save_leaves_the_old_model(model: SCMAG, copied: Path, monkeypatc
     assert [path.name for path in copied.parent.iterdir()] == ["model"]
 
 
+def test_tensors_that_do_not_fit_on_the_disk(model: SCMAG, copied: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = {path.name: path.read_bytes() for path in copied.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="The model could not be written to .*What was there is unchanged"):
+            model.save(copied, overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
+    assert [path.name for path in copied.parent.iterdir()] == ["model"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
