@@ -42,6 +42,15 @@ class Levels:
         return pd.Categorical.from_codes(codes, categories=pd.Index(named)).remove_unused_categories()
 
 
+def run_of(mdata: MuData, key: str) -> str:
+    """The run that clusters belong to: ``key`` itself, or the run from which ``tl.cut`` or ``tl.subcluster`` made them."""
+    record = mdata.uns.get(key)
+    if not any(_mudata.is_record(record, verb) for verb in ("cut", "subcluster")):
+        return key
+    params = record["params"]
+    return str(params.get("run", params["key"]))
+
+
 def read_levels(mdata: MuData, key: str) -> Levels:
     """The tree that a run wrote; cells may have been taken out since."""
     _mudata.check_mudata(mdata)

@@ -52,7 +52,7 @@ def test_calls_in_examples_fit_the_functions(page: Path) -> None:
 def test_commands_in_examples_fit_the_command_line(page: Path) -> None:
     from scmag_muon._cli._main import _parser
 
-    for line in re.findall(r"python -m scmag_muon (run|demo)(.*)", page.read_text(encoding="utf-8")):
+    for line in re.findall(r"(?:python -m scmag_muon|scmag-muon) (run|map|demo)(.*)", page.read_text(encoding="utf-8")):
         words = " ".join(line).partition("`")[0].split()
         if words[0] == "demo" or "-o" in words:
             _parser().parse_args(words)

@@ -55,6 +55,17 @@ def test_ecosystem_entry(project: dict[str, Any]) -> None:
     assert entry["documentation_home"] == project["urls"]["Documentation"]
 
 
+def test_messages_and_pages_install_what_the_extras_name(project: dict[str, Any]) -> None:
+    listed = {requirement for extra in project["optional-dependencies"].values() for requirement in extra}
+    files = [*(ROOT / "scmag_muon").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    named = set()
+    for path in files:
+        for words in re.findall(r"pip install((?: '[^']+')+)", path.read_text(encoding="utf-8")):
+            named |= set(re.findall(r"'([^']+)'", words))
+    assert {name for name in named if not name.startswith("./scmag-muon[")} <= listed
+    assert {"decoupler>=2", "gseapy>=1.1"} <= named
+
+
 @pytest.mark.parametrize("path", sorted((GITHUB / "workflows").glob("*.yaml")), ids=lambda path: path.stem)
 def test_actions_are_pinned_by_commit(path: Path) -> None:
     for used in re.findall(r"uses: (\S+)(.*)", path.read_text(encoding="utf-8")):

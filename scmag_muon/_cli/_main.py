@@ -153,12 +153,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="also save the trained model to this folder, onto which `map` puts other cells",
     )
     _add_force(files)
-    files.add_argument(
-        "--layers",
-        choices=("none", "fitted", "denoised", "all"),
-        default="none",
-        help="layers to write: denoised counts, fitted data, all (both), or none; they take most of the space",
-    )
+    _add_layers(files, ("none", "fitted", "denoised", "all"), "denoised counts, fitted data, all (both), or none")
     data = run.add_argument_group("data")
     data.add_argument(
         "--modalities",
@@ -224,11 +219,7 @@ def _add_map(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     _add_log(files)
     _add_force(files)
-    files.add_argument(
-        "--layers",
-        choices=("denoised", "none"),
-        help="whether to write denoised and imputed counts (default: denoised, none where they are large)",
-    )
+    _add_layers(files, ("none", "denoised"), "denoised and imputed counts, or none")
     data = mapping.add_argument_group("data")
     data.add_argument(
         "--labels", nargs="+", metavar="COLUMN", help="columns of the reference to transfer (default: none)"
@@ -244,6 +235,11 @@ def _add_log(files: argparse._ArgumentGroup) -> None:
 
 def _add_force(files: argparse._ArgumentGroup) -> None:
     files.add_argument("--force", action="store_true", help="replace files that exist (the input never)")
+
+
+def _add_layers(files: argparse._ArgumentGroup, choices: Sequence[str], named: str) -> None:
+    text = f"layers to write: {named}; they take most of the space"
+    files.add_argument("--layers", choices=choices, default="none", help=text)
 
 
 def _add_counts(data: argparse._ArgumentGroup) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-_BYTES_A_CELL = 40_000
+_BYTES_A_CELL = {"none": 0, "denoised": 40_000}
 
 
 def map_cells(arguments: argparse.Namespace) -> None:
@@ -25,7 +25,8 @@ def map_cells(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
     mdata = read(arguments.input)
     layer = layers_by_modality(arguments.layer, mdata)
-    _mudata.check_writable(mdata, arguments.output, further_bytes=_BYTES_A_CELL * mdata.n_obs)
+    further_bytes = _BYTES_A_CELL[arguments.layers] * mdata.n_obs
+    _mudata.check_writable(mdata, arguments.output, further_bytes=further_bytes)
     tl.map_query(
         mdata,
         arguments.reference,

@@ -106,7 +106,7 @@ def check_paths(arguments: argparse.Namespace) -> None:
     if arguments.annotate is not None:
         listed_markers(arguments.annotate)
         if find_spec("decoupler") is None:
-            raise ImportError("--annotate needs decoupler. Install it with: pip install 'scmag-muon[annotation]'")
+            raise ImportError("--annotate needs decoupler. Install it with: pip install 'decoupler>=2'")
 
 
 def _name(mdata: MuData, markers: str) -> None:

@@ -1,4 +1,4 @@
-"""What was done, in sentences to paste into a paper, with what they cite."""
+"""What was done: sentences to paste into a paper, with what they cite, and the parameters and versions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from scmag_muon import _values
 from scmag_muon._keys import Keys
+from scmag_muon._levels import run_of
 from scmag_muon._report import _html, _query
 
 if TYPE_CHECKING:
@@ -65,15 +67,26 @@ def text_and_references(mdata: MuData, key: str, batch_key: str | None) -> tuple
     ]
     if batch_key is not None and params.get("batch_key") is not None:
         sentences.append(f"Batches ({batch_key}) were told to the network.")
-    n_clusters = len(_values.cluster_column(mdata, key).cat.categories)
-    if params.get("n_clusters_estimated"):
-        sentences.append(
-            f"The number of clusters, {n_clusters}, was estimated from Leiden communities {cite('leiden')} at several resolutions."
-        )
-    else:
-        sentences.append(f"The number of clusters was set to {n_clusters}.")
+    sentences += _of_clusters(mdata, key, cite)
     sentences += _of_verbs(mdata, key, cite)
     return _numbered(sentences, cited)
+
+
+def _of_clusters(mdata: MuData, key: str, cite: Callable[..., str]) -> list[str]:
+    """How many clusters there are, and why."""
+    run, record = run_of(mdata, key), mdata.uns[key]
+    n_clusters = len(_values.cluster_column(mdata, key).cat.categories)
+    n_of_run = n_clusters if run == key else int(mdata.uns[run]["n_clusters"])
+    found = [f"The number of clusters was set to {n_of_run}."]
+    if record["params"].get("n_clusters_estimated"):
+        found = [
+            f"The number of clusters, {n_of_run}, was estimated from Leiden communities {cite('leiden')} at several resolutions."
+        ]
+    if run == key:
+        return found
+    if "cluster" in record:
+        return [*found, f"Cluster {record['cluster']} of {record['params']['key']} was divided by its own neighbourhoods."]
+    return [*found, f"The tree of the clusters was cut at {n_clusters}."]
 
 
 def _numbered(sentences: list[str], cited: list[str]) -> tuple[str, list[str]]:
@@ -136,3 +149,31 @@ def _of(package: str, versions: Any) -> str:
         return version(package)
     except PackageNotFoundError:
         return "(version unknown)"
+
+
+def parameters(mdata: MuData, key: str) -> str:
+    """The last section of the report."""
+    run = run_of(mdata, key)
+    own, record = mdata.uns[key], mdata.uns[run]
+    level = {part: own[part] for part in ("n_clusters", "height", "cluster", "n_parts") if part in own}
+    frames = {
+        f"Clusters by scmag_muon.tl.{own.get('verb')}.": {"key": own["params"]["key"], **level} if run != key else {},
+        f"Parameters of scmag_muon.tl.{record.get('verb', 'scmag')}.": record["params"],
+        "Versions of the packages that made the run.": record.get("versions", {}),
+    }
+    return "\n".join(
+        _html.table(
+            pd.DataFrame({"value": [_plain(v) for v in values.values()]}, index=pd.Index(values, name="name")),
+            caption=caption,
+        )
+        for caption, values in frames.items()
+        if values
+    )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_plain(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return ", ".join(_plain(item) for item in value) or "none"
+    return "none" if value is None else str(value)

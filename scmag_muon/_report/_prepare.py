@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from scmag_muon import _mudata, _values, tl
 from scmag_muon._keys import Keys
-from scmag_muon._levels import read_levels
+from scmag_muon._levels import read_levels, run_of
 from scmag_muon._made_from import dendrogram_is_of, differences
 from scmag_muon.pl._draw import is_older_map
 from scmag_muon.tl._batch_mixing import umap_of
@@ -18,10 +18,13 @@ from scmag_muon.tl._batch_mixing import umap_of
 if TYPE_CHECKING:
     from mudata import MuData
 
+_LENT = ("history", "versions", "converged", "older_maps")
+
 
 def prepared(mdata: MuData, *, key: str, batch_key: str | None, random_state: int | None) -> tuple[MuData, list[str]]:
     """A MuData with everything the report draws, and the names of what had to be computed for it; ``mdata`` is untouched."""
     work = _shared(mdata)
+    _lend(work, key)
     made = []
     latent = np.asarray(work.obsm[Keys.latent(key)])
     if "X_umap" not in work.obsm or is_older_map(work, "X_umap", key):
@@ -46,9 +49,10 @@ def prepared(mdata: MuData, *, key: str, batch_key: str | None, random_state: in
         sc.tl.dendrogram(scratch, groupby=key, use_rep=Keys.latent(key))
         work.uns[f"dendrogram_{key}"] = scratch.uns[f"dendrogram_{key}"]
         made.append("dendrogram")
-    if "tree" in work.uns[key] and _is_lacking(work, Keys.cluster_tree(key)) and _has_leaves(work, key):
-        work.uns.pop(Keys.cluster_tree(key), None)
-        tl.cluster_tree(work, key=key)
+    if _lacks_tree(work, key):
+        run = run_of(work, key)
+        work.uns.pop(Keys.cluster_tree(run), None)
+        tl.cluster_tree(work, key=run, n_clusters=_finest(work, key))
         made.append("features of the tree's splits")
     batches = _mudata.get_batches(work, batch_key)
     mixing = work.uns.get(Keys.batch_mixing(key))
@@ -61,7 +65,8 @@ def prepared(mdata: MuData, *, key: str, batch_key: str | None, random_state: in
 
 def left_out(work: MuData, key: str) -> list[str]:
     """Take results out of a prepared MuData that are of other cells, clusters or counts, and say which, and why."""
-    messages = [f"Since the run, {reason}." for reason in differences(work, work.uns[key], counts=True)]
+    changed = [reason for of in (run_of(work, key), key) for reason in differences(work, work.uns[of], counts=True)]
+    messages = [f"Since the run, {reason}." for reason in dict.fromkeys(changed)]
     if any(f"obs[{key!r}]" in message for message in messages):
         work.uns[key] = {part: value for part, value in work.uns[key].items() if part != "gate"}
     for slot, verb in (
@@ -76,6 +81,42 @@ def left_out(work: MuData, key: str) -> list[str]:
             del work.uns[slot]
             messages.append(f"{slot} is left out: {'; '.join(reasons)}. Run scmag_muon.tl.{verb} again.")
     return messages
+
+
+def _lend(work: MuData, key: str) -> None:
+    """Give clusters that were cut or divided what the report asks of their run: space, history, what was measured."""
+    run = run_of(work, key)
+    if run == key:
+        return
+    of_run, own = work.uns[run], work.uns[key]
+    lent = {part: of_run[part] for part in _LENT if part in of_run}
+    work.uns[key] = {**lent, **own, "params": {**of_run["params"], **own["params"]}}
+    work.obsm[Keys.latent(key)] = work.obsm[Keys.latent(run)]
+    if Keys.measured(run) in work.obs:
+        work.obs[Keys.measured(key)] = work.obs[Keys.measured(run)]
+    for adata in work.mod.values():
+        if Keys.imputation(run, "r") in adata.var:
+            adata.var[Keys.imputation(key, "r")] = adata.var[Keys.imputation(run, "r")]
+
+
+def _lacks_tree(work: MuData, key: str) -> bool:
+    """Whether there is a tree of these clusters whose features are yet to be found."""
+    run = run_of(work, key)
+    if "tree" not in work.uns[run] or not has_level(work, key) or not _has_leaves(work, run):
+        return False
+    slot = Keys.cluster_tree(run)
+    return _is_lacking(work, slot) or int(work.uns[slot]["params"]["n_clusters"]) < (_finest(work, key) or 0)
+
+
+def has_level(work: MuData, key: str) -> bool:
+    """Whether the clusters are a level of the tree of their run."""
+    return run_of(work, key) == key or _mudata.is_record(work.uns[key], "cut")
+
+
+def _finest(work: MuData, key: str) -> int | None:
+    """The level at which the tree ends where these clusters are finer than the run's."""
+    own, of_run = (int(work.uns[each]["n_clusters"]) for each in (key, run_of(work, key)))
+    return own if own > of_run else None
 
 
 def _has_leaves(work: MuData, key: str) -> bool:

@@ -12,9 +12,10 @@ import matplotlib.pyplot as plt
 from scmag_muon import _values
 from scmag_muon._files import written_aside
 from scmag_muon._keys import Keys
+from scmag_muon._levels import run_of
 from scmag_muon._report import _health, _html, _map, _methods, _query, _sections
 from scmag_muon._report._doubts import doubts
-from scmag_muon._report._prepare import left_out, prepared
+from scmag_muon._report._prepare import has_level, left_out, prepared
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -51,7 +52,7 @@ def report(
     batch_key
         Column of batches; ``None`` takes the one that :func:`scmag_muon.tl.scmag` was told, if any.
     key
-        The ``key_added`` of :func:`scmag_muon.tl.scmag`.
+        The ``key_added`` of :func:`scmag_muon.tl.scmag`, or of :func:`scmag_muon.tl.cut` or :func:`scmag_muon.tl.subcluster`.
     title
         Heading of the page.
     random_state
@@ -86,8 +87,9 @@ def report(
     if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
         raise ValueError(f"{path} is no name for a page: it must end in .html and be no folder.")
     _values.cluster_column(mdata, key)
-    if key not in mdata.uns or Keys.latent(key) not in mdata.obsm:
-        raise KeyError(f"No run in mdata.uns[{key!r}]. Make it with scmag_muon.tl.scmag(mdata, key_added={key!r}).")
+    run = run_of(mdata, key)
+    if run not in mdata.uns or Keys.latent(run) not in mdata.obsm:
+        raise KeyError(f"No run in mdata.uns[{run!r}]. Make it with scmag_muon.tl.scmag(mdata, key_added={run!r}).")
     if labels is not None:
         _values.known_labels(mdata, labels, argument="labels")
     batch_key = batch_key or mdata.uns[key]["params"].get("batch_key")
@@ -106,7 +108,7 @@ def report(
             sections.append(("health", "Health of the clusters", _health.health(work, key)))
         if Keys.cell_type(key) in work.uns and Keys.cell_type(key) in work.obs:
             sections.append(("types", "Cell types", _sections.annotation(work, key)))
-        if Keys.cluster_tree(key) in work.uns:
+        if Keys.cluster_tree(run) in work.uns and has_level(work, key):
             sections.append(("tree", "Tree of the clusters", _sections.tree(work, key)))
         if Keys.markers(key) in work.uns:
             sections.append(("markers", "Markers", _sections.markers(work, key)))
@@ -120,7 +122,7 @@ def report(
             sections.append(("inside", "Inside the model", inside))
     sections.append(("methods", "Methods, to paste", _methods.methods(work, key, batch_key)))
     notes = f"Computed for this page: {', '.join(made)}." if made else ""
-    parameters = _sections.parameters(work, key) + (_html.paragraph(notes) if notes else "")
+    parameters = _methods.parameters(work, key) + (_html.paragraph(notes) if notes else "")
     sections.append(("parameters", "Parameters and versions", parameters))
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     done = "mapped onto a reference" if _query.is_query(work, key) else "clustered"

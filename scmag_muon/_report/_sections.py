@@ -9,6 +9,7 @@ import pandas as pd
 
 from scmag_muon import _mudata, _values, pl
 from scmag_muon._keys import Keys
+from scmag_muon._levels import run_of
 from scmag_muon._report import _html, _map
 from scmag_muon.metrics import clustering_scores
 
@@ -26,6 +27,8 @@ def summary(mdata: MuData, key: str, labels: str | None) -> str:
     record = mdata.uns[key]
     names = _values.used_modalities(mdata, key)
     rows: dict[str, Any] = {"cells": mdata.n_obs, "clusters": len(_values.cluster_column(mdata, key).cat.categories)}
+    if run_of(mdata, key) != key:
+        rows["made from"] = f"{record['params']['key']}, by scmag_muon.tl.{record['verb']}"
     manifold_key = str(record["params"].get("manifold_key", Keys.MANIFOLD))
     for name in names:
         adata = mdata.mod[name]
@@ -156,12 +159,14 @@ def markers(mdata: MuData, key: str) -> str:
 
 
 def tree(mdata: MuData, key: str) -> str:
+    level, key = key, run_of(mdata, key)
     run, found = mdata.uns[key], mdata.uns[Keys.cluster_tree(key)]
     finest = int(found["params"]["n_clusters"])
+    shown = f" This page is about the row of {mdata.uns[level]['n_clusters']}." if level != key else ""
     parts = [
         _html.paragraph(
             "Each row has one cluster more than the row above it. Below the grey row, that of the run, the most distinct group is "
-            f"split off first, whatever its size: scmag_muon.tl.cut(mdata, n_clusters={finest}, key={key!r}) gives the last row."
+            f"split off first, whatever its size: scmag_muon.tl.cut(mdata, n_clusters={finest}, key={key!r}) gives the last row.{shown}"
         )
     ]
     alt = f"Tree of the clusters, from 1 to {finest}, with the features that tell the two sides of each split apart."
@@ -220,27 +225,3 @@ def inside(mdata: MuData, key: str) -> str:
         alt = f"Terms of the loss over {len(record['history'])} epochs in three stages."
         parts.append(_html.figure(pl.training(mdata, key=key), alt=alt, caption=alt))
     return "\n".join(parts)
-
-
-def parameters(mdata: MuData, key: str) -> str:
-    record = mdata.uns[key]
-    frames = {
-        f"Parameters of scmag_muon.tl.{record.get('verb', 'scmag')}.": record["params"],
-        "Versions of the packages that made the run.": record.get("versions", {}),
-    }
-    return "\n".join(
-        _html.table(
-            pd.DataFrame({"value": [_plain(v) for v in values.values()]}, index=pd.Index(values, name="name")),
-            caption=caption,
-        )
-        for caption, values in frames.items()
-        if values
-    )
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name}={_plain(item)}" for name, item in value.items()) or "none"
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return ", ".join(_plain(item) for item in value) or "none"
-    return "none" if value is None else str(value)

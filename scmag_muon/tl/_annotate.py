@@ -155,7 +155,7 @@ def _decoupler() -> Any:
             warnings.simplefilter("ignore")
             import decoupler
     except ImportError:
-        raise ImportError("Annotation needs decoupler. Install it with: pip install 'scmag-muon[annotation]'") from None
+        raise ImportError("Annotation needs decoupler. Install it with: pip install 'decoupler>=2'") from None
     return decoupler
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_number
 from scmag_muon._keys import Keys, check_key
-from scmag_muon._levels import Levels, read_levels
+from scmag_muon._levels import Levels, read_levels, run_of
 from scmag_muon._made_from import made_from
 from scmag_muon.model._confidence import confidence as own_share
 from scmag_muon.tl._derived import forget_derived, renew_markers
@@ -179,7 +179,7 @@ def write_clusters(
         tables = forget_derived(mdata, key_added)
     mdata.obs[key_added] = labels
     mdata.obs[Keys.confidence(key_added)] = confidence
-    record = {"params": {**params, "key": key}, **contents}
+    record = {"params": {**params, "key": key, "run": run_of(mdata, key)}, **contents}
     sources = made_from(mdata, obs=[key, key_added])
     mdata.uns[key_added] = _mudata.make_record(verb, record, made_from=sources, key=key)
     renew_markers(mdata, tables)

@@ -44,7 +44,7 @@ def load_packages() -> Packages:
             from pydeseq2.ds import DeseqStats
     except ImportError as error:
         raise ImportError(
-            f"Samples as replicates need {error.name or 'pydeseq2'}. Install it with: pip install 'scmag-muon[pseudobulk]'"
+            f"Samples as replicates need {error.name or 'pydeseq2'}. Install it with: pip install 'decoupler>=2' 'pydeseq2>=0.5'"
         ) from None
     return Packages(decoupler, DeseqDataSet, DeseqStats, DefaultInference(n_cpus=1))
 

@@ -168,7 +168,7 @@ def _gseapy() -> Any:
     try:
         import gseapy
     except ImportError:
-        raise ImportError("Enrichment needs gseapy. Install it with: pip install 'scmag-muon[enrichment]'") from None
+        raise ImportError("Enrichment needs gseapy. Install it with: pip install 'gseapy>=1.1'") from None
     return gseapy
 
 

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_map_writes_what_map_query_gives(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "mapped.h5mu"
     words = ["map", str(folder / "query.h5mu"), "--reference", str(folder / "model"), "-o", str(out)]
-    assert main([*words, "--labels", "cell_type"]) == 0
+    assert main([*words, "--labels", "cell_type", "--layers", "denoised"]) == 0
     printed = capsys.readouterr().out
     assert f"wrote {out}" in printed
     assert "40 cells in" in printed
@@ -42,8 +42,17 @@ def test_map_writes_what_map_query_gives(folder: Path, tmp_path: Path, capsys: p
     np.testing.assert_array_equal(found.obsm["X_scmag"], expected.obsm["X_scmag"])
     assert (found.obs["scmag_cell_type"].astype(str) == expected.obs["scmag_cell_type"].astype(str)).all()
     assert found.obsm["scmag_imputed_prot"].shape == (40, 10)
-    assert main([*words, "--layers", "none", "--force"]) == 0
-    assert "scmag_imputed_prot" not in mudata.read_h5mu(out).obsm
+    assert "scmag" in found["rna"].layers
+
+
+def test_counts_are_left_out_unless_asked_for_as_run_leaves_them(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mapped.h5mu"
+    assert main(["map", str(folder / "query.h5mu"), "--reference", str(folder / "model"), "-o", str(out)]) == 0
+    written = mudata.read_h5mu(out)
+    assert "X_scmag" in written.obsm
+    assert "scmag_imputed_prot" not in written.obsm
+    for mdata in (written, mudata.read_h5mu(folder / "out.h5mu")):
+        assert not any("scmag" in adata.layers for adata in mdata.mod.values())
 
 
 @pytest.mark.parametrize(

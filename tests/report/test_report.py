@@ -235,6 +235,60 @@ def test_methods_say_what_was_done(finished: MuData, tmp_path: Path) -> None:
     assert any("Leiden" in reference for reference in references)
 
 
+@pytest.mark.parametrize(("n_clusters", "rows"), [(3, 4), (6, 6)])
+def test_a_level_of_the_tree_has_a_report(with_tree: MuData, tmp_path: Path, n_clusters: int, rows: int) -> None:
+    smm.tl.cluster_tree(with_tree, n_clusters=4)
+    smm.tl.cut(with_tree, n_clusters=n_clusters)
+    key = f"scmag_{n_clusters}"
+    sizes = with_tree.obs[key].value_counts().tolist()
+    before = sorted(with_tree.obsm), sorted(with_tree.uns), sorted(with_tree.obs)
+    text = smm.report(with_tree, tmp_path / "level.html", key=key, labels="cell_type").read_text(encoding="utf-8")
+    page = Page(text)
+    assert saved(page, "clusters.csv")["cells"].tolist() == sizes
+    assert saved(page, "cells.csv")[key].nunique() == n_clusters
+    assert map_data(text)["columns"][0]["levels"] == [str(i) for i in range(n_clusters)]
+    (about,) = [words for words in page.texts("p") if words.startswith("Each row has one cluster more")]
+    assert f"This page is about the row of {n_clusters}." in about
+    assert f"n_clusters={rows}, key='scmag'" in about
+    (methods,) = [words for words in page.texts("p") if words.startswith("Raw counts of")]
+    assert "for 10 epochs in 3 stages" in methods
+    assert f"The number of clusters was set to 4. The tree of the clusters was cut at {n_clusters}." in methods
+    assert {"made from", "height", "scmag-muon", "max_epochs_pretrain"} <= set(page.texts("th"))
+    assert any("Terms of the loss" in figure["alt"] for figure in page.all("img"))
+    assert before == (sorted(with_tree.obsm), sorted(with_tree.uns), sorted(with_tree.obs))
+    assert with_tree.uns["scmag_cluster_tree"]["params"]["n_clusters"] == 4
+
+
+def test_a_divided_cluster_has_a_report(with_tree: MuData, tmp_path: Path) -> None:
+    smm.tl.subcluster(with_tree, "0", n_clusters=2)
+    smm.tl.subcluster(with_tree, "1", n_clusters=2, key="scmag_sub", key_added="scmag_sub")
+    page = Page(smm.report(with_tree, tmp_path / "parts.html", key="scmag_sub").read_text(encoding="utf-8"))
+    assert saved(page, "clusters.csv").index.tolist() == ["0,0", "0,1", "1,0", "1,1", "2", "3"]
+    (methods,) = [words for words in page.texts("p") if words.startswith("Raw counts of")]
+    assert "set to 4. Cluster 1 of scmag_sub was divided by its own neighbourhoods." in methods
+    assert "Tree of the clusters" not in page.texts("h2")  # it has no level with these clusters
+
+
+def test_a_level_tells_what_has_changed_and_how_well_counts_are_imputed(with_tree: MuData, tmp_path: Path) -> None:
+    with_tree.mod["prot"] = with_tree["prot"][:150].copy()
+    with_tree.update()
+    with_tree.obs["scmag_measured"] = np.where(np.arange(180) < 150, "rna+prot", "rna")
+    with_tree["prot"].var["scmag_imputation_r"] = 0.8
+    smm.tl.cut(with_tree, n_clusters=3)
+    with_tree.obs.loc["cell3", "scmag_3"] = "2"
+    page = Page(smm.report(with_tree, tmp_path / "level.html", key="scmag_3").read_text(encoding="utf-8"))
+    assert any("Since the run, obs['scmag_3'] has changed." in words for words in page.texts("p"))
+    assert any("correlate with imputed ones by 0.80" in words for words in page.texts("p"))
+    assert "cells by what was measured" in page.texts("th")
+
+
+def test_a_level_whose_run_is_gone_names_it(with_tree: MuData, tmp_path: Path) -> None:
+    smm.tl.cut(with_tree, n_clusters=3)
+    del with_tree.uns["scmag"]
+    with pytest.raises(KeyError, match=r"No run in mdata.uns\['scmag'\].*key_added='scmag'"):
+        smm.report(with_tree, tmp_path / "level.html", key="scmag_3")
+
+
 def test_the_mudata_stays_as_it_is(finished: MuData, tmp_path: Path) -> None:
     def state() -> list[Any]:
         parts = [finished, *finished.mod.values()]

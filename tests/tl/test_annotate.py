@@ -153,5 +153,5 @@ def test_errors(finished: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
         return load(name, *arguments, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"pip install 'scmag-muon\[annotation\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'decoupler>=2'"):
         smm.tl.annotate(finished, markers=LISTS)

@@ -104,5 +104,5 @@ def test_errors(finished: MuData, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(KeyError, match="ranks no features of modality 'atac'"):
         smm.tl.enrichment(finished, gene_sets=SETS, modality="atac")
     monkeypatch.setitem(sys.modules, "gseapy", None)
-    with pytest.raises(ImportError, match=r"pip install 'scmag-muon\[enrichment\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'gseapy>=1.1'"):
         smm.tl.enrichment(finished, gene_sets=SETS)

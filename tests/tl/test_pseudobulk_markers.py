@@ -147,5 +147,5 @@ def test_what_is_wrong_is_named(donors: MuData) -> None:
 
 def test_missing_packages_are_named(donors: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pydeseq2.dds", None)
-    with pytest.raises(ImportError, match=r"pip install 'scmag-muon\[pseudobulk\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'decoupler>=2' 'pydeseq2>=0.5'"):
         smm.tl.pseudobulk_markers(donors, sample_key="donor")
