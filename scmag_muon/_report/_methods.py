@@ -85,7 +85,10 @@ def _of_clusters(mdata: MuData, key: str, cite: Callable[..., str]) -> list[str]
     if run == key:
         return found
     if "cluster" in record:
-        return [*found, f"Cluster {record['cluster']} of {record['params']['key']} was divided by its own neighbourhoods."]
+        return [
+            *found,
+            f"Cluster {record['cluster']} of {record['params']['key']} was divided by its own neighbourhoods.",
+        ]
     return [*found, f"The tree of the clusters was cut at {n_clusters}."]
 
 

@@ -67,7 +67,7 @@ def left_out(work: MuData, key: str) -> list[str]:
     """Take results out of a prepared MuData that are of other cells, clusters or counts, and say which, and why."""
     changed = [reason for of in (run_of(work, key), key) for reason in differences(work, work.uns[of], counts=True)]
     messages = [f"Since the run, {reason}." for reason in dict.fromkeys(changed)]
-    if any(f"obs[{key!r}]" in message for message in messages):
+    if any("obs[" in reason for reason in changed):  # pictures refuse what is of other clusters or batches
         work.uns[key] = {part: value for part, value in work.uns[key].items() if part != "gate"}
     for slot, verb in (
         (Keys.trajectory(key), "trajectory"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
+from scmag_muon import _values
 from scmag_muon._keys import Keys
 from scmag_muon._levels import Levels, read_levels
 from scmag_muon.pl import _canvas, _colors, _draw
@@ -72,7 +73,8 @@ def cluster_tree(
     width = float(np.clip(0.36 * finest, 3.0, 9.0))
     colors = _colors.of_column(mdata, key, palette)
     axes = canvas.subplots(1, 2, (width + 5.4, height), sharey=True, width_ratios=[width, 5.0])[0]
-    _draw_tree(axes[0], levels, places, finest, [colors[name] for name in levels.names])
+    names = _names(mdata, levels, key)
+    _draw_tree(axes[0], levels, places, finest, [(name, colors.get(name, _draw.GREY)) for name in names])
     _draw_features(axes[1], record["table"], places, levels, finest)
     n = levels.tree.n_clusters
     axes[0].set_title(f"{n} clusters of the run, and levels from 1 to {finest}", loc="left", fontsize=10)
@@ -101,7 +103,18 @@ def _places(levels: Levels, finest: int) -> dict[int, float]:
     return places
 
 
-def _draw_tree(ax: Axes, levels: Levels, places: dict[int, float], finest: int, colors: list[Any]) -> None:
+def _names(mdata: MuData, levels: Levels, key: str) -> list[str]:
+    """What most cells of each cluster of the run are called, for clusters may have been named or joined by hand since."""
+    labels = _values.cluster_column(mdata, key).astype(object)
+    codes = levels.codes(levels.tree.n_clusters)
+    counts = [labels[codes == code].value_counts() for code in range(len(levels.names))]
+    return [str(found.index[0]) if len(found) else own for own, found in zip(levels.names, counts, strict=True)]
+
+
+def _draw_tree(
+    ax: Axes, levels: Levels, places: dict[int, float], finest: int, clusters: list[tuple[str, Any]]
+) -> None:
+    """``clusters`` are names and colours of the run's clusters."""
     tree = levels.tree
     own = tree.nodes_at(tree.n_clusters)
     cluster_of = {leaf: int(tree.clusters[leaf]) for leaf in range(tree.n_leaves)}
@@ -112,7 +125,7 @@ def _draw_tree(ax: Axes, levels: Levels, places: dict[int, float], finest: int, 
         leaves = tree.leaves_of(node)
         born, gone = _born(levels, node), min(_gone(levels, node), finest)
         within = {cluster_of[leaf] for leaf in leaves}
-        color = colors[within.pop()] if len(within) == 1 else _draw.GREY
+        color = clusters[within.pop()][1] if len(within) == 1 else _draw.GREY
         ax.plot([x, x], [born, gone + 0.5 * (gone < finest)], color=color, linewidth=1.2, zorder=1)
         if gone < finest:
             sides = [places[int(side)] for side in tree.joins[node - tree.n_leaves]]
@@ -122,7 +135,7 @@ def _draw_tree(ax: Axes, levels: Levels, places: dict[int, float], finest: int, 
         size = max(_LARGEST * np.sqrt(tree.sizes[leaves].sum() / total), _SMALLEST)
         ax.plot([x], [born], marker="o", markersize=size, color=color, zorder=2)
         if node in own:
-            name = levels.names[cluster_of[leaves[0]]]
+            name = clusters[cluster_of[leaves[0]]][0]
             ax.annotate(
                 _draw.text(name),
                 (x, tree.n_clusters),

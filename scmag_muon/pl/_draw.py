@@ -59,11 +59,17 @@ def is_older_map(mdata: MuData, basis: str, key: str) -> bool:
     return basis in older and str(older[basis]) == _fingerprint.of_rows(mdata.obsm[basis], mdata.obs_names)
 
 
-def record(mdata: MuData, key: str, verb: str, part: str = "table") -> Any:
-    """What a tool wrote in ``mdata.uns``; raises where it is of other clusters or values than those that are there."""
+def part_of_record(mdata: MuData, key: str, verb: str, part: str) -> Any:
+    """What a tool wrote in ``mdata.uns``, whatever has changed since."""
     _mudata.check_mudata(mdata)
     if key not in mdata.uns or not hasattr(mdata.uns[key], "get") or part not in mdata.uns[key]:
         raise KeyError(f"No {part} in mdata.uns[{key!r}]. Run {verb}.")
+    return mdata.uns[key][part]
+
+
+def record(mdata: MuData, key: str, verb: str, part: str = "table") -> Any:
+    """What a tool wrote in ``mdata.uns``; raises where it is of other clusters or values than those that are there."""
+    part_of_record(mdata, key, verb, part)
     reasons = differences(mdata, mdata.uns[key])
     if of_other_cells(reasons):
         logger.warning("mdata.uns[%r]: %s. To renew it, run %s.", key, reasons[0], verb)

@@ -54,7 +54,8 @@ def training(
     >>> axes = smm.pl.training(mdata)
     """
     canvas = _canvas.Canvas(figsize=figsize, save=save, show=show)
-    history = _draw.record(mdata, key, f"scmag_muon.tl.scmag(mdata, key_added={key!r})", "history")["history"]
+    # a training stays what it was, also where clusters are renamed
+    history = _draw.part_of_record(mdata, key, f"scmag_muon.tl.scmag(mdata, key_added={key!r})", "history")
     terms = [name for name in history if name not in ("stage", "loss", "validation_loss")]
     stage = history["stage"].to_numpy()
     starts = [(int(number), int(np.flatnonzero(stage == number)[0])) for number in np.unique(stage)]

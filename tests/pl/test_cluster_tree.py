@@ -41,6 +41,16 @@ def test_circles_are_as_large_as_their_clusters(with_tree: MuData) -> None:
     assert sum(areas[2]) == pytest.approx(areas[1][0])
 
 
+def test_clusters_are_called_as_they_are_called_now(with_tree: MuData) -> None:
+    smm.tl.cluster_tree(with_tree, n_clusters=4)
+    with_tree.obs["scmag"] = with_tree.obs["scmag"].astype(str).replace({"0": "T cells", "1": "T cells"})
+    left = with_tree[(with_tree.obs["scmag"] != "3").to_numpy()].copy()  # the tree still has the leaf of these
+    for mdata, last in ((with_tree, "3"), (left, "3")):
+        shown = [text.get_text() for text in smm.pl.cluster_tree(mdata)[0].texts]
+        assert sorted(set(shown) & {"0", "1", "2", "3", "T cells"}) == ["2", last, "T cells"]
+        assert shown.count("T cells") == 2
+
+
 def test_what_is_missing_or_out_of_date_is_named(with_tree: MuData) -> None:
     with pytest.raises(
         KeyError, match=r"No table in mdata.uns\['scmag_cluster_tree'\]. Run scmag_muon.tl.cluster_tree"

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 import scmag_muon as smm
+from scmag_muon import _fingerprint
 from scmag_muon._report import _html
 from scmag_muon._report._doubts import doubts
 from scmag_muon._report._methods import text_and_references
@@ -280,6 +281,20 @@ def test_a_level_tells_what_has_changed_and_how_well_counts_are_imputed(with_tre
     assert any("Since the run, obs['scmag_3'] has changed." in words for words in page.texts("p"))
     assert any("correlate with imputed ones by 0.80" in words for words in page.texts("p"))
     assert "cells by what was measured" in page.texts("th")
+
+
+@pytest.mark.parametrize("names", [{"0": "T cells", "1": "monocytes"}, {"0": "T cells", "1": "T cells"}])
+def test_clusters_that_were_named_or_joined_by_hand(with_tree: MuData, tmp_path: Path, names: dict[str, str]) -> None:
+    labels = with_tree.obs["scmag"].astype(str)
+    noted = {"scmag": _fingerprint.of_labels(with_tree.obs_names, labels), "batch": "another"}
+    with_tree.uns["scmag"]["made_from"] = {**with_tree.uns["scmag"]["made_from"], "obs": noted}
+    with_tree.obs["scmag"] = labels.replace(names)
+    page = Page(smm.report(with_tree, tmp_path / "named.html").read_text(encoding="utf-8"))
+    said = page.texts("p")
+    assert any("Since the run, obs['scmag'] has changed." in words for words in said)
+    assert saved(page, "clusters.csv").index.tolist() == sorted({"2", "3", *names.values()})
+    assert any("Terms of the loss" in figure["alt"] for figure in page.all("img"))
+    assert not any("gate" in figure["alt"] for figure in page.all("img"))
 
 
 def test_a_level_whose_run_is_gone_names_it(with_tree: MuData, tmp_path: Path) -> None:
