@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
+logger = logging.getLogger(__name__)
+
 _EDGES = 200
+_OTHER_CELLS = "it is of other cells"
 _TOLERANCE = 1e-3
 
 
@@ -49,7 +53,7 @@ def differences(mdata: MuData, record: Any, *, counts: bool = False) -> list[str
     if not noted:
         return []
     if str(noted["cells"]) != _fingerprint.of_cells(mdata.obs_names):
-        return [f"it is of other cells ({_fingerprint.n_cells(str(noted['cells']))} then, {mdata.n_obs} now)"]
+        return [f"{_OTHER_CELLS} ({_fingerprint.n_cells(str(noted['cells']))} then, {mdata.n_obs} now)"]
     found = []
     for column, before in noted.get("obs", {}).items():
         if _or_none(_of_column, mdata, column) != before:
@@ -68,9 +72,13 @@ def differences(mdata: MuData, record: Any, *, counts: bool = False) -> list[str
     return found
 
 
-def of_other_cells(reasons: list[str]) -> bool:
-    """Whether :func:`differences` knows of other cells only."""
-    return len(reasons) == 1 and reasons[0].startswith("it is of other cells")
+def check_current(mdata: MuData, slot: str, verb: str) -> None:
+    """Raise where ``uns[slot]`` is of other clusters or values than those that are there; warn where it is of other cells."""
+    reasons = differences(mdata, mdata.uns[slot])
+    if len(reasons) == 1 and reasons[0].startswith(_OTHER_CELLS):
+        logger.warning("mdata.uns[%r]: %s. To renew it, run %s.", slot, reasons[0], verb)
+    elif reasons:
+        raise ValueError(f"mdata.uns[{slot!r}] is out of date: {'; '.join(reasons)}. Run {verb}.")
 
 
 def dendrogram_is_of(tree: Any, labels: pd.Series, space: np.ndarray | None) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mudata import MuData
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,20 +61,25 @@ def known_labels(mdata: MuData, column: str, *, argument: str) -> pd.Series:
     return known
 
 
+def as_names(given: Any) -> list[str]:
+    """Names of groups as text; one may stand by itself."""
+    return [str(name) for name in ([given] if isinstance(given, str) or not isinstance(given, Iterable) else given)]
+
+
 def used_modalities(mdata: MuData, key: str, modalities: Sequence[str] | None = None) -> list[str]:
     """The modalities asked for, else those that ``tl.scmag`` joined, else all of a known kind."""
     _mudata.check_mudata(mdata)
-    if isinstance(modalities, str):
-        modalities = [modalities]
     if modalities is not None:
-        if not len(modalities):
-            raise ValueError(f"`modalities` is empty: name one or more of {list(mdata.mod)}, or leave it out.")
-        for name in modalities:
-            if name not in mdata.mod:
-                raise KeyError(f"No modality {name!r} in the MuData, which has {list(mdata.mod)}.")
-        return list(modalities)
+        return _mudata.modality_names(mdata, modalities)
     if key in mdata.uns and "params" in mdata.uns[key]:
-        return [str(name) for name in mdata.uns[key]["params"]["modalities"]]
+        joined = [str(name) for name in mdata.uns[key]["params"]["modalities"]]
+        there = [name for name in joined if name in mdata.mod]
+        what = f"{key!r} joined the modalities {joined}, and the MuData has {list(mdata.mod)}"
+        if not there:
+            raise KeyError(f"{what}. Give those back their names, or name modalities= where there is the argument.")
+        if len(there) < len(joined):
+            logger.warning("%s: %s alone take part.", what, there)
+        return there
     return _mudata.modality_names(mdata)
 
 
@@ -115,9 +125,9 @@ def kind_in_use(mdata: MuData, key: str, modality: str) -> _mudata.ModalityKind:
 
 def find_feature(mdata: MuData, feature: str, modalities: Sequence[str]) -> Feature:
     """A feature by its name, or by ``"modality:name"`` where more than one modality has the name."""
-    prefix, _, rest = feature.partition(":")
-    if prefix in modalities and rest in mdata.mod[prefix].var_names:
-        return Feature(prefix, rest)
+    for name in modalities:  # which may hold a colon themselves
+        if feature.startswith(f"{name}:") and feature.removeprefix(f"{name}:") in mdata.mod[name].var_names:
+            return Feature(name, feature.removeprefix(f"{name}:"))
     found = [Feature(name, feature) for name in modalities if feature in mdata.mod[name].var_names]
     if not found:
         raise KeyError(f"No feature {feature!r} in the modalities {list(modalities)}.")

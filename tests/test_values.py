@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmag_muon import _values
+from scmag_muon._mudata import make_mudata
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -66,6 +67,28 @@ def test_features_by_name(finished: MuData) -> None:
     with pytest.raises(ValueError, match="More than one modality has a feature 'g5': say 'rna:g5' or 'prot:g5'"):
         _values.find_feature(finished, "g5", both)
     assert _values.find_feature(finished, "prot:g5", both) == _values.Feature("prot", "g5")
+
+
+def test_modalities_that_were_renamed_or_taken_out(finished: MuData, caplog: pytest.LogCaptureFixture) -> None:
+    renamed = make_mudata({"gex": finished["rna"], "prot": finished["prot"]}, finished.obs)
+    renamed.uns["scmag"] = finished.uns["scmag"]
+    assert _values.used_modalities(renamed, "scmag") == ["prot"]
+    assert (
+        "joined the modalities ['rna', 'prot'], and the MuData has ['gex', 'prot']: ['prot'] alone take part"
+        in caplog.text
+    )
+    alone = make_mudata({"gex": finished["rna"]}, finished.obs)
+    alone.uns["scmag"] = finished.uns["scmag"]
+    with pytest.raises(KeyError, match="Give those back their names, or name modalities="):
+        _values.used_modalities(alone, "scmag")
+    assert _values.used_modalities(alone, "scmag", "gex") == ["gex"]
+
+
+def test_modalities_may_have_colons_in_their_names(finished: MuData) -> None:
+    mdata = make_mudata({"rna": finished["rna"], "rna:adt": finished["prot"]})
+    both = list(mdata.mod)
+    assert _values.find_feature(mdata, "rna:adt:p5", both) == _values.Feature("rna:adt", "p5")
+    assert _values.find_feature(mdata, "rna:g5", both) == _values.Feature("rna", "g5")
 
 
 def test_clusters_are_text_without_empty_categories(finished: MuData) -> None:

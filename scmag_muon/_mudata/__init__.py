@@ -50,7 +50,7 @@ from scmag_muon._mudata._records import (
 )
 from scmag_muon._mudata._store import check_format, check_writable, write_mudata
 from scmag_muon._mudata._unmeasured import warn_of_unmeasured
-from scmag_muon._mudata._working import PRESENT, complete_mudata, working_copy
+from scmag_muon._mudata._working import PRESENT, complete_mudata, unshare_counts, working_copy
 from scmag_muon._mudata._write import copy_fitted, from_json, to_json, to_uns, view_layers
 
 __all__ = [
@@ -122,6 +122,7 @@ __all__ = [
     "plain",
     "to_json",
     "to_uns",
+    "unshare_counts",
     "used_features",
     "view_layers",
     "with_features",

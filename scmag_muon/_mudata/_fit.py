@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from scmag_muon import _fingerprint
 from scmag_muon._keys import Keys
+from scmag_muon._mudata._cells import get_obs_column
 from scmag_muon.manifold.fit import ManifoldFit
 from scmag_muon.manifold.fitting import fitting_operator
 from scmag_muon.manifold.neighborhoods import KERNELS, Tables
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 FORMAT = 1
-_ELSEWHERE = ("name", "kind", "features", "cells", "loadings", "replication", "concordance", "weight", "view_weights")
+_ELSEWHERE = ("name", "kind", "cells", "loadings", "replication", "concordance", "weight", "view_weights")
+_BY_FEATURE = ("mean", "deviation", "main_mean", "main_deviation", "center", "slopes", "intercepts")
 
 
 def write_fit(mdata: MuData, fit: ManifoldFit, key: str) -> None:
@@ -98,7 +101,7 @@ def read_fit(mdata: MuData, key: str = Keys.MANIFOLD, *, present: np.ndarray | N
     KeyError
         Where there is none, or one by each view's own neighbourhoods, which fits no other cells.
     ValueError
-        Where it is of a later version of the package.
+        Where it is of a later version of the package, or of other cells, features or batches than those that are there.
     """
     if Keys.fit(key) not in mdata.uns:
         raise KeyError(
@@ -112,6 +115,9 @@ def read_fit(mdata: MuData, key: str = Keys.MANIFOLD, *, present: np.ndarray | N
             f"Update scmag_muon, or fit anew with scmag_muon.pp.manifold_fit(mdata, key_added={key!r})."
         )
     names = [str(name) for name in of_all["modalities"]]
+    modalities = {
+        name: _modality(mdata, name, key, None if present is None else present[:, i]) for i, name in enumerate(names)
+    }
     shared: Tables = {}
     neighborhoods: dict[str, Tables] = {}
     for name in names:
@@ -123,10 +129,7 @@ def read_fit(mdata: MuData, key: str = Keys.MANIFOLD, *, present: np.ndarray | N
             neighborhoods[name] = shared
     return ManifoldFit.from_dict(
         {
-            "modalities": {
-                name: _modality(mdata, name, key, None if present is None else present[:, i])
-                for i, name in enumerate(names)
-            },
+            "modalities": modalities,
             "names": names,
             "joint": mdata.obsm[Keys.joint_embedding(key)],
             "lists": {kernel: _table(mdata.obsp[Keys.neighbor_lists(key, kernel)]) for kernel in KERNELS},
@@ -142,11 +145,13 @@ def _modality(mdata: MuData, name: str, key: str, present: np.ndarray | None) ->
     adata = mdata.mod[name]
     has = np.asarray(mdata.obsmap[name]).ravel() > 0 if present is None else present
     record, mask = adata.uns[key], adata.var[key].to_numpy()
+    _check_cells(record, adata.obs_names if present is None else mdata.obs_names[present], name, key)
+    features = adata.var_names[mask].to_numpy()
     return {
-        **record["fit"],
+        **_by_feature(record["fit"], features, name, key),
         "name": name,
         "kind": record["kind"],
-        "features": adata.var_names[mask].to_numpy(),
+        "features": features,
         "cells": np.flatnonzero(has),
         "loadings": np.ascontiguousarray(adata.varm[Keys.loadings(key)][mask]),
         "replication": record["replication"],
@@ -156,16 +161,52 @@ def _modality(mdata: MuData, name: str, key: str, present: np.ndarray | None) ->
     }
 
 
+def _check_cells(record: Any, cells: pd.Index, name: str, key: str) -> None:
+    before = record.get("made_from", {}).get("cells")
+    if before is not None and str(before) != _fingerprint.of_cells(cells):
+        raise ValueError(
+            f"The fit {key!r} is of other cells of modality {name!r} ({_fingerprint.n_cells(str(before))} then, {len(cells)} now). "
+            f"{_anew(key)}"
+        )
+
+
+def _by_feature(stored: Any, features: np.ndarray, name: str, key: str) -> dict[str, Any]:
+    """What was learnt of each feature, in the order in which they are now: ``uns`` keeps its own when features are moved."""
+    before = pd.Index(np.asarray(stored.get("features", features), dtype=object).astype(str))
+    places = before.get_indexer(pd.Index(features.astype(str)))
+    if len(places) != np.shape(stored["mean"])[-1] or (places < 0).any():
+        raise ValueError(
+            f"The fit {key!r} is of other features of modality {name!r} ({np.shape(stored['mean'])[-1]} then, {len(places)} of them "
+            f"now). {_anew(key)}"
+        )
+    if np.array_equal(places, np.arange(len(places))):
+        return dict(stored)
+    moved = {part: np.asarray(stored[part])[..., places] for part in _BY_FEATURE if np.size(stored[part])}
+    return {**stored, **moved}
+
+
 def _codes(mdata: MuData, name: str, of_all: Any, key: str) -> np.ndarray:
     """Batch of each cell; read from its column where that is there, since ``uns`` keeps its order when cells are moved."""
-    stored = np.asarray(of_all["batch_codes"])
-    batch_key = mdata.mod[name].uns[key].get("params", {}).get("batch_key")
-    if batch_key is None or str(batch_key) not in mdata.obs:
-        return stored
-    codes = pd.Index([str(batch) for batch in of_all["batches"]]).get_indexer(
-        pd.Index(mdata.obs[str(batch_key)].astype(str))
-    )
-    return stored if (codes < 0).any() else codes.astype(stored.dtype)
+    codes, names = np.asarray(of_all["batch_codes"]), [str(batch) for batch in of_all["batches"]]
+    record = mdata.mod[name].uns[key]
+    batch_key = record.get("params", {}).get("batch_key")
+    if batch_key is None:
+        return codes
+    try:
+        column = get_obs_column(mdata, str(batch_key), argument="batch_key")
+    except KeyError:
+        pass
+    else:
+        found = pd.Index(names).get_indexer(pd.Index(column.astype(str)))
+        codes = codes if (found < 0).any() else found.astype(codes.dtype)
+    before = record.get("made_from", {}).get("batches")
+    if before is not None and str(before) != _fingerprint.of_labels(mdata.obs_names, np.array(names, object)[codes]):
+        raise ValueError(f"The fit {key!r} is of other batches than those in {str(batch_key)!r}. {_anew(key)}")
+    return codes
+
+
+def _anew(key: str) -> str:
+    return f"Fit anew with scmag_muon.pp.manifold_fit(mdata, key_added={key!r})."
 
 
 def _table(operator: sp.csr_matrix) -> np.ndarray:

@@ -139,7 +139,14 @@ def text_columns(obs: pd.DataFrame) -> pd.DataFrame:
     for column in obs:
         values = obs[column]
         numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-        if numeric or not isinstance(column, str) or column.startswith("_scvi") or values.nunique() > MOST_CATEGORIES:
+        if numeric or not isinstance(column, str) or column.startswith("_scvi") or not _are_few(values):
             continue
         found[column] = np.where(values.isna(), None, values.astype(object).astype(str))
     return pd.DataFrame(found, index=obs.index, dtype=object)
+
+
+def _are_few(values: pd.Series) -> bool:
+    try:
+        return bool(values.nunique() <= MOST_CATEGORIES)
+    except TypeError:  # lists and the like, which are no labels
+        return False

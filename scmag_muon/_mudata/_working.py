@@ -110,6 +110,18 @@ def complete_mudata(
     return lean
 
 
+def unshare_counts(work: MuData, mdata: MuData, layer: str | Mapping[str, str | None] | None) -> None:
+    """Give ``work`` counts of its own where they may be those of ``mdata``, which users normalise in place."""
+    for name, adata in work.mod.items():
+        if adata.n_vars < mdata.mod[name].n_vars:
+            continue
+        place = layer_of(layer, name)
+        if place is None:
+            adata.X = adata.X.copy()
+        else:
+            adata.layers[place] = adata.layers[place].copy()
+
+
 def _fitted(work: MuData, name: str, manifold_key: str, counts: sp.csr_array) -> np.ndarray:
     """Fitted rows of a modality's own cells, ``(n_own, n_used)``: its layer, or else by the stored fit from its counts."""
     adata = work.mod[name]

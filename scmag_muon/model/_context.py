@@ -45,18 +45,20 @@ _ONE_AT_A_TIME = threading.RLock()
 
 @contextlib.contextmanager
 def seeded(random_state: int) -> Iterator[None]:
-    """Seed what torch and scvi-tools' data splitter read, and put the global states back afterwards.
+    """Seed what torch and scvi-tools' data splitter read, in single precision, and put the global states back afterwards.
 
     The states are those of the process, so that another thread waits until they are free.
     """
-    with _ONE_AT_A_TIME, torch.random.fork_rng():
-        state = np.random.get_state()  # noqa: NPY002
+    with _ONE_AT_A_TIME, torch.random.fork_rng(), torch.inference_mode(mode=False):
+        state, dtype = np.random.get_state(), torch.get_default_dtype()  # noqa: NPY002
+        torch.set_default_dtype(torch.float32)
         torch.manual_seed(random_state)
         np.random.seed(random_state)  # noqa: NPY002
         try:
             yield
         finally:
             np.random.set_state(state)  # noqa: NPY002
+            torch.set_default_dtype(dtype)
 
 
 @shared_by_threads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mudata import MuData
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -129,9 +133,20 @@ def reference_of(mdata: MuData | None, registry: Mapping[str, Any]) -> Reference
     if mdata is None or Keys.fit(key) not in mdata.uns:
         return None
     present = None if present_key is None else np.asarray(mdata.obsm[present_key])
-    fit = _mudata.read_fit(mdata, key, present=present)
+    try:
+        fit = _mudata.read_fit(mdata, key, present=present)
+    except ValueError as error:
+        logger.warning("The model can't place other cells. %s", error)
+        return None
     counts = {}
     for modality in fit.modalities:
         columns = mdata.mod[modality.name].var_names.get_indexer(pd.Index(modality.features))
-        counts[modality.name] = sp.csr_array(registered_counts(mdata, modality.name, setup)[modality.cells][:, columns])
+        try:
+            own = registered_counts(mdata, modality.name, setup)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} These are the cells that the model was trained on, and others are mapped by their counts. Put the counts back; "
+                "model.save(folder, reference=False) keeps the network without them."
+            ) from error
+        counts[modality.name] = sp.csr_array(own[modality.cells][:, columns])
     return Reference(fit, counts, _mudata.text_columns(mdata.obs))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.colors import is_color_like
+from matplotlib.colors import is_color_like, to_hex
 from scipy.optimize import linear_sum_assignment
 
 from scmag_muon import _values
@@ -79,7 +79,7 @@ def of_names(categories: Sequence[Any], palette: Palette | None = None) -> dict[
             raise ValueError(f"palette={palette!r} is no colour map of matplotlib, as 'tab20' is one.")
         colors = mpl.colormaps[palette]
         n = colors.N if colors.N < 256 else 0  # maps of few colours are lists, and others are cut in equal parts
-        found = [colors(i) for i in range(n)] if n >= len(names) else list(colors(np.linspace(0, 1, len(names))))
+        found = [colors(i) for i in range(n)] if n >= len(names) else _of_map(colors, 0, 1, len(names))
         return dict(zip(names, found, strict=False))
     if palette is None:
         return dict(zip(names, _apart(len(names), taken=()), strict=True))
@@ -106,8 +106,13 @@ def as_in(colors: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 def _apart(n: int, *, taken: Sequence[Any]) -> list[Any]:
     """So many colours beside those that are taken."""
-    free = [color for color in COLORS if color not in taken]
-    return free[:n] if n <= len(free) else list(mpl.colormaps["turbo"](np.linspace(0.03, 0.97, n)))
+    others = {to_hex(color).upper() for color in taken}
+    free = [color for color in COLORS if color not in others]
+    return free[:n] if n <= len(free) else _of_map(mpl.colormaps["turbo"], 0.03, 0.97, n)
+
+
+def _of_map(colors: mpl.colors.Colormap, low: float, high: float, n: int) -> list[Any]:
+    return [tuple(color) for color in colors(np.linspace(low, high, n))]
 
 
 def _stored(mdata: MuData, column: str, names: list[str]) -> dict[str, Any] | None:

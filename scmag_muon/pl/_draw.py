@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._keys import Keys
-from scmag_muon._made_from import differences, of_other_cells
+from scmag_muon._made_from import check_current
 from scmag_muon.pl._colors import COLORS, MISSING
 
 if TYPE_CHECKING:
@@ -70,11 +70,7 @@ def part_of_record(mdata: MuData, key: str, verb: str, part: str) -> Any:
 def record(mdata: MuData, key: str, verb: str, part: str = "table") -> Any:
     """What a tool wrote in ``mdata.uns``; raises where it is of other clusters or values than those that are there."""
     part_of_record(mdata, key, verb, part)
-    reasons = differences(mdata, mdata.uns[key])
-    if of_other_cells(reasons):
-        logger.warning("mdata.uns[%r]: %s. To renew it, run %s.", key, reasons[0], verb)
-    elif reasons:
-        raise ValueError(f"mdata.uns[{key!r}] is out of date: {'; '.join(reasons)}. Run {verb}.")
+    check_current(mdata, key, verb)
     return mdata.uns[key]
 
 

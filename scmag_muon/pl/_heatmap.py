@@ -107,7 +107,7 @@ def _features(
     mdata: MuData, modality: str, features: Sequence[str] | None, key: str, *, housekeeping: bool
 ) -> list[str]:
     if features is not None:
-        return list(features)
+        return [features] if isinstance(features, str) else list(features)
     if mdata.mod[modality].n_vars <= _MOST:
         return list(mdata.mod[modality].var_names)
     found = _draw.record(mdata, Keys.markers(key), "scmag_muon.tl.markers(mdata), or name features=")

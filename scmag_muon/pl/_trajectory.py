@@ -76,12 +76,18 @@ def trajectory(
     names = [str(name) for name in connectivities.columns]
     strength = connectivities.to_numpy()
     for i, j in zip(*np.nonzero(np.triu(strength, 1) >= min_connectivity), strict=True):
+        if not {names[i], names[j]} <= set(middles):  # its cells were taken out
+            continue
         ends = np.array([middles[names[i]], middles[names[j]]])
         axes[0].plot(*ends.T, color="black", alpha=0.75, linewidth=0.6 + 4 * strength[i, j], zorder=4)
     _draw.values_on_map(axes[1], xy, pseudotime, "diffusion pseudotime", limits=(0, 1), unit="0 at the root")
-    root = xy[np.flatnonzero(mdata.obs_names == found["root_cell"])[0]]
-    axes[1].scatter(*root, marker="*", s=180, c=_draw.ORANGE, edgecolors="white", linewidths=1, zorder=6, label="root")
+    root = xy[mdata.obs_names == found["root_cell"]]  # none where the cell was taken out
+    if len(root):
+        axes[1].scatter(
+            *root[0], marker="*", s=180, c=_draw.ORANGE, edgecolors="white", linewidths=1, zorder=6, label="root"
+        )
     if np.isnan(pseudotime).any():
         axes[1].scatter([], [], s=20, c=_colors.MISSING, label="not connected with the root")
-    axes[1].legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, frameon=False, fontsize=8)
+    if axes[1].get_legend_handles_labels()[0]:
+        axes[1].legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, frameon=False, fontsize=8)
     return canvas.done(axes)

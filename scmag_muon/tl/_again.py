@@ -42,7 +42,9 @@ def _check_same(mdata: MuData, key: str) -> None:
     reasons = differences(mdata, record, counts=True)
     params = record["params"]
     manifold_key = str(params["manifold_key"])
-    fit = mdata.mod[str(params["modalities"][0])].uns.get(manifold_key)
+    reasons += [f"modality {str(name)!r} is not there" for name in params["modalities"] if name not in mdata.mod]
+    first = mdata.mod.get(str(params["modalities"][0]))
+    fit = None if first is None else first.uns.get(manifold_key)
     before = record.get("made_from", {}).get("fit")
     if before is not None and (fit is None or _fingerprint.of_values(_mudata.plain(fit)) != str(before)):
         reasons.append(f"the fit {manifold_key!r} has been renewed by another run")

@@ -161,7 +161,7 @@ def _decoupler() -> Any:
 
 def _standardised(mdata: MuData, targets: Sequence[str], labels: pd.Series, key: str) -> pd.DataFrame:
     """Mean of each cluster, in standard deviations of the cells from the mean of all clusters, ``(n_clusters, n_targets)``."""
-    features = [_values.Feature(*target.split(":", 1)) for target in targets]
+    features = [_values.find_feature(mdata, target, list(mdata.mod)) for target in targets]
     values = _values.normalized_features(mdata, features, key=key, across="cells")
     cells = pd.DataFrame({str(feature): values[feature] for feature in features})[list(targets)]
     groups = pd.Categorical(labels.astype(str), categories=[str(name) for name in labels.cat.categories])

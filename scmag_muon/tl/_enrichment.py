@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,10 @@ import pandas as pd
 from scmag_muon import _mudata
 from scmag_muon._checks import check_number
 from scmag_muon._keys import Keys, check_key
-from scmag_muon._made_from import made_from
+from scmag_muon._made_from import check_current, made_from
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from mudata import MuData
 
@@ -78,8 +79,10 @@ def enrichment(
         Where there are no markers, or no such column.
     FileNotFoundError
         Where there is no such file.
+    TypeError
+        Where ``gene_sets`` is neither a mapping nor a file.
     ValueError
-        Where no gene set has ``min_size`` genes among those measured.
+        Where no gene set has ``min_size`` genes among those measured, or clusters have changed since they were ranked.
 
     Notes
     -----
@@ -106,6 +109,7 @@ def enrichment(
     markers_key = markers_key or Keys.markers(key)
     if markers_key not in mdata.uns:
         raise KeyError(f"No markers in mdata.uns[{markers_key!r}]. Rank them with scmag_muon.tl.markers(mdata).")
+    check_current(mdata, markers_key, f"scmag_muon.tl.markers(mdata, key={key!r})")
     if key_added is None:
         key_added = Keys.enrichment(key)
     else:
@@ -178,8 +182,10 @@ def _measured(
     if isinstance(gene_sets, (str, Path)):
         all_sets: Mapping[str, Sequence[str]] = read_gmt(gene_sets)
         source = Path(gene_sets).name
-    else:
+    elif isinstance(gene_sets, Mapping):
         all_sets, source = gene_sets, "mapping"
+    else:
+        raise TypeError(f"`gene_sets` must map names to genes, or name a .gmt file, got {type(gene_sets).__name__}.")
     sets = {str(name): sorted(set(map(str, genes)) & measured) for name, genes in all_sets.items()}
     kept = {name: genes for name, genes in sets.items() if len(genes) >= max(min_size, 1)}
     if not kept:

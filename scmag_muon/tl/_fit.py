@@ -184,9 +184,9 @@ def _of_features(mdata: MuData, work: MuData, name: str, key: str, mask_var: str
     column = mask_var if mask_var is not None and mask_var in adata.var else "highly_variable"
     if column not in adata.var or column == key:
         return []
-    chosen = adata.var[column].to_numpy()
+    chosen = _mudata.feature_mask(adata.var[column], name)
     detected = np.asarray(adata.X.sum(axis=0)).ravel() > 0
-    if chosen.dtype == bool and np.array_equal(chosen & detected, mdata.mod[name].var[key].to_numpy()):
+    if np.array_equal(chosen & detected, mdata.mod[name].var[key].to_numpy()):
         return []
     return [f"{column!r} chooses other features of {name!r}"]
 

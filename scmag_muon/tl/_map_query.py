@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -13,8 +13,18 @@ from scmag_muon._checks import check_choice
 from scmag_muon._keys import Keys, check_key
 from scmag_muon.model import SCMAG
 from scmag_muon.model._mapping import mapped
+from scmag_muon.tl._derived import renew_markers
 from scmag_muon.tl._query_reference import map_of, model_and_reference
-from scmag_muon.tl._query_results import frames, impute, write, write_labels
+from scmag_muon.tl._query_results import (
+    QueryLayers,
+    check_columns,
+    forget_earlier,
+    frames,
+    impute,
+    is_denoised,
+    write,
+    write_labels,
+)
 from scmag_muon.tl._transfer import confidence_of, projected, transferred, unlikeness_of
 
 if TYPE_CHECKING:
@@ -25,8 +35,6 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-
-QueryLayers = Literal["denoised", "none"]
 
 _VERSIONS_OF = ("scmag-muon", "scvi-tools", "torch", "mudata", "anndata", "scikit-learn")
 
@@ -134,11 +142,13 @@ def map_query(
     ``mdata.uns[key_added]``
         ``params``, ``n_clusters``, ``n_reference``, ``shared_features`` and ``reference_features`` (by modality), ``versions``.
 
+    What an earlier call left under the same name goes: labels, coordinates on a map, and what was made of other clusters.
+
     Raises
     ------
     ValueError
-        Where no modality of the reference is there or one shares less than a quarter of its features, counts are no counts, or the
-        model holds no fit that can place cells; ``mdata`` is then untouched.
+        Where no modality of the reference is there or one shares less than a quarter of its features, counts are no counts, the
+        model holds no fit that can place cells, or labels would take the place of another result; ``mdata`` is then untouched.
     KeyError
         Where a column of labels, a layer or a batch column is not there.
     TypeError
@@ -174,7 +184,8 @@ def map_query(
     if write_layers is not None:
         check_choice("write_layers", write_layers, get_args(QueryLayers))
     _mudata.check_mudata(mdata)
-    columns = [labels] if isinstance(labels, str) else list(labels or ())
+    columns = [labels] if isinstance(labels, str) else list(dict.fromkeys(labels or ()))
+    check_columns(columns, key_added)
     model, of_cells = model_and_reference(reference, model, columns, accelerator)
     given = {column: of_cells.labels(column) for column in columns}
     query = _mudata.read_query(mdata, of_cells.fit, layer=layer, round_counts=round_counts, batch_key=batch_key)
@@ -182,7 +193,7 @@ def map_query(
     target = None if basis is None else map_of(reference, basis, of_cells)
     _mudata.check_free_query(mdata, names, key_added, columns)
     _tell_modalities(names, of_cells.fit.names)
-    denoised = _is_denoised(write_layers, model, mdata.n_obs)
+    denoised = is_denoised(write_layers, model, mdata.n_obs)
     decoder = model
     if fine_tune and denoised:
         decoder = SCMAG.load_query_data(mdata, model, batch_key=batch_key, layer=layer, round_counts=round_counts)
@@ -215,6 +226,7 @@ def map_query(
     layers = frames(mdata, model.get_var_names(), query, found, key_added)
     if copy:
         mdata = _mudata.copy_of(mdata)
+    tables = forget_earlier(mdata, found, key_added)
     write(mdata, found, confidence, layers, of_cells.fit.names, key_added)
     if basis is not None and on_map is not None:
         mdata.obsm[Keys.projected(key_added, basis)] = on_map
@@ -222,21 +234,8 @@ def map_query(
     if not query.present.all():
         mdata.obs[Keys.measured(key_added)] = _mudata.measured(mdata, names)
     mdata.uns[key_added] = _mudata.make_record("map_query", record, made_from=made_from, key=key_added)
+    renew_markers(mdata, tables)
     return mdata if copy else None
-
-
-def _is_denoised(asked: QueryLayers | None, model: SCMAG, n_obs: int) -> bool:
-    """Whether denoised counts are wanted; where nothing was asked and they are large they are not, which a line of the log says."""
-    if asked is not None:
-        return asked == "denoised"
-    if not _mudata.is_large(n_obs * sum(map(len, model.get_var_names().values()))):
-        return True
-    logger.info(
-        "Denoised counts are not written: they would hold more than %.3g values. Ask for them with "
-        'write_layers="denoised" (--layers on the command line).',
-        _mudata.LARGE,
-    )
-    return False
 
 
 def _tell_modalities(names: Sequence[str], of_reference: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,10 @@ def listed_markers(markers: Any) -> tuple[pd.DataFrame, str]:
             )
         ]
         table, source = pd.DataFrame(rows, columns=["type", "feature", "weight"]), "mapping"
+    elif not isinstance(markers, (str, os.PathLike)):
+        raise TypeError(
+            f"`markers` must map types to lists of features, be a table or a CSV file, or 'blood', got {type(markers).__name__}."
+        )
     else:
         path = Path(markers)
         if not path.exists():

@@ -183,7 +183,7 @@ def _groups(labels: pd.Series, groups: Sequence[str] | None, reference: str, col
     if len(sizes) < 2:
         raise ValueError(f"{column!r} holds {len(sizes)} group: features tell apart two groups or more.")
     known = [str(name) for name in labels.cat.categories]
-    wanted = known if groups is None else [str(name) for name in groups]
+    wanted = known if groups is None else _values.as_names(groups)
     for name in [*wanted, *([] if reference == "rest" else [reference])]:
         if name not in known:
             raise ValueError(f"No group {name!r} in {column!r}, which has {known}.")

@@ -89,7 +89,9 @@ def n_clusters(
     _mudata.check_free_record(mdata, key_added, "n_clusters", argument="key_added")
     n_replicates = check_number("n_replicates", n_replicates, integer=True, low=1)
     random_state = check_random_state(random_state)
-    resolutions = [check_number("resolutions", resolution, above=0) for resolution in resolutions]
+    resolutions = [
+        check_number("resolutions", resolution, above=0) for resolution in np.atleast_1d(resolutions).tolist()
+    ]
     joint = np.asarray(mdata.obsm[slot])
     rng = np.random.default_rng(random_state)
     samples = [rng.choice(len(joint), max(round(_SHARE * len(joint)), 1), replace=False) for _ in range(n_replicates)]

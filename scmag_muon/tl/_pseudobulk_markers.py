@@ -165,7 +165,7 @@ def _known_groups(labels: pd.Series, groups: Sequence[str] | None, reference: st
     known = [str(name) for name in labels.cat.categories]
     if len(known) < 2:
         raise ValueError(f"{column!r} holds {len(known)} group: there is nothing to compare.")
-    wanted = known if groups is None else [str(name) for name in ([groups] if isinstance(groups, str) else groups)]
+    wanted = known if groups is None else _values.as_names(groups)
     for name in [*wanted, *([] if reference == "rest" else [reference])]:
         if name not in known:
             raise ValueError(f"No group {name!r} in {column!r}, which has {known}.")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
-from scmag_muon import _mudata
+from scmag_muon import _fingerprint, _mudata
 from scmag_muon._keys import Keys
+from scmag_muon.tl._derived import forget_derived, same_run
 from scmag_muon.tl._imputation import Imputer
 from scmag_muon.tl._results import write_cells
 from scmag_muon.tl._transfer import UNKNOWN
@@ -19,9 +21,29 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
+    from scmag_muon.model import SCMAG
     from scmag_muon.model._mapping import Mapped
     from scmag_muon.model._reference import Reference
     from scmag_muon.transfer.labels import Transferred
+
+
+logger = logging.getLogger(__name__)
+
+QueryLayers = Literal["denoised", "none"]
+
+
+def is_denoised(asked: QueryLayers | None, model: SCMAG, n_obs: int) -> bool:
+    """Whether denoised counts are wanted; where nothing was asked and they are large they are not, which a line of the log says."""
+    if asked is not None:
+        return asked == "denoised"
+    if not _mudata.is_large(n_obs * sum(map(len, model.get_var_names().values()))):
+        return True
+    logger.info(
+        "Denoised counts are not written: they would hold more than %.3g values. Ask for them with "
+        'write_layers="denoised" (--layers on the command line).',
+        _mudata.LARGE,
+    )
+    return False
 
 
 def impute(found: Mapped, reference: Reference, query: _mudata.Query, features: Mapping[str, pd.Index]) -> None:
@@ -44,6 +66,43 @@ def impute(found: Mapped, reference: Reference, query: _mudata.Query, features: 
             )
             imputed = imputer(values[cells][:, columns], found.operators[name][cells], found.joint[cells])
             values[np.ix_(cells, columns[~measured])] = imputed[:, ~measured]
+
+
+def check_columns(columns: Sequence[str], key: str) -> None:
+    """Raise where labels of the reference would be written to the place of another result."""
+    slots = Keys.run_slots(key) | Keys.query_slots(key, ())
+    taken = {name for where, name in slots if where == "obs"} | {Keys.measured(key)}
+    for column in columns:
+        slot = Keys.transferred(key, column)
+        own = {slot, Keys.transferred_probability(key, column), Keys.transferred_unlikeness(key, column)}
+        if own & taken:
+            raise ValueError(
+                f"labels={column!r} would be written to mdata.obs[{sorted(own & taken)[0]!r}], the place of another result. Give the "
+                f"column another name in the reference's MuData: reference.obs['of_{column}'] = reference.obs[{column!r}]."
+            )
+        taken |= own
+
+
+def forget_earlier(mdata: MuData, found: Mapped, key: str) -> dict[str, dict[str, Any]]:
+    """Delete what an earlier call left under the name: counts, labels, places on a map, what was made of other clusters.
+
+    Returns arguments that make tables of markers anew.
+    """
+    record = mdata.uns.get(key)
+    if not _mudata.is_record(record, "map_query"):
+        return {}
+    params = _mudata.plain(record["params"])
+    slots = Keys.query_slots(key, params.get("labels", ())) | {("obs", Keys.measured(key))}
+    slots |= {("obsm", Keys.projected(key, params["basis"]))} if "basis" in params else set()
+    for name in record["reference_features"]:
+        slots.add(("obsm", Keys.imputed(key, name)))
+        if name in mdata.mod:
+            mdata.mod[name].layers.pop(key, None)
+    for where, name in slots:
+        if name in getattr(mdata, where):
+            del getattr(mdata, where)[name]
+    labels = _fingerprint.of_labels(mdata.obs_names, found.q.argmax(axis=1).astype(str))
+    return {} if same_run(mdata, key, labels, found.latent) else forget_derived(mdata, key)
 
 
 def frames(
@@ -72,21 +131,16 @@ def write(
     of_reference: Sequence[str],
     key: str,
 ) -> None:
-    """Write clusters, coordinates and what :func:`frames` made, in place of what an earlier call left."""
+    """Write clusters, coordinates and what :func:`frames` made, once what an earlier call left is gone."""
     write_cells(mdata, found, confidence, key=key)
     mdata.obs[Keys.q(key)] = found.q.max(axis=1)
     for name in (name for name in of_reference if name in mdata.mod):
         adata = mdata.mod[name]
-        adata.layers.pop(key, None)
         if name in layers["layers"]:
             adata.layers[key] = layers["layers"][name]
         adata.uns[key] = _mudata.make_record("map_query", {}, made_from={}, key=key)
-    for name in of_reference:
-        slot = Keys.imputed(key, name)
-        if slot in mdata.obsm:
-            del mdata.obsm[slot]
-        if slot in layers["imputed"]:
-            mdata.obsm[slot] = layers["imputed"][slot]
+    for slot, values in layers["imputed"].items():
+        mdata.obsm[slot] = values
 
 
 def write_labels(

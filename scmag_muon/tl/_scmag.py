@@ -384,6 +384,7 @@ def scmag(
     record = _mudata.make_record("scmag", contents, made_from=made_from, key=key_added)
 
     if return_model:
+        _mudata.unshare_counts(lean, mdata, layer)
         for column, values in _mudata.text_columns(mdata.obs).items():
             if column not in lean.obs:
                 lean.obs[column] = pd.Categorical(values)  # labels that the model may transfer to other cells

@@ -102,7 +102,7 @@ def subcluster(
     _check_cluster(labels, cluster, int(inside.sum()), key)
     n_clusters = check_number("n_clusters", n_clusters, integer=True, low=2, high=int(inside.sum()), optional=True)
     joint = joint_space(mdata, key)
-    names = [str(name) for name in record["params"]["modalities"]]
+    names = [name for name in map(str, record["params"]["modalities"]) if name in mdata.mod]
     slot = space_of_leaves(str(record["params"]["manifold_key"]), complete=_mudata.is_complete(mdata, names))
     parts = _parts(np.asarray(mdata.obsm[slot])[inside], n_clusters, random_state)
     n_parts = int(parts.max()) + 1

@@ -123,8 +123,8 @@ def trajectory(
     if len(groups) > 1:
         sc.tl.paga(scratch, groups="group")
         strengths = scratch.uns["paga"]["connectivities"].toarray()
-    sc.tl.diffmap(scratch, n_comps=n_components)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
+    with warnings.catch_warnings(), np.errstate(all="ignore"), np.printoptions():  # scanpy sets digits of its own
+        sc.tl.diffmap(scratch, n_comps=n_components)
         # scanpy warns of infinite distances where the graph is in parts; those cells are marked as missing below
         warnings.simplefilter("ignore", RuntimeWarning)
         sc.tl.dpt(scratch, n_dcs=min(n_dcs, n_components))

@@ -106,6 +106,44 @@ def test_without_reference_a_folder_holds_no_counts_and_no_names(
     assert not (tmp_path / "other").exists()
 
 
+def test_a_model_of_some_of_the_cells_that_were_fitted_is_saved_without_reference(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with no_pull_on_update():
+        whole = smm.datasets.simulate_citeseq(n_obs=60, n_vars=40, n_prot=10, n_clusters=3)
+        smm.pp.manifold_fit(whole)
+        part = whole[:40].copy()
+    SCMAG.setup_mudata(part)
+    model = SCMAG(part, n_clusters=2)
+    model.train(max_epochs_pretrain=2, max_epochs=1, progress_bar=False, accelerator="cpu")
+    model.save(tmp_path / "model")
+    assert (
+        "can't place other cells. The fit 'manifold' is of other cells of modality 'rna' (60 then, 40 now)"
+        in caplog.text
+    )
+    loaded = SCMAG.load(tmp_path / "model", adata=part, accelerator="cpu")
+    np.testing.assert_array_equal(loaded.get_latent_representation(), model.get_latent_representation())
+    with pytest.raises(ValueError, match="holds no fit that can place other cells"):
+        smm.tl.map_query(whole, loaded)
+
+
+def test_cells_that_were_normalised_after_training_are_told_from_the_query(tmp_path: Path) -> None:
+    with no_pull_on_update():
+        whole = smm.datasets.simulate_citeseq(n_obs=70, n_vars=40, n_prot=10, n_clusters=3)
+        own, query = whole[:40].copy(), whole[40:].copy()
+    smm.pp.manifold_fit(own)
+    SCMAG.setup_mudata(own)
+    model = SCMAG(own, n_clusters=2)
+    model.train(max_epochs_pretrain=2, max_epochs=1, progress_bar=False, accelerator="cpu")
+    counts = own["rna"].X.copy()
+    own["rna"].X = np.log1p(counts)
+    with pytest.raises(ValueError, match="normalised already.* These are the cells that the model was trained on"):
+        smm.tl.map_query(query, model)
+    model.save(tmp_path / "model", reference=False)
+    own["rna"].X = counts
+    smm.tl.map_query(query, model)
+
+
 def test_labels_are_saved_by_the_names_of_the_cells(trained: tuple[MuData, MuData, SCMAG], tmp_path: Path) -> None:
     reference, _, model = trained
     annotation = pd.Series([f"type {i % 4}" for i in range(120)], index=reference.obs_names, name="annotation")

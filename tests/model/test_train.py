@@ -49,6 +49,21 @@ def model(citeseq: MuData) -> SCMAG:
     return SCMAG(citeseq, 3)
 
 
+def test_settings_of_torch_make_no_difference(citeseq: MuData, model: SCMAG) -> None:
+    model.train(**SHORT)
+    expected = model.get_latent_representation()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            other = SCMAG(citeseq, 3)
+            other.train(**SHORT)
+            latent = other.get_latent_representation()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(latent, expected)
+
+
 @pytest.mark.parametrize(("act", "error"), [(fail, RuntimeError), (interrupt, KeyboardInterrupt)])
 def test_a_training_that_ends_early_leaves_the_model_as_it_was(
     model: SCMAG, act: Any, error: type[BaseException], capfd: pytest.CaptureFixture[str]

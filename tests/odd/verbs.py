@@ -142,9 +142,9 @@ ARGUMENTS_OF_VERBS = [
         "`modalities=[]`",
         "smm.tl.markers(mdata, modalities=[])",
         ValueError,
-        "`modalities` is empty",
+        "`modalities` must name one or more",
         make=trained,
-        says="names the argument and the modalities.",
+        says="names the argument.",
     ),
     refused(
         "a layer for a modality that is not there",

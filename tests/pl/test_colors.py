@@ -48,6 +48,16 @@ def test_known_types_have_the_color_of_their_cluster(finished: MuData) -> None:
     assert found["unknown"] not in clusters.values()
 
 
+@pytest.mark.parametrize("palette", [None, "viridis", [np.array([0.1, 0.2, i / 30]) for i in range(30)]])
+def test_more_clusters_than_colors(finished: MuData, palette: object) -> None:
+    finished.obs["scmag"] = pd.Categorical([str(i % 30) for i in range(180)])
+    clusters = _colors.of_column(finished, "scmag", palette)  # type: ignore[arg-type]
+    finished.obs["mine"] = ["a", "b", *(f"{i % 40}" for i in range(178))]
+    found = _colors.of_column(finished, "mine", like=(finished.obs["scmag"], clusters))
+    assert len(found) == 42
+    assert len({to_hex(color) for color in found.values()}) > 30
+
+
 def test_two_types_in_a_cluster_have_two_colors(finished: MuData) -> None:
     codes = finished.obs["scmag"].cat.codes.to_numpy()
     names = np.where((codes == 0) & (np.arange(180) < 30), "few", np.array(["many", "b", "c", "d"])[codes])

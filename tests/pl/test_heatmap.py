@@ -59,6 +59,11 @@ def test_large_modalities_show_markers(finished: MuData, monkeypatch: pytest.Mon
     assert [int(name[1:]) // 8 for name in names] == np.repeat([0, 1, 2, 3], 3).tolist()
 
 
+def test_one_feature_may_be_named_by_itself(finished: MuData) -> None:
+    ax, _ = smm.pl.heatmap(finished, features="p5", modality="prot")
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["p5"]
+
+
 def test_errors(finished: MuData) -> None:
     with pytest.raises(KeyError, match="No modality 'atac'"):
         smm.pl.heatmap(finished, modality="atac")

@@ -40,6 +40,16 @@ def test_edges_and_pseudotime(finished: MuData, looks_right: Callable[[Any, str]
     looks_right(axes, "trajectory")
 
 
+def test_clusters_and_root_may_have_been_taken_out(finished: MuData) -> None:
+    smm.tl.trajectory(finished, root="0")
+    table = finished.uns["scmag_trajectory"]["connectivities"]
+    table.loc[:, :] = 0.8
+    rest = finished[finished.obs["scmag"].isin(["1", "2"])].copy()
+    axes = smm.pl.trajectory(rest)
+    assert len(axes[0].lines) == 1
+    assert axes[1].get_legend() is None
+
+
 def test_errors(finished: MuData) -> None:
     with pytest.raises(KeyError, match=r"mdata.uns\['scmag_trajectory'\]. Run scmag_muon.tl.trajectory"):
         smm.pl.trajectory(finished)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import mudata
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 
@@ -62,6 +63,44 @@ def test_rows_and_places_of_a_stored_fit(fitted: MuData) -> None:
         layer = layer.toarray() if sp.issparse(layer) else layer
         own = fitted.obs_names.isin(adata.obs_names)
         np.testing.assert_allclose(found[name][own], layer[:, adata.var["manifold"].to_numpy()], atol=3e-4)
+
+
+def test_cells_and_features_may_be_moved(fitted: MuData) -> None:
+    rng = np.random.default_rng(0)
+    moved = fitted[rng.permutation(N), rng.permutation(fitted.n_vars)].copy()
+    before, now = read_fit(fitted), read_fit(moved)
+    cells = moved.obs_names.get_indexer(fitted.obs_names)
+    np.testing.assert_array_equal(now.codes[cells], before.codes)
+    here, there = of_all(fitted), of_all(moved)
+    np.testing.assert_allclose(there.pop("joint")[cells], here.pop("joint"), atol=1e-4)
+    for name, rows in there.items():
+        features = pd.Index(now.modality(name).features).get_indexer(before.modality(name).features)
+        np.testing.assert_allclose(rows[cells][:, features], here[name], atol=1e-4)
+
+
+def test_batches_are_those_of_the_cells_where_a_modality_alone_has_the_column() -> None:
+    mdata = complete()
+    mdata["rna"].obs["lane"] = mdata.obs["batch"]
+    smm.pp.manifold_fit(mdata, batch_key="lane")
+    moved = mdata[::-1].copy()
+    np.testing.assert_array_equal(read_fit(moved).codes[::-1], read_fit(mdata).codes)
+    del moved["rna"].obs["lane"]  # the order in which uns has them is that of before
+    with pytest.raises(ValueError, match="other batches than those in 'lane'. Fit anew with"):
+        read_fit(moved)
+
+
+@pytest.mark.parametrize("cells", [True, False])
+def test_a_fit_of_other_cells_or_features_is_refused(cells: bool) -> None:
+    mdata = complete()
+    smm.pp.manifold_fit(mdata)
+    part = mdata[: N // 2].copy() if cells else mdata[:, mdata.var_names[1:]].copy()
+    what = (
+        f"other cells of modality 'rna' .{N} then, {N // 2} now"
+        if cells
+        else "other features of modality 'rna' .50 then, 49"
+    )
+    with pytest.raises(ValueError, match=what):
+        read_fit(part)
 
 
 @pytest.mark.parametrize("suffix", ["h5mu", "zarr"])

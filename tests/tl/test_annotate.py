@@ -83,6 +83,14 @@ def test_scores_are_means_of_standardised_means(finished: MuData) -> None:
     ]
 
 
+def test_a_modality_with_a_colon_in_its_name(finished: MuData) -> None:
+    expected = smm.tl.annotate(finished, markers=LISTS)
+    mods = {"rna:gex": finished["rna"], "rna:prot": finished["prot"]}
+    mdata = make_mudata(mods, finished.obs[["scmag"]])
+    table = smm.tl.annotate(mdata, markers=LISTS, modalities=list(mods))
+    pd.testing.assert_frame_equal(table.drop(columns="markers"), expected.drop(columns="markers"))
+
+
 def test_lacking_what_a_type_lacks_is_no_evidence_for_it(finished: MuData) -> None:
     lists = {"real": {"g0": 1, "g1": 1}, "empty": {"p9": 1, "g59": 1, "g0": -1, "g1": -1, "g2": -1, "g3": -1}}
     table = smm.tl.annotate(finished, markers=lists)
@@ -135,6 +143,9 @@ def test_errors(finished: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
         smm.tl.annotate(finished)
     with pytest.raises(FileNotFoundError, match="There is no file mine.csv. Give a CSV file of markers, a mapping, or"):
         smm.tl.annotate(finished, markers="mine.csv")
+    for no_list in (["g0", "g1"], None):
+        with pytest.raises(TypeError, match="`markers` must map types to lists of features"):
+            smm.tl.annotate(finished, markers=no_list)
     with pytest.raises(KeyError, match=r"lack the columns \['type'\]: they have \['feature'\]"):
         smm.tl.annotate(finished, markers=pd.DataFrame({"feature": ["g0"]}))
     with pytest.raises(KeyError, match="gene_symbols='symbol' names no column"):

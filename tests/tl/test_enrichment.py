@@ -80,6 +80,17 @@ def test_other_names_of_genes(ranked: MuData) -> None:
     pd.testing.assert_frame_equal(by_symbol.drop(columns="genes"), by_name.drop(columns="genes"))
 
 
+def test_markers_of_other_clusters_are_refused(ranked: MuData) -> None:
+    ranked.obs["scmag"] = ranked.obs["scmag"].cat.rename_categories({"0": "1", "1": "0"})
+    with pytest.raises(
+        ValueError, match=r"uns\['scmag_markers'\] is out of date: obs\['scmag'\] has changed. Run scmag_muon.tl.m"
+    ):
+        smm.tl.enrichment(ranked, gene_sets=SETS)
+    smm.tl.markers(ranked)
+    table = smm.tl.enrichment(ranked, gene_sets=SETS)
+    assert table.groupby("cluster").first().loc["1", "gene_set"] == "planted 0"
+
+
 def test_survives_saving(ranked: MuData, gmt: Path, tmp_path: Path) -> None:
     table = smm.tl.enrichment(ranked, gene_sets=gmt)
     ranked.write_h5mu(tmp_path / "out.h5mu")
@@ -99,6 +110,8 @@ def test_errors(finished: MuData, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         smm.tl.enrichment(finished, gene_sets=tmp_path / "empty.gmt")
     with pytest.raises(ValueError, match="they hold names as 'CD4', the data as 'g0'"):
         smm.tl.enrichment(finished, gene_sets={"a": ["CD4", "CD8A", "CD3E"]})
+    with pytest.raises(TypeError, match="`gene_sets` must map names to genes, or name a .gmt file, got list"):
+        smm.tl.enrichment(finished, gene_sets=["g0", "g1", "g2"])
     with pytest.raises(KeyError, match="gene_symbols='symbol' names no column"):
         smm.tl.enrichment(finished, gene_sets=SETS, gene_symbols="symbol")
     with pytest.raises(KeyError, match="ranks no features of modality 'atac'"):

@@ -78,6 +78,18 @@ def layer_of_the_same_counts(mdata: MuData) -> MuData:
     return mdata
 
 
+def chosen_by_words(mdata: MuData) -> MuData:
+    mdata["rna"].var["highly_variable"] = np.where(np.arange(60) < 40, "True", "False")
+    smm.pp.manifold_fit(mdata, **OWN)
+    return mdata
+
+
+def chosen_with_gaps(mdata: MuData) -> MuData:
+    mdata["rna"].var["highly_variable"] = np.where(np.arange(60) < 40, True, None)
+    smm.pp.manifold_fit(mdata, **OWN)
+    return mdata
+
+
 def genes_left_out_that_took_no_part(mdata: MuData) -> MuData:
     smm.pp.manifold_fit(mdata, mask_var="chosen", **OWN)
     kept = {"rna": mdata["rna"][:, :40].copy(), "prot": mdata["prot"].copy()}
@@ -94,6 +106,8 @@ def genes_left_out_that_took_no_part(mdata: MuData) -> MuData:
         (stored_otherwise, {}),
         (cells_reordered, {}),
         (genes_left_out_that_took_no_part, {}),
+        (chosen_by_words, {}),
+        (chosen_with_gaps, {}),
     ],
 )
 def test_the_same_data_take_the_fit_that_is_there(

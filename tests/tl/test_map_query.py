@@ -245,6 +245,60 @@ def test_results_survive_a_file_and_are_renewed(query: MuData, trained: tuple[Mu
     np.testing.assert_allclose(again.obsm["X_scmag"], query.obsm["X_scmag"], atol=1e-5)
 
 
+@pytest.mark.parametrize("layer", [None, "counts"])
+def test_a_model_keeps_counts_of_its_own(whole: MuData, query: MuData, layer: str | None) -> None:
+    reference = subset(whole, slice(60))
+    for name in ("rna", "prot"):
+        for each in (reference, query):
+            if layer is not None:
+                each[name].layers[layer] = each[name].X.copy()
+    model = smm.tl.scmag(reference, n_clusters=2, layer=layer, return_model=True, **BRIEF)
+    before = smm.tl.map_query(query, model, layer=layer, copy=True)
+    for adata in reference.mod.values():
+        counts = adata.X if layer is None else adata.layers[layer]
+        np.log1p(counts.data, out=counts.data)  # as scanpy's functions do
+    smm.tl.map_query(query, model, layer=layer)
+    np.testing.assert_array_equal(query.obsm["X_scmag"], before.obsm["X_scmag"])
+    assert model.get_normalized_expression(library_size="observed").to_numpy().sum() > 0.5 * whole["rna"].X[:60].sum()
+
+
+def test_what_an_earlier_mapping_left_goes_with_it(whole: MuData, query: MuData, trained: tuple[MuData, SCMAG]) -> None:
+    reference, model = trained
+    reference = subset(reference, slice(None))
+    reference.obsm["X_map"] = reference["prot"].X[:, :2].toarray()
+    smm.tl.map_query(query, reference, model=model, labels="cell_type", basis="X_map")
+    smm.tl.markers(query)
+    query.obs["mine"] = query.obs["scmag_cell_type"]
+    smm.tl.map_query(query, model, labels="half")
+    assert "scmag_markers" in query.uns  # the clusters are the same
+    assert not [
+        slot for where in (query.obs, query.obsm) for slot in where if "cell_type" in slot and slot != "cell_type"
+    ]
+    assert "X_scmag_map" not in query.obsm
+    assert {"mine", "scmag_half", "scmag_half_probability"} <= set(query.obs)
+    other = smm.tl.scmag(subset(whole, slice(60)), n_clusters=2, return_model=True, random_state=3, **BRIEF)
+    rna = subset(query, slice(None), ("rna",))
+    rna.uns.update(query.uns)
+    for each in (query, rna):
+        smm.tl.map_query(each, other)
+        assert "scmag_half" not in each.obs
+
+
+@pytest.mark.parametrize("labels", ["confidence", "measured", "unlikeness", ["half", "half_probability"]])
+def test_labels_never_take_the_place_of_another_result(
+    labels: Any, query: MuData, trained: tuple[MuData, SCMAG]
+) -> None:
+    reference, model = subset(trained[0], slice(None)), trained[1]
+    columns = np.atleast_1d(labels)
+    for column in columns:
+        reference.obs[column] = reference.obs["cell_type"]
+    with pytest.raises(ValueError, match="Give the column another name in the reference's MuData") as caught:
+        smm.tl.map_query(query, reference, model=model, labels=labels)
+    exec(str(caught.value).rpartition("MuData: ")[2].removesuffix("."), {"reference": reference})
+    smm.tl.map_query(query, reference, model=model, labels=[*columns[:-1], f"of_{columns[-1]}"])
+    assert query.obs["scmag_confidence"].dtype == float
+
+
 def _without_model(query: MuData, reference: MuData, model: SCMAG) -> None:
     smm.tl.map_query(query, reference)
 

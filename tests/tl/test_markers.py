@@ -109,6 +109,17 @@ def test_pairs_are_kept_apart(finished: MuData) -> None:
     np.testing.assert_allclose(forth["auroc"], 1 - back["auroc"].reindex(forth.index), atol=1e-5)
 
 
+def test_one_group_may_be_named_by_itself(finished: MuData) -> None:
+    finished.obs["mine"] = np.array(["1", "0", "10"])[np.arange(180) % 3]
+    for alone in ("10", 10):
+        assert set(smm.tl.markers(finished, groupby="mine", groups=alone)["cluster"]) == {"10"}
+
+
+def test_a_modality_is_looked_at_once(finished: MuData) -> None:
+    with pytest.raises(ValueError, match="`modalities` must name one or more different modalities"):
+        smm.tl.markers(finished, modalities=["rna", "rna"])
+
+
 def test_denoised_layers_are_refused(finished: MuData) -> None:
     with pytest.raises(ValueError, match=r"layers\['scmag'\].*not integers.*raw counts are needed"):
         smm.tl.markers(finished, layer="scmag")

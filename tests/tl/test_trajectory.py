@@ -80,6 +80,12 @@ def test_cells_apart_are_missing(finished: MuData, caplog: pytest.LogCaptureFixt
     )
 
 
+def test_numbers_are_printed_as_before(path: MuData) -> None:
+    with np.printoptions(precision=3):
+        smm.tl.trajectory(path, root="0")
+        assert np.get_printoptions()["precision"] == 3
+
+
 def test_other_neighbors_are_told(finished: MuData, caplog: pytest.LogCaptureFixture) -> None:
     finished.obsm["X_other"] = np.asarray(finished.obsm["X_scmag"])
     sc.pp.neighbors(finished, use_rep="X_other", transformer="sklearn", method="gauss", key_added="other")
