@@ -25,10 +25,10 @@ _SHARE_WITH_LOW_COUNTS = 0.01
 _ONE_BATCH = 0.95
 _LOW_STABILITY = 0.5
 _OF_FLAGS = {
-    "doublets": "half of their cells or more look like two cells in one droplet. Leave such cells out, and cluster again.",
-    "low counts": "their cells have less than a quarter of the usual counts in a modality. They may be dying cells or debris.",
-    "mitochondrial": "more than a fifth of their RNA is mitochondrial. Their cells may be dying.",
-    "near": "within three standard errors of the nearest cluster. They may be one.",
+    "doublets": "half of the cells or more look like two cells in one droplet. Leave such cells out, and cluster again.",
+    "low counts": "the cells have less than a quarter of the usual counts in a modality. They may be dying cells or debris.",
+    "mitochondrial": "more than a fifth of the RNA is mitochondrial. The cells may be dying.",
+    "near": "within three standard errors of the nearest cluster. The two may be one.",
 }
 
 
@@ -51,8 +51,7 @@ def doubts(mdata: MuData, key: str, batch_key: str | None) -> list[str]:
         low = [str(cluster) for cluster, mean in means.items() if mean < _LOW_CONFIDENCE]
         if low:
             found.append(
-                f"Mean confidence below {_LOW_CONFIDENCE} in clusters {', '.join(low)}: many of their nearest cells are in other "
-                "clusters."
+                f"{_named(low)}: mean confidence below {_LOW_CONFIDENCE}. Many of the nearest cells are in other clusters."
             )
     if key in mdata.uns and not bool(mdata.uns[key].get("converged", True)):
         found.append(
@@ -62,7 +61,7 @@ def doubts(mdata: MuData, key: str, batch_key: str | None) -> list[str]:
         table = mdata.uns[Keys.stability(key)]["table"]
         lost = [str(cluster) for cluster, mean in table.mean(axis=1).items() if mean < _LOW_STABILITY]
         if lost:
-            found.append(f"Clusters {', '.join(lost)} do not come back with other seeds: base no claim on them.")
+            found.append(f"{_named(lost)}: not found again with other seeds. Base no claim on this.")
     if key in mdata.uns and is_query(mdata, key):
         found += doubts_of_query(mdata, key)
     found += _of_health(mdata, key)
@@ -134,8 +133,12 @@ def _of_health(mdata: MuData, key: str) -> list[str]:
     for flag, sentence in _OF_FLAGS.items():
         clusters = [str(cluster) for cluster, fired in flags.items() if flag in fired]
         if clusters:
-            found.append(f"Clusters {', '.join(clusters)}: {sentence}")
+            found.append(f"{_named(clusters)}: {sentence}")
     return found
+
+
+def _named(clusters: list[str]) -> str:
+    return f"Cluster{'s' * (len(clusters) > 1)} {', '.join(clusters)}"
 
 
 def _of_measured(mdata: MuData, labels: pd.Series, key: str) -> list[str]:

@@ -28,10 +28,10 @@ h2 { font-size: 1.3rem; margin: 2.2rem 0 .5rem; padding-top: .5rem; border-top: 
 p { max-width: 46rem; }
 a { color: #00508a; }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; list-style: none; padding: 0; }
-figure { margin: 1rem 2.5rem 1rem 0; display: inline-block; vertical-align: top; max-width: 100%; }
+figure { margin: 1rem clamp(1rem, 3vw, 2.5rem) 1rem 0; display: inline-block; vertical-align: top; max-width: 100%; }
 figcaption { max-width: 46rem; color: #404040; font-size: .92rem; }
 .scroll { overflow-x: auto; }
-.table { display: inline-block; vertical-align: top; max-width: 100%; margin-right: 2.5rem; }
+.table { display: inline-block; vertical-align: top; max-width: 100%; margin-right: clamp(1rem, 3vw, 2.5rem); }
 .scroll:focus-visible, a:focus-visible, button:focus-visible, select:focus-visible, .skip:focus { outline: 3px solid #00508a; outline-offset: 2px; }
 img { display: block; max-width: 100%; height: auto; }
 table { border-collapse: collapse; font-size: .9rem; margin: .5rem 0 1rem; font-variant-numeric: tabular-nums; }
@@ -52,7 +52,7 @@ button, select { font: inherit; color: inherit; background: #fff; border: 1px so
 .legend button span { display: inline-block; width: .75rem; height: .75rem; border-radius: 50%; margin-right: .35rem; }
 .ramp { display: inline-block; width: 12rem; height: .75rem; }
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #dcdcdc; vertical-align: top; }
-thead th { border-bottom: 2px solid #767676; white-space: nowrap; }
+thead th { border-bottom: 2px solid #767676; vertical-align: bottom; }
 .warning { border-left: .35rem solid #b04a00; background: #fff5ec; padding: .5rem .9rem; margin: .5rem 0; max-width: 46rem; }
 .skip { position: absolute; left: -100rem; }
 .skip:focus { left: 1rem; top: .5rem; background: #fff; padding: .3rem; }

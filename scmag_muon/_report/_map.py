@@ -20,7 +20,7 @@ from matplotlib.colors import to_hex
 
 from scmag_muon import _mudata, _values
 from scmag_muon._keys import Keys
-from scmag_muon.pl import _colors
+from scmag_muon.pl import _colors, _draw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,8 @@ def _data(mdata: MuData, key: str, columns: Sequence[str], shown: np.ndarray) ->
     for column in columns:
         own = _colors.of_column(mdata, column, like=(clusters, colors), argument="labels")
         values = _values.cluster_column(mdata, column, argument="labels")
-        parts.append(_categories(column, values, own, places, shown))
+        shown_as = "type" if column == Keys.cell_type(key) else column
+        parts.append(_categories(shown_as, values, own, places, shown))
     if Keys.confidence(key) in mdata.obs:
         confidence = mdata.obs[Keys.confidence(key)].to_numpy(dtype=float)[shown]
         parts.append(_numbers("confidence", confidence.round(2), limits=(0, 1)))
@@ -103,7 +104,7 @@ def _categories(
         "name": str(name),
         "levels": levels,
         "colors": [to_hex(colors[level]) for level in levels],
-        "middles": [np.median(each, axis=0).round().tolist() if len(each) else None for each in inside],
+        "middles": [_draw.middle(each).tolist() if len(each) else None for each in inside],
         "values": [None if code < 0 else int(code) for code in codes],
     }
 

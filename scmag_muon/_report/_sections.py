@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _N_NAMED = 5
 _UNDECIDED = 0.1  # nats
+_ALIKE = 0.1
 _MOST_LISTED = 50_000  # cells; more would fill the page
 _MOST_MARKERS = 100
 _MOST_COLORS = 100
@@ -89,7 +90,10 @@ def clusters(mdata: MuData, key: str, labels: str | None, batch_key: str | None)
         if column is not None and _is_column(mdata, column)
     ]
     parts = [_map.cell_map(mdata, key, list(dict.fromkeys(columns)))] if _map.is_drawable(mdata) else []
-    parts.append(_html.table(frame, caption="The clusters, the largest first, with the features of highest AUROC."))
+    caption = "The clusters, the largest first, with the features of highest AUROC."
+    if "type" in frame:
+        caption += " In brackets: how well the type fits, in standard deviations."
+    parts.append(_html.table(frame, caption=caption))
     parts.append(_html.download(frame, file="clusters.csv", text="Save this table as CSV"))
     if mdata.n_obs <= _MOST_LISTED:
         parts.append(
@@ -174,8 +178,11 @@ def tree(mdata: MuData, key: str) -> str:
     parts.append(_html.figure(pl.cluster_tree(mdata, key=key), alt=alt, caption=caption))
     if "levels" in run:
         as_good = ", ".join(str(n) for n in np.atleast_1d(run.get("as_good", []))) or "none"
-        caption = f"Agreement of levels with communities at several resolutions. As good as the level taken: {as_good}."
-        parts.append(_html.table(run["levels"].set_index("n_clusters"), caption=caption))
+        caption = (
+            "How well each number of clusters agrees with communities that were found without it, 1 at best, and how far apart the two "
+            f"clusters are that it parts, in standard deviations. As good as the number taken: {as_good}."
+        )
+        parts.append(_html.table(run["levels"].set_index("n_clusters").rename_axis("clusters"), caption=caption))
     return "\n".join(parts)
 
 
@@ -209,12 +216,16 @@ def inside(mdata: MuData, key: str) -> str:
     parts = []
     manifold_key = str(record["params"].get("manifold_key", Keys.MANIFOLD))
     if any(manifold_key in adata.uns for adata in mdata.mod.values()):
-        alt = "Weights of the four views in each modality, and of the modalities in the joint neighbourhoods."
+        alt = (
+            "Left: weights of the four views of each modality; at the dashed line all weigh alike. Right: weight of each modality in the "
+            "joint neighbourhoods, and how well its neighbours replicate between two halves of its counts."
+        )
         parts.append(_html.figure(pl.view_weights(mdata, manifold_key=manifold_key), alt=alt, caption=alt))
     if "gate" in record:
         lowest, highest = float(np.min(record["gate"])), float(np.max(record["gate"]))
         alt = f"Heat map of the gate, clusters by latent dimensions; values from {lowest:.2f} to {highest:.2f}."
-        parts.append(_html.figure(pl.gate(mdata, key=key), alt=alt, caption=f"{alt} 0 is closed, 1 open."))
+        alike = " Clusters hardly differ in it." if highest - lowest < _ALIKE else ""
+        parts.append(_html.figure(pl.gate(mdata, key=key), alt=alt, caption=f"{alt} 0 is closed, 1 open.{alike}"))
     if Keys.entropy(key) in mdata.obs and (mdata.obs[Keys.entropy(key)] > _UNDECIDED).any():
         alt = "Boxes of the soft assignment's entropy in each cluster."
         parts.append(_html.figure(pl.entropy(mdata, key=key), alt=alt, caption=f"{alt} 0: one cluster takes all."))

@@ -114,12 +114,19 @@ def categories_on_map(
     short = {name: str(i + 1) if numbered else name for i, name in enumerate(names)}
     if on_data or numbered:
         present = [name for name in names if (shown_as.astype(str) == name).any()]
-        middles = np.array([np.median(xy[(shown_as.astype(str) == name).to_numpy()], axis=0) for name in present])
+        middles = np.array([middle(xy[(shown_as.astype(str) == name).to_numpy()]) for name in present])
         for name, place in zip(present, apart(middles, np.ptp(xy, axis=0)), strict=True):
             name_at(ax, place, short[name])
     if not on_data and legend:
         entries = [(f"{short[name]}  {text(name)}" if numbered else text(name), colors[name]) for name in names]
         legend_beside(ax, entries + ([("none", MISSING)] if shown_as.isna().any() else []))
+
+
+def middle(places: np.ndarray) -> np.ndarray:
+    """The place of a group that is nearest to its median, which may itself lie between two parts of the group."""
+    offsets = places - np.median(places, axis=0)
+    found: np.ndarray = places[int(np.argmin((offsets**2).sum(axis=1)))]
+    return found
 
 
 def apart(places: np.ndarray, span: np.ndarray) -> np.ndarray:

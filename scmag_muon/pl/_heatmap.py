@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.cluster.hierarchy import dendrogram
 
 from scmag_muon import _values
+from scmag_muon._feature_names import is_isotype_control
 from scmag_muon._keys import Keys
 from scmag_muon._made_from import dendrogram_is_of
 from scmag_muon.pl import _canvas, _colors, _draw
@@ -46,8 +47,9 @@ def heatmap(
     modality
         Modality to show; ``None`` is the last of those joined, as the proteins of a CITE-seq set.
     features
-        Features to show; ``None`` shows all of a panel of up to 60, else the best three markers of each cluster, which
-        :func:`scmag_muon.tl.markers` must have ranked.
+        Features to show, in this order; ``None`` shows all of a panel of up to 60 but isotype controls, else the best three
+        markers of each cluster, which :func:`scmag_muon.tl.markers` must have ranked. They are ordered by the cluster in which
+        they are highest.
     key
         The ``key_added`` of :func:`scmag_muon.tl.scmag`.
     groupby
@@ -100,7 +102,16 @@ def heatmap(
     drawn = dendrogram(np.asarray(tree["linkage"]), labels=list(map(str, labels.cat.categories)), no_plot=True)
     means = means.loc[drawn["ivl"]]
     spread = means.std(axis=0, ddof=0)
-    return _draw_heatmap(canvas, (means - means.mean(axis=0)) / spread.where(spread > 0, 1.0), drawn, modality)
+    standardised = (means - means.mean(axis=0)) / spread.where(spread > 0, 1.0)
+    if features is None:
+        standardised = standardised.iloc[:, _by_highest(standardised)]
+    return _draw_heatmap(canvas, standardised, drawn, modality)
+
+
+def _by_highest(standardised: pd.DataFrame) -> np.ndarray:
+    """Order of the columns: by the row in which they are highest, and there the highest first."""
+    values = np.nan_to_num(standardised.to_numpy(), nan=-np.inf)
+    return np.lexsort((-values.max(axis=0), values.argmax(axis=0)))
 
 
 def _features(
@@ -109,7 +120,8 @@ def _features(
     if features is not None:
         return [features] if isinstance(features, str) else list(features)
     if mdata.mod[modality].n_vars <= _MOST:
-        return list(mdata.mod[modality].var_names)
+        names = mdata.mod[modality].var_names
+        return list(names[~is_isotype_control(names)]) or list(names)
     found = _draw.record(mdata, Keys.markers(key), "scmag_muon.tl.markers(mdata), or name features=")
     table = found["table"]
     best = _values.short_list(table[table["modality"].astype(str) == modality], 3, housekeeping=housekeeping)

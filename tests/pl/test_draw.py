@@ -18,6 +18,11 @@ def test_names_on_each_other_are_moved_apart() -> None:
     assert np.abs(moved - places).max() < 12
 
 
+def test_the_middle_of_a_group_in_two_parts_is_one_of_its_cells() -> None:
+    places = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [9.0, 9.0], [10.0, 9.0]])
+    assert _draw.middle(places).tolist() == [1.0, 1.0]
+
+
 def test_long_names_keep_their_ends() -> None:
     names = [f"Collecting duct intercalated cells {i}" for i in (1, 2)]
     short = [_draw.shorten(name) for name in names]

@@ -23,11 +23,17 @@ def test_standardised_means_in_the_order_of_the_dendrogram(
     assert order == list(finished.uns["dendrogram_scmag"]["categories_ordered"])
     # clusters 2 and 3 lie next to each other in X_scmag
     assert abs(order.index("2") - order.index("3")) == 1
-    assert [label.get_text() for label in ax.get_xticklabels()] == list(finished["prot"].var_names)
+    shown = [label.get_text() for label in ax.get_xticklabels()]
+    assert sorted(shown) == sorted(finished["prot"].var_names)
     values = _values.normalized_counts(finished, "prot", layer=None, key="scmag", across="cells")
     labels = finished.obs["scmag"].astype(str).to_numpy()
     means = np.stack([values[labels == name].mean(axis=0) for name in order])
+    means = means[:, finished["prot"].var_names.get_indexer(shown)]
     np.testing.assert_allclose(ax.images[0].get_array(), zscore(means, axis=0), atol=1e-4)
+    highest = zscore(means, axis=0)
+    rows = highest.argmax(axis=0)
+    assert rows.tolist() == sorted(rows)  # a diagonal, and in each row the highest first
+    assert all(highest[row, rows == row].tolist() == sorted(highest[row, rows == row])[::-1] for row in range(4))
     assert len(branches.lines) == 3
     looks_right(np.array([ax, branches]), "heatmap")
 
@@ -39,6 +45,14 @@ def test_branches_end_at_their_rows(finished: MuData) -> None:
     )
     assert leaves == [0, 1, 2, 3]
     assert ax.get_ylim() == branches.get_ylim() == (3.5, -0.5)
+
+
+def test_isotype_controls_are_left_out_of_a_panel_and_features_keep_their_order(finished: MuData) -> None:
+    finished["prot"].var_names = [f"p{i}" if i else "Mouse-IgG1" for i in range(10)]
+    ax, _ = smm.pl.heatmap(finished)
+    assert sorted(label.get_text() for label in ax.get_xticklabels()) == [f"p{i}" for i in range(1, 10)]
+    ax, _ = smm.pl.heatmap(finished, features=["p3", "Mouse-IgG1", "p1"])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["p3", "Mouse-IgG1", "p1"]
 
 
 def test_a_constant_feature_is_neither_high_nor_low(finished: MuData) -> None:
@@ -56,7 +70,8 @@ def test_large_modalities_show_markers(finished: MuData, monkeypatch: pytest.Mon
     smm.tl.markers(finished)
     ax, _ = smm.pl.heatmap(finished, modality="rna")
     names = [label.get_text() for label in ax.get_xticklabels()]
-    assert [int(name[1:]) // 8 for name in names] == np.repeat([0, 1, 2, 3], 3).tolist()
+    order = [int(label.get_text()) for label in ax.get_yticklabels()]
+    assert [int(name[1:]) // 8 for name in names] == np.repeat(order, 3).tolist()
 
 
 def test_one_feature_may_be_named_by_itself(finished: MuData) -> None:

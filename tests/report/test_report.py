@@ -158,7 +158,10 @@ def test_the_health_of_each_cluster(finished: MuData, tmp_path: Path) -> None:
     kept = saved(page, "health.csv")
     np.testing.assert_allclose(kept["doublet_score"], table["doublet_score"], rtol=1e-4)
     assert "stability" not in kept  # it was not measured
-    assert {"counts rna", "standard errors", "nearest cluster"} <= set(page.texts("th"))
+    headings = page.texts("th")
+    assert {"counts rna", "standard errors to it", "nearest cluster", "checks that fired"} <= set(headings)
+    assert f"{table['doublets'].iloc[0]:.1%}" in page.texts("td")
+    assert headings[headings.index("counts rna") - 1] == "checks that fired"
 
 
 def test_many_cells_are_not_listed(
@@ -348,7 +351,7 @@ def test_warnings_name_what_is_wrong(finished: MuData) -> None:
     finished["rna"].X = counts.tocsr()
     found = "\n".join(doubts(finished, "scmag", "batch"))
     assert "Clusters of fewer than 20 cells: 9 (3)" in found
-    assert "below 0.7 in clusters 2:" in found
+    assert "Cluster 2: mean confidence below 0.7." in found
     assert "Training ended before" in found
     assert "1 (a)" in found
     assert "1 cells have no count at all in modality rna" in found
@@ -360,9 +363,11 @@ def test_clusters_of_doublets_are_a_doubt(finished: MuData) -> None:
     assert "two cells" not in "\n".join(doubts(finished, "scmag", "batch"))
     table["flags"] = ["", "doublets;near", "mitochondrial", ""]
     found = "\n".join(doubts(finished, "scmag", "batch"))
-    assert "Clusters 1: half of their cells or more look like two cells in one droplet" in found
-    assert "Clusters 2: more than a fifth of their RNA is mitochondrial" in found
-    assert "Clusters 1: within three standard errors" in found
+    assert "Cluster 1: half of the cells or more look like two cells in one droplet" in found
+    assert "Cluster 2: more than a fifth of the RNA is mitochondrial" in found
+    assert "Cluster 1: within three standard errors" in found
+    table["flags"] = ["", "near", "near", ""]
+    assert "Clusters 1, 2: within three standard errors" in "\n".join(doubts(finished, "scmag", "batch"))
 
 
 def test_a_page_without_doubts_says_what_was_checked(
