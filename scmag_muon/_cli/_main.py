@@ -136,7 +136,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--csv",
         type=Path,
         metavar="FOLDER",
-        help="also write clusters.csv, cluster_summary.csv and markers.csv to this folder",
+        help="also write clusters.csv, cluster_summary.csv and markers.csv (features that stand out in a cluster) to this folder",
     )
     _add_log(files)
     files.add_argument(

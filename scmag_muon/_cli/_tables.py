@@ -67,7 +67,7 @@ def summary(mdata: MuData, labels: str | None, seconds: Mapping[str, float]) -> 
 
 def write_csv(mdata: MuData, folder: Path, labels: str | None) -> list[Path]:
     """Clusters of the cells, summary of the clusters and their markers, one file each; the files' names are fixed."""
-    columns = [Keys.SCMAG, Keys.confidence(Keys.SCMAG), Keys.entropy(Keys.SCMAG)]
+    columns = [Keys.SCMAG, Keys.confidence(Keys.SCMAG)]
     columns += [Keys.cell_type(Keys.SCMAG)] * (Keys.cell_type(Keys.SCMAG) in mdata.uns)
     tables = {
         "clusters.csv": mdata.obs[columns].rename_axis("cell"),
@@ -77,7 +77,7 @@ def write_csv(mdata: MuData, folder: Path, labels: str | None) -> list[Path]:
     folder.mkdir(exist_ok=True)
     for name in CSV_FILES:
         with written_aside(folder / name) as draft:
-            tables[name].to_csv(draft)
+            tables[name].to_csv(draft, float_format="%.5g")
     return [folder / name for name in CSV_FILES]
 
 
@@ -90,7 +90,10 @@ def _markers(mdata: MuData) -> pd.DataFrame:
     sizes = mdata.obs[Keys.SCMAG].value_counts()
     if (sizes > 0).sum() < 2 or sizes.max() < 2:
         return pd.DataFrame(columns=["feature"]).rename_axis("cluster")  # nothing to compare
-    return tl.markers(mdata).set_index("cluster")
+    table = tl.markers(mdata)
+    return table[table["is_marker"]].set_index(
+        "cluster"
+    )  # a row for each feature and cluster would be tens of megabytes
 
 
 def _peak_memory() -> str:

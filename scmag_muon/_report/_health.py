@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 _SHARES = ("mitochondrial", "doublets", "batch_share")
-_HEADINGS = {"standard_errors": "standard errors to it", "doublet_score": "mean doublet score", "flags": "checks that fired"}
+_HEADINGS = {
+    "standard_errors": "standard errors to it",
+    "doublet_score": "mean doublet score",
+    "flags": "checks that fired",
+}
 
 
 def health(mdata: MuData, key: str) -> str:

@@ -275,7 +275,10 @@ def test_tables(file: Path, calls: Calls, tmp_path: Path) -> None:
     clusters = pd.read_csv(folder / "clusters.csv", index_col="cell", dtype={"scmag": str})
     assert clusters["scmag"].value_counts().tolist() == [70, 50, 40, 20]
     assert pd.read_csv(folder / "cluster_summary.csv")["commonest cell_type"].tolist()[0] == "T cells"
-    best = pd.read_csv(folder / "markers.csv").query("cluster == 1 and modality == 'rna'").nlargest(8, "auroc")
+    markers = pd.read_csv(folder / "markers.csv")
+    assert 0 < len(markers) < 4 * 70  # features that stand out, not a row for each of 70 features and 4 clusters
+    assert markers["is_marker"].all()
+    best = markers.query("cluster == 1 and modality == 'rna'").nlargest(8, "auroc")
     assert set(best["feature"]) == {f"g{i}" for i in range(8, 16)}
 
 
