@@ -154,6 +154,7 @@ def test_tables_can_be_saved(finished: MuData, tmp_path: Path) -> None:
 
 def test_the_health_of_each_cluster(finished: MuData, tmp_path: Path) -> None:
     table = smm.tl.cluster_qc(finished, batch_key="batch")
+    finished.uns["scmag_cluster_qc"]["table"]["flags"] = ["near;low counts", "", "", ""]
     page = Page(smm.report(finished, tmp_path / "health.html").read_text(encoding="utf-8"))
     kept = saved(page, "health.csv")
     np.testing.assert_allclose(kept["doublet_score"], table["doublet_score"], rtol=1e-4)
@@ -162,6 +163,7 @@ def test_the_health_of_each_cluster(finished: MuData, tmp_path: Path) -> None:
     assert {"counts rna", "standard errors to it", "nearest cluster", "checks that fired"} <= set(headings)
     assert f"{table['doublets'].iloc[0]:.1%}" in page.texts("td")
     assert headings[headings.index("counts rna") - 1] == "checks that fired"
+    assert "near, low counts" in page.texts("td")
 
 
 def test_many_cells_are_not_listed(
@@ -535,7 +537,7 @@ def test_the_tree_is_shown_with_the_levels_near_the_one_taken(with_tree: MuData,
     with_tree.uns["scmag"]["as_good"] = np.array([3])
     text = smm.report(with_tree, tmp_path / "tree.html").read_text(encoding="utf-8")
     assert "Tree of the clusters, from 1 to 6" in text
-    assert "As good as the level taken: 3." in text
+    assert "As good as the number taken: 3." in text
     assert "features of the tree&#x27;s splits" in text or "features of the tree's splits" in text
     assert "scmag_cluster_tree" not in with_tree.uns
     with_tree.obs["scmag_leaf"] = np.roll(with_tree.obs["scmag_leaf"], 1)
