@@ -61,6 +61,31 @@ def known_labels(mdata: MuData, column: str, *, argument: str) -> pd.Series:
     return known
 
 
+def joint_space(mdata: MuData, manifold_key: str) -> np.ndarray:
+    """The joint space before fitting, ``(n_obs, n_components)``."""
+    make = f"scmag_muon.pp.manifold_fit(mdata, key_added={manifold_key!r})"
+    return _space(mdata, Keys.joint_embedding(manifold_key), "joint space", make)
+
+
+def clustering_space(mdata: MuData, key: str) -> np.ndarray:
+    """The clustering space of a run, ``(n_obs, n_latent)``."""
+    return _space(mdata, Keys.latent(key), "clustering space", f"scmag_muon.tl.scmag(mdata, key_added={key!r})")
+
+
+def _space(mdata: MuData, slot: str, what: str, make: str) -> np.ndarray:
+    _mudata.check_mudata(mdata)
+    if slot not in mdata.obsm:
+        raise KeyError(f"No {what} mdata.obsm[{slot!r}]. Make it with {make}.")
+    space = np.asarray(mdata.obsm[slot])
+    lacking = np.isnan(space).any(axis=1)
+    if lacking.any():
+        raise ValueError(
+            f"mdata.obsm[{slot!r}] has no coordinates of {int(lacking.sum())} of {mdata.n_obs} cells, the first is "
+            f"{str(mdata.obs_names[lacking][0])!r}: they were added or renamed since. Make it anew with {make}."
+        )
+    return space
+
+
 def as_names(given: Any) -> list[str]:
     """Names of groups as text; one may stand by itself."""
     return [str(name) for name in ([given] if isinstance(given, str) or not isinstance(given, Iterable) else given)]

@@ -155,6 +155,9 @@ def test_columns_are_found_in_the_mudata_and_in_its_modalities() -> None:
     mdata.obs["batch"] = ["a", None, "b", "b", "a", "b"]
     with pytest.raises(ValueError, match="missing for 1 cells"):
         _mudata.get_batches(mdata, "batch")
+    mdata.obs["batch"] = None
+    with pytest.raises(ValueError, match="batch_key='batch' is missing for all 6 cells. Fill the column"):
+        _mudata.get_batches(mdata, "batch")
 
 
 def test_chosen_features_go_out_and_back() -> None:

@@ -10,6 +10,7 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 
+import scmag_muon as smm
 from scmag_muon import _values
 from scmag_muon._mudata import make_mudata
 
@@ -67,6 +68,15 @@ def test_features_by_name(finished: MuData) -> None:
     with pytest.raises(ValueError, match="More than one modality has a feature 'g5': say 'rna:g5' or 'prot:g5'"):
         _values.find_feature(finished, "g5", both)
     assert _values.find_feature(finished, "prot:g5", both) == _values.Feature("prot", "g5")
+
+
+def test_cells_without_coordinates_are_named(finished: MuData) -> None:
+    np.testing.assert_array_equal(_values.clustering_space(finished, "scmag"), finished.obsm["X_scmag"])
+    finished.obsm["X_manifold_unfitted"] = np.where(np.arange(180)[:, None] == 7, np.nan, np.ones((180, 3)))
+    with pytest.raises(
+        ValueError, match="no coordinates of 1 of 180 cells, the first is 'cell7'.*Make it anew with scmag_muon.pp"
+    ):
+        smm.tl.n_clusters(finished)
 
 
 def test_modalities_that_were_renamed_or_taken_out(finished: MuData, caplog: pytest.LogCaptureFixture) -> None:

@@ -120,11 +120,16 @@ def get_obs_column(mdata: MuData, column: str, *, argument: str) -> pd.Series:
     )
 
 
-def get_batches(mdata: MuData, batch_key: str | None) -> pd.Categorical | None:
+def get_batches(mdata: MuData, batch_key: str | None, *, argument: str = "batch_key") -> pd.Categorical | None:
     """The batch of each cell, or ``None`` where there is no ``batch_key``."""
     if batch_key is None:
         return None
-    column = get_obs_column(mdata, batch_key, argument="batch_key")
+    column = get_obs_column(mdata, batch_key, argument=argument)
+    if column.isna().all() and mdata.n_obs:
+        raise ValueError(
+            f"{argument}={batch_key!r} is missing for all {mdata.n_obs} cells. Fill the column. Where cells were renamed in their "
+            "modalities, name them with mdata.obs_names = names instead, which keeps the columns of mdata.obs."
+        )
     if column.isna().any():
         first = str(column.index[column.isna()][0])
         known = f"mdata.obs[{batch_key!r}].notna().to_numpy()"
@@ -137,7 +142,7 @@ def get_batches(mdata: MuData, batch_key: str | None) -> pd.Categorical | None:
             )
             known = f"mdata.obs_names.isin(mdata[{name!r}].obs[{own!r}].dropna().index)"
         raise ValueError(
-            f"batch_key={batch_key!r} is missing for {int(column.isna().sum())} cells, the first of them {first!r}. Leave "
+            f"{argument}={batch_key!r} is missing for {int(column.isna().sum())} cells, the first of them {first!r}. Leave "
             f"them out with {read_first(mdata)}mdata = mdata[{known}].copy()."
         )
     text = column.astype(str)
@@ -147,7 +152,7 @@ def get_batches(mdata: MuData, batch_key: str | None) -> pd.Categorical | None:
             wrong = own.index[(own != text.reindex(own.index)).to_numpy()]
             if len(wrong):
                 raise ValueError(
-                    f"batch_key={batch_key!r} is in mdata.obs and in mdata[{name!r}].obs with other content, for example in "
+                    f"{argument}={batch_key!r} is in mdata.obs and in mdata[{name!r}].obs with other content, for example in "
                     f"cell {str(wrong[0])!r}. Drop one of them: del mdata[{name!r}].obs[{batch_key!r}]."
                 )
     return pd.Categorical(text)

@@ -20,6 +20,12 @@ def check_modalities(mdata: MuData, modalities: Sequence[str]) -> None:
         raise ValueError("The MuData has no cells.")
     for name in modalities:
         names = mdata.mod[name].obs_names
+        if not name or "/" in name:
+            other = name.replace("/", "_") or "unnamed"
+            raise ValueError(
+                f"A modality is called {name!r}: a file can't hold a MuData with a modality whose name is empty or has a slash. Give it "
+                f"another: mdata.mod[{other!r}] = mdata.mod.pop({name!r}); mdata.update()"
+            )
         if mdata.mod[name].n_obs == 0 or mdata.mod[name].n_vars == 0:
             raise ValueError(
                 f"Modality {name!r} is empty: {mdata.mod[name].n_obs} cells, {mdata.mod[name].n_vars} features."

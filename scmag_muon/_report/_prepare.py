@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import scanpy as sc
 from anndata import AnnData
 
@@ -26,7 +25,7 @@ def prepared(mdata: MuData, *, key: str, batch_key: str | None, random_state: in
     work = _shared(mdata)
     _lend(work, key)
     made = []
-    latent = np.asarray(work.obsm[Keys.latent(key)])
+    latent = _values.clustering_space(work, key)
     if "X_umap" not in work.obsm or is_older_map(work, "X_umap", key):
         work.obsm["X_umap"] = umap_of(latent, random_state)
         made.append("UMAP of the clustering space")
@@ -45,7 +44,7 @@ def prepared(mdata: MuData, *, key: str, batch_key: str | None, random_state: in
     tree = work.uns.get(f"dendrogram_{key}")
     of_latent = latent if str((tree or {}).get("use_rep")) == Keys.latent(key) else None
     if n_clusters > 1 and (tree is None or not dendrogram_is_of(tree, clusters, of_latent)):
-        scratch = AnnData(obs=clusters.to_frame(key), obsm={Keys.latent(key): np.asarray(work.obsm[Keys.latent(key)])})
+        scratch = AnnData(obs=clusters.to_frame(key), obsm={Keys.latent(key): latent})
         sc.tl.dendrogram(scratch, groupby=key, use_rep=Keys.latent(key))
         work.uns[f"dendrogram_{key}"] = scratch.uns[f"dendrogram_{key}"]
         made.append("dendrogram")

@@ -84,12 +84,7 @@ def batch_mixing(
     n_pcs = check_number("n_pcs", n_pcs, integer=True, low=1)
     n_neighbors = check_number("n_neighbors", n_neighbors, integer=True, low=1)
     random_state = check_random_state(random_state)
-    _mudata.check_mudata(mdata)
-    slot = Keys.latent(key)
-    if slot not in mdata.obsm:
-        raise KeyError(
-            f"No clustering space mdata.obsm[{slot!r}]. Make it with scmag_muon.tl.scmag(mdata, key_added={key!r})."
-        )
+    latent = _values.clustering_space(mdata, key)
     params = mdata.uns[key]["params"] if key in mdata.uns else {}
     batch_key = batch_key or params.get("batch_key")
     batches = _mudata.get_batches(mdata, batch_key)
@@ -100,7 +95,7 @@ def batch_mixing(
     _mudata.check_free_record(mdata, Keys.batch_mixing(key), "batch_mixing", argument="key", derived=own)
     spaces = {
         "before": np.hstack([_components(mdata, name, key, n_pcs, random_state) for name in names]),
-        "after": np.asarray(mdata.obsm[slot]),
+        "after": latent,
     }
     table = pd.DataFrame(
         {state: scmag_metrics.batch_mixing(space, batches, n_neighbors=n_neighbors) for state, space in spaces.items()}
@@ -115,7 +110,7 @@ def batch_mixing(
         "random_state": random_state,
     }
     layers = {name: _values.counts_layer(mdata, key, name) for name in names}
-    sources = made_from(mdata, obs=[batch_key], obsm=[slot], counts=layers)
+    sources = made_from(mdata, obs=[batch_key], obsm=[Keys.latent(key)], counts=layers)
     mdata.uns[Keys.batch_mixing(key)] = _mudata.make_record(
         "batch_mixing", {"params": used, "table": table}, made_from=sources, key=key
     )

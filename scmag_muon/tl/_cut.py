@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scmag_muon import _fingerprint, _mudata
+from scmag_muon import _fingerprint, _mudata, _values
 from scmag_muon._checks import check_number
 from scmag_muon._keys import Keys, check_key
 from scmag_muon._levels import Levels, read_levels, run_of
@@ -194,13 +194,7 @@ def _confidence(mdata: MuData, levels: Levels, n_clusters: int, key: str) -> np.
 
 def joint_space(mdata: MuData, key: str) -> np.ndarray:
     """The joint space before fitting from which the run under ``key`` was made."""
-    manifold_key = str(mdata.uns[key]["params"]["manifold_key"])
-    slot = Keys.joint_embedding(manifold_key)
-    if slot not in mdata.obsm:
-        raise KeyError(
-            f"No joint space mdata.obsm[{slot!r}]. Make it with scmag_muon.pp.manifold_fit(mdata, key_added={manifold_key!r})."
-        )
-    return np.asarray(mdata.obsm[slot])
+    return _values.joint_space(mdata, str(mdata.uns[key]["params"]["manifold_key"]))
 
 
 def _of(mdata: MuData, labels: object) -> str:

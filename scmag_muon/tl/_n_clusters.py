@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
-from scmag_muon import _mudata
+from scmag_muon import _mudata, _values
 from scmag_muon._checks import check_number, check_random_state
 from scmag_muon._keys import Keys, check_key
 from scmag_muon._made_from import made_from
@@ -79,12 +79,7 @@ def n_clusters(
     >>> list(table.columns)
     ['resolution', 'n_clusters', 'fewest', 'most', 'stability']
     """
-    _mudata.check_mudata(mdata)
-    slot = Keys.joint_embedding(manifold_key)
-    if slot not in mdata.obsm:
-        raise KeyError(
-            f"No joint space mdata.obsm[{slot!r}]. Make it with scmag_muon.pp.manifold_fit(mdata, key_added={manifold_key!r})."
-        )
+    joint = _values.joint_space(mdata, manifold_key)
     check_key(key_added, argument="key_added")
     _mudata.check_free_record(mdata, key_added, "n_clusters", argument="key_added")
     n_replicates = check_number("n_replicates", n_replicates, integer=True, low=1)
@@ -92,7 +87,6 @@ def n_clusters(
     resolutions = [
         check_number("resolutions", resolution, above=0) for resolution in np.atleast_1d(resolutions).tolist()
     ]
-    joint = np.asarray(mdata.obsm[slot])
     rng = np.random.default_rng(random_state)
     samples = [rng.choice(len(joint), max(round(_SHARE * len(joint)), 1), replace=False) for _ in range(n_replicates)]
     wanted = sorted({*resolutions, *RESOLUTIONS})
@@ -116,6 +110,8 @@ def n_clusters(
         "fewest": int(near["fewest"].min()),
         "most": int(near["most"].max()),
     }
-    mdata.uns[key_added] = _mudata.make_record("n_clusters", record, made_from=made_from(mdata, obsm=[slot]))
+    mdata.uns[key_added] = _mudata.make_record(
+        "n_clusters", record, made_from=made_from(mdata, obsm=[Keys.joint_embedding(manifold_key)])
+    )
     logger.info("n_clusters: %d, in samples %d to %d.", record["estimate"], record["fewest"], record["most"])
     return table

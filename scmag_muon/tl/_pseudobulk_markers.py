@@ -106,7 +106,9 @@ def pseudobulk_markers(
     check_number("min_cells", min_cells, integer=True, low=1)
     column = groupby or key
     labels = _values.cluster_column(mdata, column, argument="groupby")
-    samples = _samples(mdata, sample_key)
+    samples = pd.Series(_mudata.get_batches(mdata, sample_key, argument="sample_key"), index=mdata.obs_names).astype(
+        str
+    )
     inner = None if within is None else _values.cluster_column(mdata, within, argument="within").astype(object)
     names = _values.used_modalities(mdata, key, modalities)
     _mudata.check_cells(mdata, names)
@@ -148,17 +150,6 @@ def pseudobulk_markers(
     contents = {"params": params, "table": table}
     mdata.uns[key_added] = _mudata.make_record("pseudobulk_markers", contents, made_from=sources, key=key)
     return table
-
-
-def _samples(mdata: MuData, sample_key: str) -> pd.Series:
-    samples = _mudata.get_obs_column(mdata, sample_key, argument="sample_key").astype(object)
-    if samples.isna().any():
-        first = str(samples.index[samples.isna()][0])
-        raise ValueError(
-            f"sample_key={sample_key!r} is missing for {int(samples.isna().sum())} of {len(samples)} cells, the first is {first!r}. "
-            f"Leave them out: mdata = mdata[mdata.obs[{sample_key!r}].notna()].copy()"
-        )
-    return samples.astype(str)
 
 
 def _known_groups(labels: pd.Series, groups: Sequence[str] | None, reference: str, column: str) -> list[str]:

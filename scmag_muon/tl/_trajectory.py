@@ -178,13 +178,8 @@ def _root(mdata: MuData, root: str | None, root_cell: str | None, labels: pd.Ser
         raise ValueError(
             f"root={root!r} is neither a cell nor one of the groups {list(map(str, labels.cat.categories))}."
         )
-    slot = Keys.latent(key)
-    if slot not in mdata.obsm:
-        raise KeyError(
-            f"No clustering space mdata.obsm[{slot!r}]. Make it with scmag_muon.tl.scmag(mdata, key_added={key!r})."
-        )
     inside = (labels.astype(str) == root).to_numpy()
-    latent = np.asarray(mdata.obsm[slot])[inside]
+    latent = _values.clustering_space(mdata, key)[inside]
     middle = np.argmin(((latent - latent.mean(axis=0)) ** 2).sum(axis=1))
     found = str(mdata.obs_names[inside][middle])
     logger.info("The path starts at the cell %r, in the middle of the cluster %r.", found, root)

@@ -22,9 +22,9 @@ MARKERS = [
         "a cell without a sample",
         "smm.tl.pseudobulk_markers(mdata, sample_key='mine')",
         ValueError,
-        "'mine' is missing for 1 of",
+        "'mine' is missing for 1 cells",
         make=changed(with_a_gap, finished),
-        fix="mdata = mdata[mdata.obs['mine'].notna()].copy()",
+        fix="mdata = mdata[mdata.obs['mine'].notna().to_numpy()].copy()",
         says="counts such cells and names the first.",
     ),
     refused(

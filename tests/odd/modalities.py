@@ -106,6 +106,16 @@ MODALITIES = [
         make=_joined(rna="RNA 1 (α)", prot="ADT β"),
         says="Every cell has a cluster.",
     ),
+    refused(
+        "a modality called `rna/1`",
+        RUN,
+        ValueError,
+        "'rna/1'",
+        "slash",
+        make=_joined(**{"rna/1": "rna", "prot": "prot"}),
+        fix="mdata.mod['rna_1'] = mdata.mod.pop('rna/1'); mdata.update()",
+        says="a file can't hold the name.",
+    ),
     works(
         "fitted, all cells complete",
         "smm.pp.complete_cells(mdata)",
