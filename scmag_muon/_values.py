@@ -108,6 +108,18 @@ def used_modalities(mdata: MuData, key: str, modalities: Sequence[str] | None = 
     return _mudata.modality_names(mdata)
 
 
+def batches_of_run(mdata: MuData, key: str) -> str | None:
+    """The column of batches that the run was told of, where it is there."""
+    column = mdata.uns[key].get("params", {}).get("batch_key") if key in mdata.uns else None
+    if column is None:
+        return None
+    try:
+        _mudata.get_obs_column(mdata, column, argument="batch_key")
+    except KeyError:
+        return None
+    return str(column)
+
+
 def counts_layer(mdata: MuData, key: str, modality: str) -> str | None:
     """The layer of raw counts that ``tl.scmag`` was told of."""
     params = mdata.uns[key].get("params", {}) if key in mdata.uns else {}

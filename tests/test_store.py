@@ -121,3 +121,12 @@ def test_an_interrupt_while_writing_reaches_the_caller(tmp_path: Path, monkeypat
     assert signal.getsignal(signal.SIGINT) is handler
     assert [file.name for file in tmp_path.iterdir()] == ["cells.h5mu"]
     assert path.read_text() == "old"
+
+
+def test_a_link_to_a_file_of_another_kind_is_not_followed(citeseq: MuData, tmp_path: Path) -> None:
+    other, link = tmp_path / "counts.csv", tmp_path / "out.h5mu"
+    other.write_text("mine")
+    link.symlink_to(other)
+    with pytest.raises(ValueError, match=r"out.h5mu is a link to .*counts.csv, which is no .h5mu"):
+        write_mudata(citeseq, link)
+    assert other.read_text() == "mine"

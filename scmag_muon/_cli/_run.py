@@ -14,6 +14,7 @@ from scmag_muon._cli._outputs import Output, check_folder, check_outputs, free_p
 from scmag_muon._cli._read import read
 from scmag_muon._cli._tables import CSV_FILES, cluster_table, holds_tables, summary, write_csv
 from scmag_muon._files import is_inside, same_file
+from scmag_muon._report._report import check_page
 from scmag_muon.model import SCMAG
 from scmag_muon.model._checkpoint import forget
 from scmag_muon.model._model_files import check_target
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_REPORT_SUFFIXES = (".html", ".htm")
 _DENSEST = 10_000
 
 
@@ -78,8 +78,7 @@ def check_paths(arguments: argparse.Namespace) -> None:
     _mudata.check_format(arguments.output, argument="-o")
     outputs = [("-o", arguments.output)]
     if arguments.report is not None:
-        if arguments.report.suffix.lower() not in _REPORT_SUFFIXES:
-            raise ValueError(f"--report {arguments.report}: the page is HTML, so its name must end in .html.")
+        check_page(arguments.report)
         outputs.append(("--report", arguments.report))
     if arguments.log is not None:
         outputs.append(("--log", arguments.log))

@@ -38,6 +38,11 @@ def check_format(path: str | os.PathLike[str], *, argument: str = "path") -> str
             f"{argument} {os.fspath(path)}: the ending says the format, and {suffix or 'no ending'} is none that a MuData is "
             f"written in. Use {' or '.join(_FORMATS)}, for example {Path(path).with_suffix('.h5mu')}."
         )
+    target = Path(path).resolve()
+    if target.suffix.lower() != suffix:
+        raise ValueError(
+            f"{argument} {os.fspath(path)} is a link to {target}, which is no {suffix}. Give another name."
+        )
     return suffix
 
 

@@ -31,10 +31,11 @@ def prepared(mdata: MuData, *, key: str, batch_key: str | None, random_state: in
         made.append("UMAP of the clustering space")
     clusters = _values.cluster_column(work, key)
     n_clusters = len(clusters.cat.categories)
-    if n_clusters > 1 and _is_lacking(work, Keys.markers(key)) and (clusters.value_counts() > 1).any():
+    if _is_lacking(work, Keys.markers(key)):
         work.uns.pop(Keys.markers(key), None)
-        tl.markers(work, key=key)
-        made.append("markers")
+        if n_clusters > 1 and (clusters.value_counts() > 1).any():
+            tl.markers(work, key=key)
+            made.append("markers")
     qc = work.uns.get(Keys.cluster_qc(key), {})
     if _is_lacking(work, Keys.cluster_qc(key)) or str(qc["params"].get("batch_key")) != str(batch_key):
         work.uns.pop(Keys.cluster_qc(key), None)
@@ -43,7 +44,9 @@ def prepared(mdata: MuData, *, key: str, batch_key: str | None, random_state: in
         made.append("checks of the clusters")
     tree = work.uns.get(f"dendrogram_{key}")
     of_latent = latent if str((tree or {}).get("use_rep")) == Keys.latent(key) else None
-    if n_clusters > 1 and (tree is None or not dendrogram_is_of(tree, clusters, of_latent)):
+    if n_clusters < 2:
+        work.uns.pop(f"dendrogram_{key}", None)
+    elif tree is None or not dendrogram_is_of(tree, clusters, of_latent):
         scratch = AnnData(obs=clusters.to_frame(key), obsm={Keys.latent(key): latent})
         sc.tl.dendrogram(scratch, groupby=key, use_rep=Keys.latent(key))
         work.uns[f"dendrogram_{key}"] = scratch.uns[f"dendrogram_{key}"]

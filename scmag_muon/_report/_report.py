@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
-from scmag_muon import _values
+from scmag_muon import _mudata, _values
+from scmag_muon._checks import check_random_state
 from scmag_muon._files import written_aside
 from scmag_muon._keys import Keys
 from scmag_muon._levels import run_of
@@ -20,6 +21,7 @@ from scmag_muon._report._prepare import has_level, left_out, prepared
 if TYPE_CHECKING:
     from mudata import MuData
 
+_SUFFIXES = (".html", ".htm")
 _NARROW = ("summary", "warnings", "methods", "parameters")
 _NO_DOUBT = "No automatic check fired. Checks know counts, doublets, batches, small and unsure clusters; they do not know your biology."
 
@@ -69,7 +71,8 @@ def report(
     FileNotFoundError
         Where there is no such folder.
     ValueError
-        Where ``path`` does not end in ``.html``, so that no data are replaced by a page.
+        Where ``path`` does not end in ``.html`` or is a link to another kind of file, so that no data are replaced by a page; where
+        there are no clusters, or counts were normalised since the run.
 
     Examples
     --------
@@ -82,19 +85,26 @@ def report(
     True
     """
     path = Path(path)
-    if not path.parent.exists():
-        raise FileNotFoundError(f"There is no folder {path.parent} for the report.")
-    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
-        raise ValueError(f"{path} is no name for a page: it must end in .html and be no folder.")
-    _values.cluster_column(mdata, key)
+    check_page(path)
+    random_state = check_random_state(random_state)
+    _mudata.check_mudata(mdata)
+    if not mdata.n_obs:
+        raise ValueError("The MuData has no cells.")
+    if not len(_values.cluster_column(mdata, key).cat.categories):
+        raise ValueError(f"mdata.obs[{key!r}] is missing for all {mdata.n_obs} cells: there are no clusters to report.")
     run = run_of(mdata, key)
     if run not in mdata.uns or Keys.latent(run) not in mdata.obsm:
         raise KeyError(f"No run in mdata.uns[{run!r}]. Make it with scmag_muon.tl.scmag(mdata, key_added={run!r}).")
     if labels is not None:
         _values.known_labels(mdata, labels, argument="labels")
-    batch_key = batch_key or mdata.uns[key]["params"].get("batch_key")
+    for name in _values.used_modalities(mdata, key):
+        _values.counts_in_use(mdata, key, name)  # what is wrong is told before all other work
+    of_run = mdata.uns[key]["params"].get("batch_key")
+    batch_key = batch_key or _values.batches_of_run(mdata, key)
     work, made = prepared(mdata, key=key, batch_key=batch_key, random_state=random_state)
     stale = left_out(work, key)
+    if batch_key is None and of_run is not None:
+        stale.append(f"The batches of the run are left out: no column is called {of_run!r}.")
     with plt.rc_context({"font.family": "DejaVu Sans", "figure.facecolor": "white", "savefig.facecolor": "white"}):
         sections = [("summary", "Summary", _sections.summary(work, key, labels))]
         messages = stale + doubts(work, key, batch_key)
@@ -128,11 +138,26 @@ def report(
     done = "mapped onto a reference" if _query.is_query(work, key) else "clustered"
     subtitle = f"{mdata.n_obs:,} cells, {_listed(_values.used_modalities(mdata, key))}, {done} by scMAG."
     text = _html.page(
-        title, subtitle, sections, f"Written on {today} by scmag_muon {_version()}.", policy=_map.POLICY, narrow=_NARROW
+        str(title),
+        subtitle,
+        sections,
+        f"Written on {today} by scmag_muon {_version()}.",
+        policy=_map.POLICY,
+        narrow=_NARROW,
     )
     with written_aside(path) as draft:
         draft.write_text(text, encoding="utf-8", errors="replace")
     return path
+
+
+def check_page(path: Path) -> None:
+    """Raise unless a page can be written there that replaces nothing but a page."""
+    if not path.parent.exists():
+        raise FileNotFoundError(f"There is no folder {path.parent} for the report.")
+    if path.suffix.lower() not in _SUFFIXES or path.is_dir():
+        raise ValueError(f"{path} is no name for a page: it must end in .html and be no folder.")
+    if path.resolve().suffix.lower() not in _SUFFIXES:
+        raise ValueError(f"{path} is a link to {path.resolve()}, which is no page. Give another name.")
 
 
 def _listed(names: list[str]) -> str:

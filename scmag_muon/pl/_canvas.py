@@ -139,3 +139,7 @@ def _check_file(path: Path) -> None:
     formats = sorted(FigureCanvasBase.get_supported_filetypes())
     if path.suffix[1:].lower() not in formats or path.is_dir():
         raise ValueError(f"save={str(path)!r} names no picture. It must end in one of .{', .'.join(formats)}.")
+    if path.resolve().suffix[1:].lower() not in formats:
+        raise ValueError(
+            f"save={str(path)!r} is a link to {str(path.resolve())!r}, which is no picture. Give another name."
+        )

@@ -75,8 +75,7 @@ def overview(
     xy = _draw.coordinates(mdata, basis, key)
     clusters = _values.cluster_column(mdata, key)
     table = _draw.record(mdata, markers_key or Keys.markers(key), f"scmag_muon.tl.markers(mdata, key={key!r})")["table"]
-    if batch_key is None and key in mdata.uns:
-        batch_key = mdata.uns[key]["params"].get("batch_key")
+    batch_key = batch_key or _values.batches_of_run(mdata, key)
     columns = {"known labels": labels, "batch": batch_key}
     shown = {title: column for title, column in columns.items() if column is not None}
     known = {column: _values.cluster_column(mdata, column, argument="labels") for column in shown.values()}

@@ -98,8 +98,7 @@ def cluster_qc(
     column = groupby or key
     labels = _values.cluster_column(mdata, column, argument="groupby")
     names = _values.used_modalities(mdata, key)
-    if batch_key is None and key in mdata.uns:
-        batch_key = mdata.uns[key].get("params", {}).get("batch_key")
+    batch_key = batch_key or _values.batches_of_run(mdata, key)
     batches = _mudata.get_batches(mdata, batch_key)
     key_added = key_added or Keys.cluster_qc(key)
     check_key(key_added, argument="key_added")

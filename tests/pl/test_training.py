@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 import scmag_muon as smm
+from scmag_muon._made_from import made_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from mudata import MuData
 
@@ -55,3 +57,19 @@ def test_short_stages_are_named_by_their_number(trained: MuData) -> None:
 def test_no_history(citeseq: MuData) -> None:
     with pytest.raises(KeyError, match=r"No history in mdata.uns\['scmag'\].*tl.scmag"):
         smm.pl.training(citeseq)
+
+
+def test_the_history_is_that_of_the_run_whatever_clusters_are_called(trained: MuData) -> None:
+    trained.obs["scmag"] = "0"
+    trained.uns["scmag"]["made_from"] = made_from(trained, obs=["scmag"])
+    trained.obs["scmag"] = "T cells"
+    assert len(smm.pl.training(trained)) == 3
+
+
+def test_a_link_to_data_is_not_drawn_over(trained: MuData, tmp_path: Path) -> None:
+    data, link = tmp_path / "cells.h5mu", tmp_path / "picture.png"
+    data.write_text("mine")
+    link.symlink_to(data)
+    with pytest.raises(ValueError, match="is a link to .*cells.h5mu', which is no picture"):
+        smm.pl.training(trained, save=link)
+    assert data.read_text() == "mine"

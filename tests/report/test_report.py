@@ -11,15 +11,18 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.image
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
 
 import scmag_muon as smm
 from scmag_muon import _fingerprint
+from scmag_muon._made_from import made_from
 from scmag_muon._report import _html
 from scmag_muon._report._doubts import doubts
 from scmag_muon._report._methods import text_and_references
+from tests import finished as by_hand
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -417,6 +420,58 @@ def test_errors(finished: MuData, tmp_path: Path) -> None:
     with pytest.raises(KeyError, match=r"No run in mdata.uns\['scmag'\].*tl.scmag"):
         smm.report(finished, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("change", ["one cluster", "others", "no batches"])
+def test_clusters_and_cells_that_have_changed_since_the_run(tmp_path: Path, change: str) -> None:
+    mdata = by_hand.finished()
+    by_hand.add_tree(mdata)
+    mdata.uns["scmag"]["made_from"] = made_from(mdata, obs=["scmag", "batch"])
+    smm.tl.markers(mdata)
+    smm.tl.cluster_tree(mdata)
+    if change == "one cluster":
+        mdata = mdata[(mdata.obs["scmag"] == "0").to_numpy()].copy()
+    elif change == "others":
+        mdata.obs["scmag"] = pd.Series(np.resize(["0", "1", None], mdata.n_obs), index=mdata.obs_names)
+    else:
+        del mdata.obs["batch"]
+    page = Page(smm.report(mdata, tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert any("Since the run" in text for text in page.texts("p"))
+    assert any("The batches of the run are left out" in text for text in page.texts("p")) == (change == "no batches")
+    assert {str(name) for name in mdata.obs["scmag"].dropna()} <= set(page.texts("th"))
+
+
+def test_what_can_not_be_reported_is_told_before_anything_is_computed(
+    finished: MuData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scmag_muon._report._report.prepared", lambda *_, **__: pytest.fail("computed in vain"))
+    page = tmp_path / "page.html"
+    without = mudata.MuData({"gex": finished["rna"]})
+    without.obs, without.uns, without.obsm["X_scmag"] = finished.obs, finished.uns, finished.obsm["X_scmag"]
+    with pytest.raises(KeyError, match=r"modalities \['rna', 'prot'\], and the MuData has \['gex'\]"):
+        smm.report(without, page)
+    with pytest.raises(ValueError, match="has no cells"):
+        smm.report(finished[:0].copy(), page)
+    with pytest.raises(ValueError, match="`random_state` must be"):
+        smm.report(finished, page, random_state=-1)
+    rna, counts = finished["rna"], finished["rna"].X.copy()
+    rna.X = np.log1p(counts.toarray())
+    with pytest.raises(ValueError, match="normalised already"):
+        smm.report(finished, page)
+    rna.X = counts
+    finished.obs["scmag"] = np.nan
+    with pytest.raises(ValueError, match="there are no clusters to report"):
+        smm.report(finished, page)
+    assert not page.exists()
+
+
+def test_a_page_does_not_replace_data_by_a_link(finished: MuData, tmp_path: Path) -> None:
+    data, link = tmp_path / "cells.h5mu", tmp_path / "page.html"
+    data.write_text("data")
+    link.symlink_to(data)
+    with pytest.raises(ValueError, match="page.html is a link to .*cells.h5mu, which is no page"):
+        smm.report(finished, link)
+    assert data.read_text() == "data"
 
 
 def in_chromium(path: Path, folder: Path) -> tuple[str, str, set[str]]:
