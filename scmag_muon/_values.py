@@ -98,8 +98,9 @@ def used_modalities(mdata: MuData, key: str, modalities: Sequence[str] | None = 
         return _mudata.modality_names(mdata, modalities)
     if key in mdata.uns and "params" in mdata.uns[key]:
         joined = [str(name) for name in mdata.uns[key]["params"]["modalities"]]
-        there = [name for name in joined if name in mdata.mod]
-        what = f"{key!r} joined the modalities {joined}, and the MuData has {list(mdata.mod)}"
+        own = [name for name, adata in mdata.mod.items() if adata.n_obs]
+        there = [name for name in joined if name in own]
+        what = f"{key!r} joined the modalities {joined}, and the MuData has cells of {own}"
         if not there:
             raise KeyError(f"{what}. Give those back their names, or name modalities= where there is the argument.")
         if len(there) < len(joined):

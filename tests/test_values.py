@@ -84,10 +84,12 @@ def test_modalities_that_were_renamed_or_taken_out(finished: MuData, caplog: pyt
     renamed.uns["scmag"] = finished.uns["scmag"]
     assert _values.used_modalities(renamed, "scmag") == ["prot"]
     assert (
-        "joined the modalities ['rna', 'prot'], and the MuData has ['gex', 'prot']: ['prot'] alone take part"
+        "joined the modalities ['rna', 'prot'], and the MuData has cells of ['gex', 'prot']: ['prot'] alone take part"
         in caplog.text
     )
-    alone = make_mudata({"gex": finished["rna"]}, finished.obs)
+    finished.mod["rna"] = finished["rna"][:0].copy()
+    assert _values.used_modalities(finished, "scmag") == ["prot"]
+    alone = make_mudata({"gex": renamed["gex"]}, finished.obs)
     alone.uns["scmag"] = finished.uns["scmag"]
     with pytest.raises(KeyError, match="Give those back their names, or name modalities="):
         _values.used_modalities(alone, "scmag")

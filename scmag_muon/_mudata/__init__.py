@@ -36,7 +36,7 @@ from scmag_muon._mudata._fitted import LARGE, FittedLayer, are_large, fitted_lay
 from scmag_muon._mudata._kinds import check_kinds, kinds_of, modality_kind, recognize, recorded_kind
 from scmag_muon._mudata._lazy import read_lazy
 from scmag_muon._mudata._pairing import check_paired
-from scmag_muon._mudata._presence import FEWEST_CELLS, check_cells, check_complete, modality_names
+from scmag_muon._mudata._presence import FEWEST_CELLS, check_cells, check_complete, check_named, modality_names
 from scmag_muon._mudata._query import MOST_CATEGORIES, Query, read_query, text_columns
 from scmag_muon._mudata._records import (
     check_apart,
@@ -95,6 +95,7 @@ __all__ = [
     "check_format",
     "check_layer",
     "check_mudata",
+    "check_named",
     "check_n_clusters",
     "check_paired",
     "check_writable",

@@ -27,8 +27,9 @@ def check_modalities(mdata: MuData, modalities: Sequence[str]) -> None:
                 f"another: mdata.mod[{other!r}] = mdata.mod.pop({name!r}); mdata.update()"
             )
         if mdata.mod[name].n_obs == 0 or mdata.mod[name].n_vars == 0:
+            rest = f" Take it out: del mdata.mod[{name!r}]; mdata.update()" if len(mdata.mod) > 1 else ""
             raise ValueError(
-                f"Modality {name!r} is empty: {mdata.mod[name].n_obs} cells, {mdata.mod[name].n_vars} features."
+                f"Modality {name!r} is empty: {mdata.mod[name].n_obs} cells, {mdata.mod[name].n_vars} features.{rest}"
             )
         if not names.is_unique:
             twice = str(names[names.duplicated()][0])

@@ -64,6 +64,13 @@ def modality_names(
     return names
 
 
+def check_named(mdata: MuData, names: Sequence[str]) -> None:
+    """Raise unless each modality has cells, all of them among ``mdata.obs_names``: what is read by name needs no more."""
+    check_modalities(mdata, names)
+    for name in names:
+        _cells_of(mdata, name)
+
+
 def check_cells(mdata: MuData, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Number among ``mdata.obs_names`` of each row of each modality, or an error.
 
@@ -73,7 +80,14 @@ def check_cells(mdata: MuData, names: Sequence[str]) -> dict[str, np.ndarray]:
     if all(mdata.mod[name].n_obs == mdata.n_obs for name in names):
         check_paired(mdata, names)
         return {name: np.arange(mdata.n_obs) for name in names}
-    cells = {name: _cells_of(mdata, name, names) for name in names}
+    cells = {name: _cells_of(mdata, name) for name in names}
+    for name, of_modality in cells.items():
+        others = [other for other in names if other != name]
+        if len(of_modality) < FEWEST_CELLS and others:
+            raise ValueError(
+                f"Modality {name!r} holds {len(of_modality)} of {mdata.n_obs} cells, too few to learn from. Choose the others with "
+                f"modalities={others}."
+            )
     lacking = ~np.isin(np.arange(mdata.n_obs), np.concatenate(list(cells.values())))
     check_none_lacks_all(mdata, lacking, names, names)
     for name, of_modality in cells.items():
@@ -119,7 +133,7 @@ def _check_chain(mdata: MuData, names: Sequence[str], cells: dict[str, np.ndarra
         )
 
 
-def _cells_of(mdata: MuData, name: str, names: Sequence[str]) -> np.ndarray:
+def _cells_of(mdata: MuData, name: str) -> np.ndarray:
     adata = mdata.mod[name]
     cells = mdata.obs_names.get_indexer(adata.obs_names)
     if (cells < 0).any():
@@ -127,11 +141,5 @@ def _cells_of(mdata: MuData, name: str, names: Sequence[str]) -> np.ndarray:
         raise ValueError(
             f"Cells of modality {name!r} were renamed after they were joined: {int((cells < 0).sum())} of {len(cells)}, such as "
             f"{unknown!r}, are not in mdata.obs_names. Call mdata.update()."
-        )
-    others = [other for other in names if other != name]
-    if len(cells) < FEWEST_CELLS and others:
-        raise ValueError(
-            f"Modality {name!r} holds {len(cells)} of {mdata.n_obs} cells, too few to learn from. Choose the others with "
-            f"modalities={others}."
         )
     return cells

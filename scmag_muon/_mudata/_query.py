@@ -74,7 +74,9 @@ def read_query(
         Where ``mdata`` is no MuData.
     """
     check_mudata(mdata)
-    names = [name for name in fit.names if name in mdata.mod]
+    if not mdata.n_obs:
+        raise ValueError("The MuData has no cells.")
+    names = [name for name in fit.names if name in mdata.mod and mdata.mod[name].n_obs]
     if not names:
         raise ValueError(
             f"The query has the modalities {list(mdata.mod)}, none of the reference's {list(fit.names)}. Modalities are found by "

@@ -22,6 +22,8 @@ from scmag_muon.tl._query_results import (
     frames,
     impute,
     is_denoised,
+    tell_batches,
+    tell_modalities,
     write,
     write_labels,
 )
@@ -192,7 +194,8 @@ def map_query(
     names = list(query.counts)
     target = None if basis is None else map_of(reference, basis, of_cells)
     _mudata.check_free_query(mdata, names, key_added, columns)
-    _tell_modalities(names, of_cells.fit.names)
+    tell_modalities(names, of_cells.fit.names)
+    tell_batches(mdata, model, batch_key)
     denoised = is_denoised(write_layers, model, mdata.n_obs)
     decoder = model
     if fine_tune and denoised:
@@ -236,13 +239,3 @@ def map_query(
     mdata.uns[key_added] = _mudata.make_record("map_query", record, made_from=made_from, key=key_added)
     renew_markers(mdata, tables)
     return mdata if copy else None
-
-
-def _tell_modalities(names: Sequence[str], of_reference: Sequence[str]) -> None:
-    lacking = [name for name in of_reference if name not in names]
-    if lacking:
-        logger.info(
-            "The query has %s alone: labels and unlikeness rest on it, and %s imputed.",
-            " and ".join(map(repr, names)),
-            " and ".join(map(repr, lacking)) + (" is" if len(lacking) == 1 else " are"),
-        )

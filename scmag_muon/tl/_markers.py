@@ -144,7 +144,7 @@ def markers(
     column = groupby or key
     labels = _values.cluster_column(mdata, column, argument="groupby")
     names = _values.used_modalities(mdata, key, modalities)
-    _mudata.check_cells(mdata, names)
+    _mudata.check_named(mdata, names)
     chosen = _groups(labels, groups, reference, column)
     if key_added is None:
         paired = reference != "rest" and len(chosen) == 1
@@ -155,7 +155,11 @@ def markers(
     _mudata.check_layer(mdata, layer, names)
     layers = {name: _mudata.layer_of(layer, name) or _values.counts_layer(mdata, key, name) for name in names}
     tables = [_rank(mdata, name, asked, labels, chosen, reference, key) for name, asked in layers.items()]
-    table = pd.concat(tables, ignore_index=True)
+    if all(table is None for table in tables):
+        raise ValueError(
+            f"No modality of {names} has two cells of a group of {column!r} and others to compare them with."
+        )
+    table = pd.concat([table for table in tables if table is not None], ignore_index=True)
     table["is_marker"] = (
         (table["log2_fold_change"] >= min_fold_change) & (table["share"] >= min_share) & ~(table["over_controls"] < 0)
     )
@@ -202,12 +206,20 @@ def _groups(labels: pd.Series, groups: Sequence[str] | None, reference: str, col
 
 def _rank(
     mdata: MuData, modality: str, layer: str | None, labels: pd.Series, groups: list[str], reference: str, key: str
-) -> pd.DataFrame:
+) -> pd.DataFrame | None:
     adata = mdata.mod[modality]
     values = _values.normalized_counts(mdata, modality, layer=layer, key=key, across="cells")
     labels = labels.reindex(adata.obs_names)
     known = labels.notna().to_numpy()
     text = pd.Categorical(labels[known].astype(str), categories=[str(name) for name in labels.cat.categories])
+    sizes = pd.Series(text).value_counts()
+    alone = sizes == len(text) if reference == "rest" else pd.Series(sizes[reference] < 2, index=sizes.index)
+    small = [group for group in groups if sizes[group] < 2 or alone[group]]
+    if small:
+        logger.warning("Groups %s get no markers in modality %r, which too few of their cells have.", small, modality)
+    groups = [group for group in groups if group not in small]
+    if not groups:
+        return None
     controls = np.zeros(adata.n_vars, dtype=bool)
     if _values.kind_in_use(mdata, key, modality) == "protein":
         controls = is_isotype_control(adata.var_names)
@@ -235,7 +247,6 @@ def _rank(
         table["share_others"] = shares.reindex(table["feature"]).to_numpy()
         own = scratch.uns["rank_genes_groups"]["pts"]
         table["share"] = [own.at[f, g] for f, g in zip(table["feature"], table["cluster"], strict=True)]
-    sizes = pd.Series(text).value_counts()
     n_in = table["cluster"].astype(str).map(sizes).to_numpy(dtype=float)
     n_out = float(len(text)) - n_in if reference == "rest" else np.full(len(table), float(sizes[reference]))
     # without a correction for ties, scanpy's z is linear in the area under the curve

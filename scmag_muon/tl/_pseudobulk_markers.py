@@ -111,7 +111,7 @@ def pseudobulk_markers(
     )
     inner = None if within is None else _values.cluster_column(mdata, within, argument="within").astype(object)
     names = _values.used_modalities(mdata, key, modalities)
-    _mudata.check_cells(mdata, names)
+    _mudata.check_named(mdata, names)
     chosen = _known_groups(labels, groups, reference, column)
     key_added = key_added or Keys.pseudobulk(key)
     check_key(key_added, argument="key_added")

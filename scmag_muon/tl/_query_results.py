@@ -10,6 +10,7 @@ import pandas as pd
 
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._keys import Keys
+from scmag_muon.model._query_data import known_batches
 from scmag_muon.tl._derived import forget_derived, same_run
 from scmag_muon.tl._imputation import Imputer
 from scmag_muon.tl._results import write_cells
@@ -44,6 +45,33 @@ def is_denoised(asked: QueryLayers | None, model: SCMAG, n_obs: int) -> bool:
         _mudata.LARGE,
     )
     return False
+
+
+def tell_modalities(names: Sequence[str], of_reference: Sequence[str]) -> None:
+    lacking = [name for name in of_reference if name not in names]
+    if lacking:
+        logger.info(
+            "The query has %s alone: labels and unlikeness rest on it, and %s imputed.",
+            " and ".join(map(repr, names)),
+            " and ".join(map(repr, lacking)) + (" is" if len(lacking) == 1 else " are"),
+        )
+
+
+def tell_batches(mdata: MuData, model: SCMAG, asked: str | None) -> None:
+    """Warn where cells are of batches of the reference and nothing says so: they would be placed as if of none."""
+    batch_key = model.registry_["setup_args"]["batch_key"]
+    if asked is not None or batch_key is None or batch_key not in mdata.obs:
+        return
+    known = int(mdata.obs[batch_key].astype(str).isin(known_batches(model.registry_)).sum())
+    if known:
+        logger.warning(
+            "%d of %d cells are of batches of the reference by obs[%r], which is not used. Say so with batch_key=%r: what was found "
+            "of these batches is then taken off.",
+            known,
+            mdata.n_obs,
+            batch_key,
+            batch_key,
+        )
 
 
 def impute(found: Mapped, reference: Reference, query: _mudata.Query, features: Mapping[str, pd.Index]) -> None:

@@ -262,6 +262,29 @@ def test_a_model_keeps_counts_of_its_own(whole: MuData, query: MuData, layer: st
     assert model.get_normalized_expression(library_size="observed").to_numpy().sum() > 0.5 * whole["rna"].X[:60].sum()
 
 
+def test_batches_of_the_reference_are_asked_for(whole: MuData, query: MuData, caplog: pytest.LogCaptureFixture) -> None:
+    reference = subset(whole, slice(60))
+    model = smm.tl.scmag(reference, n_clusters=2, batch_key="half", return_model=True, **BRIEF)
+    smm.tl.map_query(query, model)
+    assert f"{query.n_obs} of {query.n_obs} cells are of batches of the reference by obs['half']" in caplog.text
+    caplog.clear()
+    smm.tl.map_query(query, model, batch_key="half")
+    query.obs["half"] = "a third"
+    smm.tl.map_query(query, model)
+    assert "batches of the reference" not in caplog.text
+
+
+def test_a_modality_without_cells_is_as_good_as_none(query: MuData, trained: tuple[MuData, SCMAG]) -> None:
+    alone = subset(query, slice(None), ("rna",))
+    query.mod["prot"] = query["prot"][:0].copy()
+    query.update()
+    for each in (alone, query):
+        smm.tl.map_query(each, trained[1])
+    np.testing.assert_array_equal(query.obsm["X_scmag"], alone.obsm["X_scmag"])
+    with pytest.raises(ValueError, match="The MuData has no cells"):
+        smm.tl.map_query(subset(alone, slice(0), ("rna",)), trained[1])
+
+
 def test_what_an_earlier_mapping_left_goes_with_it(whole: MuData, query: MuData, trained: tuple[MuData, SCMAG]) -> None:
     reference, model = trained
     reference = subset(reference, slice(None))

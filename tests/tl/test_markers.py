@@ -136,6 +136,33 @@ def test_clusters_of_one_cell(finished: MuData, caplog: pytest.LogCaptureFixture
         smm.tl.markers(finished, groupby="other", groups=["alone"])
 
 
+@pytest.mark.parametrize("n_with_proteins", [0, 1])
+def test_a_cluster_that_lacks_a_modality_has_markers_in_the_other(
+    finished: MuData, n_with_proteins: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = smm.tl.markers(finished)
+    mods = {"rna": finished["rna"], "prot": finished["prot"][70 - n_with_proteins :].copy()}
+    mdata = make_mudata(mods, finished.obs[["scmag"]])
+    table = smm.tl.markers(mdata, modalities=["rna", "prot"])
+    assert "Groups ['0'] get no markers in modality 'prot', which too few of their cells have" in caplog.text
+    ranked = table.groupby("modality", observed=True)["cluster"].unique()
+    assert [sorted(clusters) for clusters in ranked] == [["0", "1", "2", "3"], ["1", "2", "3"]]
+    for each in (table, expected):
+        each["feature"] = each["feature"].astype(str)
+    of_rna = [each[each["modality"] == "rna"].drop(columns="modality") for each in (table, expected)]
+    pd.testing.assert_frame_equal(*of_rna, check_categorical=False)
+    paired = smm.tl.markers(mdata, modalities=["rna", "prot"], reference="0")
+    assert set(paired["modality"]) == {"rna"}
+    with pytest.raises(ValueError, match=r"No modality of \['prot'\] has two cells of a group of 'scmag' and others"):
+        smm.tl.markers(mdata, modalities=["prot"], groups=["0"])
+
+
+def test_few_cells_of_a_modality_can_be_ranked(finished: MuData) -> None:
+    mods = {"rna": finished["rna"], "prot": finished["prot"][[0, 1, 2, 80, 81, 82]].copy()}
+    table = smm.tl.markers(make_mudata(mods, finished.obs[["scmag"]]), modalities=["rna", "prot"])
+    assert set(table.loc[table["modality"] == "prot", "cluster"]) == {"0", "1"}
+
+
 def test_errors_name_the_slot(finished: MuData) -> None:
     with pytest.raises(ValueError, match=r"No group '9' in 'scmag', which has \['0', '1', '2', '3'\]"):
         smm.tl.markers(finished, groups=["9"])
