@@ -25,6 +25,10 @@ for notebook in HERE.parent.joinpath("tutorials").glob("*.ipynb"):
         shutil.copyfile(notebook, copied)
 
 
+# a backend that was set outside keeps the pictures of notebooks from their pages
+os.environ.pop("MPLBACKEND", None)
+
+
 def online() -> bool:
     """Whether other projects' indices can be fetched; ``DOCS_OFFLINE=1`` says no without trying."""
     if os.environ.get("DOCS_OFFLINE"):

@@ -99,12 +99,15 @@ def _categories(
 ) -> dict[str, Any]:
     codes = labels.cat.codes.to_numpy()[shown]
     levels = [str(level) for level in labels.cat.categories]
-    inside = [places[codes == code] for code in range(len(levels))]
+    inside = {code: places[codes == code] for code in range(len(levels))}
+    middles = {code: _draw.middle(each) for code, each in inside.items() if len(each)}
+    moved = _draw.apart(np.array(list(middles.values()), dtype=float), np.full(2, _SPAN)).round().tolist()
+    named = dict(zip(middles, moved, strict=True))
     return {
         "name": str(name),
         "levels": levels,
         "colors": [to_hex(colors[level]) for level in levels],
-        "middles": [_draw.middle(each).tolist() if len(each) else None for each in inside],
+        "middles": [named.get(code) for code in range(len(levels))],
         "values": [None if code < 0 else int(code) for code in codes],
     }
 

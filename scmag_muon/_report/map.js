@@ -51,7 +51,10 @@
     context.fillStyle = "#000";
     column.middles.forEach((middle, level) => {
       if (middle === null || column.levels[level].length > 24) return;
-      const x = (middle[0] / data.span) * width * view.scale + view.x;
+      const there = (middle[0] / data.span) * width * view.scale + view.x;
+      const half = context.measureText(column.levels[level]).width / 2 + 2;
+      // a name at the edge stays whole while its place is in sight
+      const x = there < 0 || there > width ? there : Math.min(Math.max(there, half), width - half);
       const y = (1 - middle[1] / data.span) * height * view.scale + view.y;
       context.strokeText(column.levels[level], x, y);
       context.fillText(column.levels[level], x, y);
