@@ -64,18 +64,21 @@ def known_labels(mdata: MuData, column: str, *, argument: str) -> pd.Series:
 def joint_space(mdata: MuData, manifold_key: str) -> np.ndarray:
     """The joint space before fitting, ``(n_obs, n_components)``."""
     make = f"scmag_muon.pp.manifold_fit(mdata, key_added={manifold_key!r})"
-    return _space(mdata, Keys.joint_embedding(manifold_key), "joint space", make)
+    slot = Keys.joint_embedding(manifold_key)
+    return _space(mdata, slot, f"No joint space mdata.obsm[{slot!r}]", make)
 
 
 def clustering_space(mdata: MuData, key: str) -> np.ndarray:
     """The clustering space of a run, ``(n_obs, n_latent)``."""
-    return _space(mdata, Keys.latent(key), "clustering space", f"scmag_muon.tl.scmag(mdata, key_added={key!r})")
+    slot = Keys.latent(key)
+    make = f"scmag_muon.tl.scmag(mdata, key_added={key!r})"
+    return _space(mdata, slot, f"No clustering space mdata.obsm[{slot!r}]", make)
 
 
-def _space(mdata: MuData, slot: str, what: str, make: str) -> np.ndarray:
+def _space(mdata: MuData, slot: str, none: str, make: str) -> np.ndarray:
     _mudata.check_mudata(mdata)
     if slot not in mdata.obsm:
-        raise KeyError(f"No {what} mdata.obsm[{slot!r}]. Make it with {make}.")
+        raise KeyError(f"{none}. Make it with {make}.")
     space = np.asarray(mdata.obsm[slot])
     lacking = np.isnan(space).any(axis=1)
     if lacking.any():
