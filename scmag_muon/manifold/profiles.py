@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.spatial.distance import pdist
 
+from scmag_muon.manifold.threads import in_threads
 from scmag_muon.manifold.transforms import POWER, column_blocks
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def group_profiles(
     batches = np.zeros(len(divisions), int) if batches is None else batches
     squared = np.square(weights) / np.square(weights).sum()
     centered = [_Centered(view, batches) for view in views]
-    return [_profiles(centered, squared, groups) for groups in divisions.T]
+    return in_threads(partial(_profiles, centered, squared), divisions.T)
 
 
 def _profiles(views: Sequence[_Centered], weights: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -90,7 +92,7 @@ class _Centered:
     def standardized_means(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean of each group over the deviation within groups, ``(n_groups, n_vars)``, and that deviation, 0 for constants."""
         averaging = _averaging(groups)
-        means = _means(self.view, averaging) - (averaging @ self.batches).toarray() @ self.batch_means
+        means = _means(self.view, averaging) - (averaging.T @ self.batches).toarray() @ self.batch_means
         within = self.variance - np.bincount(groups) / len(groups) @ means**2
         varies = within > _CONSTANT * np.maximum(self.variance, _CONSTANT)
         deviation = np.sqrt(np.where(varies, within, 0))
@@ -102,15 +104,16 @@ def _one_hot(labels: np.ndarray) -> sp.csr_array:
 
 
 def _averaging(labels: np.ndarray) -> sp.csr_array:
-    """Matrix that takes the mean over the cells of each label, ``(n_labels, n_obs)``."""
-    return sp.csr_array((1 / np.bincount(labels)[labels], (labels, np.arange(len(labels)))))
+    """Share that each cell has in the mean of its label, ``(n_obs, n_labels)``."""
+    return sp.csr_array((1 / np.bincount(labels)[labels], (np.arange(len(labels)), labels)))
 
 
 def _means(view: View, averaging: sp.csr_array) -> np.ndarray:
     """Means of the view without its column offset, which no difference knows of."""
-    blocks = (view.values[:, columns].tocsr() for columns, _ in column_blocks(view.values))
-    means = np.hstack([(averaging @ block).toarray() for block in blocks])
-    return view.scale * means + (averaging @ view.row_offset)[:, None]
+    # so turned, columns that lie one after the other are the rows of a product, and nothing is sorted anew
+    blocks = (view.values[:, columns].T for columns, _ in column_blocks(view.values))
+    means = np.hstack([(block @ averaging).toarray().T for block in blocks])
+    return view.scale * means + (averaging.T @ view.row_offset)[:, None]
 
 
 def _mean_squares(view: View) -> np.ndarray:
