@@ -116,6 +116,19 @@ FIXES: list[tuple[Callable[[MuData], MuData], dict[str, Any], str, int]] = [
     (lambda m: named(m, [f"{b}-1" for b in BARCODES], BARCODES), {}, "no cells in common.*60 cells match", N),
     (lambda m: named(m, [f"{b}-1" for b in BARCODES], BARCODES, ORDER), {}, "Without endings 60 cells match", N),
     (
+        lambda m: named(m, [f"cell_{i}" for i in range(N)], [f"cell_{i}-1" for i in range(N)]),
+        {},
+        "Without last endings 60 cells match",
+        N,
+    ),
+    (
+        lambda m: named(m, [f"cell_{i}" for i in range(N)], [f"cell_{i}" + "-1" * (i < 30) for i in range(N)]),
+        {},
+        "30 cells are shared.*Without last endings 60 cells match",
+        N,
+    ),
+    (lambda m: named(m, [f"{b} " for b in BARCODES], BARCODES), {}, "Without spaces 60 cells match", N),
+    (
         lambda m: named(m, [f"lane1#{b}-1" for b in BARCODES], BARCODES),
         {},
         "Without beginnings and endings 60 cells",

@@ -63,3 +63,6 @@ def test_text_columns_are_kept_as_text() -> None:
         "sorted": ["True", "False", "True"],
         "mixed": ["x", "4", None],
     }
+    obs["pairs"] = [[1, 2], [3], []]
+    obs.insert(0, "donor", ["a", "b", "c"], allow_duplicates=True)
+    pd.testing.assert_frame_equal(text_columns(obs), found)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scmag_muon._bars import hidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _PACKAGE = logging.getLogger("scmag_muon")
 _SAID = "said"
@@ -19,14 +20,24 @@ _SAID = "said"
 
 
 def say(text: str) -> None:
-    """Print; noted in the log file where there is one. What a screen has no letters for is written in codes."""
+    """Print; noted in the log file where there is one. What a screen has no letters for is written in codes.
+
+    Where it can't be printed, as into a pipe that was closed or a file on a full disk, the run goes on without.
+    """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, errors="backslashreplace").decode(encoding))
+    try:
+        print(text.encode(encoding, errors="backslashreplace").decode(encoding), flush=True)
+    except OSError:
+        with (
+            contextlib.suppress(OSError),
+            Path(os.devnull).open("w") as nowhere,
+        ):  # what is left in the buffer goes there
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
     _PACKAGE.info(text, extra={_SAID: True})
 
 
 @contextlib.contextmanager
-def logged_to(path: Path | None) -> Iterator[None]:
+def logged_to(path: Path | None, *, append: bool = False) -> Iterator[None]:
     """Write what the package says and prints to a file, where one is named, and show its warnings on the screen as ever.
 
     Where no terminal shows the progress, lines that tell of it take its place.
@@ -36,7 +47,7 @@ def logged_to(path: Path | None) -> Iterator[None]:
     screen.addFilter(lambda record: not hasattr(record, _SAID))
     handlers: list[logging.Handler] = [screen]
     if path is not None:
-        file = logging.FileHandler(path, mode="w", encoding="utf-8")
+        file = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         handlers.append(file)
     level, propagate = _PACKAGE.level, _PACKAGE.propagate

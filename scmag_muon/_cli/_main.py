@@ -54,10 +54,10 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from scmag_muon._cli._run import check_paths, run
+    from scmag_muon._cli._run import check_paths, goes_on, run
 
     check_paths(arguments)
-    _logged(run, arguments)
+    _logged(run, arguments, append=goes_on(arguments))
 
 
 def _map(arguments: argparse.Namespace) -> None:
@@ -67,10 +67,12 @@ def _map(arguments: argparse.Namespace) -> None:
     _logged(map_cells, arguments)
 
 
-def _logged(command: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
+def _logged(
+    command: Callable[[argparse.Namespace], None], arguments: argparse.Namespace, *, append: bool = False
+) -> None:
     arguments.written = []
     _draw_without_screen()
-    with logged_to(arguments.log):
+    with logged_to(arguments.log, append=append):
         command(arguments)
 
 

@@ -16,7 +16,7 @@ from scmag_muon._cli._tables import CSV_FILES, cluster_table, holds_tables, summ
 from scmag_muon._files import is_inside, same_file
 from scmag_muon._report._report import check_page
 from scmag_muon.model import SCMAG
-from scmag_muon.model._checkpoint import forget
+from scmag_muon.model._checkpoint import FILE, forget
 from scmag_muon.model._model_files import check_target
 from scmag_muon.tl._marker_lists import listed_markers
 
@@ -80,9 +80,9 @@ def check_paths(arguments: argparse.Namespace) -> None:
     if arguments.report is not None:
         check_page(arguments.report)
         outputs.append(("--report", arguments.report))
-    if arguments.log is not None:
-        outputs.append(("--log", arguments.log))
     further: list[Output] = []
+    if arguments.log is not None:
+        (further if goes_on(arguments) else outputs).append(("--log", arguments.log))
     if arguments.csv is not None:
         check_folder("--csv", arguments.csv, read=arguments.input)
         tables = [("--csv", arguments.csv / name) for name in CSV_FILES]
@@ -106,6 +106,11 @@ def check_paths(arguments: argparse.Namespace) -> None:
         listed_markers(arguments.annotate)
         if find_spec("decoupler") is None:
             raise ImportError("--annotate needs decoupler. Install it with: pip install 'decoupler>=2'")
+
+
+def goes_on(arguments: argparse.Namespace) -> bool:
+    """Whether a run that was killed goes on from its checkpoint, so that its log goes on too."""
+    return arguments.checkpoint is not None and (arguments.checkpoint / FILE).exists()
 
 
 def _name(mdata: MuData, markers: str) -> None:

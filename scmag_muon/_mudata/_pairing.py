@@ -95,7 +95,9 @@ def check_paired(mdata: MuData, modalities: Sequence[str]) -> None:
 
 
 _ENDINGS = {
+    "spaces": r"^\s+|\s+$",
     "endings": r"[-_.]\d+([-_.]\d+)*$",
+    "last endings": r"-\d+$",
     "beginnings": r"^.*[#_:](?=[ACGTN]{8,})",
     "beginnings and endings": r"^.*[#_:](?=[ACGTN]{8,})|[-_.]\d+([-_.]\d+)*$",
 }

@@ -138,7 +138,7 @@ def _check_shared(name: str, features: np.ndarray, measured: np.ndarray) -> None
 def text_columns(obs: pd.DataFrame) -> pd.DataFrame:
     """Columns of text, categories and booleans of no more than a thousand kinds, as text, ``None`` where missing."""
     found = {}
-    for column in obs:
+    for column in obs.columns[~obs.columns.duplicated(keep=False)]:
         values = obs[column]
         numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
         if numeric or not isinstance(column, str) or column.startswith("_scvi") or not _are_few(values):

@@ -317,6 +317,24 @@ def test_names_that_the_screen_has_no_letters_for(file: Path, calls: Calls, monk
     assert file.with_name("tables").exists()
 
 
+def test_a_run_goes_on_where_nobody_reads_what_it_prints(file: Path, calls: Calls) -> None:
+    reading, writing = os.pipe()
+    before = os.dup(1)
+    os.close(reading)  # as of `| head`, which has ended
+    os.dup2(writing, 1)
+    os.close(writing)
+    try:
+        with open(1, "w", closefd=False) as screen, pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.stdout", screen)
+            assert (
+                main(["run", str(file), "-o", str(file.with_name("o.h5mu")), "--csv", str(file.with_name("csv"))]) == 0
+            )
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+    assert file.with_name("csv").exists()
+
+
 def test_pictures_need_no_screen(file: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
     monkeypatch.setattr("scmag_muon._report.report", lambda _, path, **__: used.append(mpl.get_backend()) or path)
@@ -479,11 +497,13 @@ def test_a_full_disk_leaves_the_old_file(
 
 
 def test_an_interrupted_run_goes_on_and_its_checkpoint_is_deleted_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, folder, output = (tmp_path / name for name in ("in.h5mu", "checkpoint", "out.h5mu"))
     smm.datasets.simulate_citeseq(n_obs=60, n_vars=20, n_prot=6, n_clusters=2).write_h5mu(file)
+    log = tmp_path / "log.txt"
     options = ["--n-clusters", "2", "--max-epochs-pretrain", "2", "--max-epochs", "1", "--checkpoint", str(folder)]
+    options += ["--log", str(log)]
     command = ["run", str(file), "-o", str(output), *options]
     write = Checkpoint._write
 
@@ -495,9 +515,10 @@ def test_an_interrupted_run_goes_on_and_its_checkpoint_is_deleted_at_the_end(
         patch.setattr(Checkpoint, "_write", write_and_stop)
         assert main(command) == 130
     assert len(list(folder.iterdir())) == 1
-    with caplog.at_level("INFO", logger="scmag_muon"):
-        assert main(command) == 0
-    assert "Resumed from the end of epoch 1" in caplog.text
+    assert main(command) == 0
+    before, resumed, _ = log.read_text().partition("Resumed from the end of epoch 1")
+    assert "KeyboardInterrupt" in before
+    assert resumed
     assert output.exists()
     assert not folder.exists()
 
