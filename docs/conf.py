@@ -10,6 +10,8 @@ import warnings
 from importlib.metadata import version as version_of
 from pathlib import Path
 
+from sphinx.ext import autosummary
+
 # sphinx-autodoc-typehints 3 with Sphinx 9
 warnings.filterwarnings("ignore", message=".*set_application' is deprecated")
 
@@ -67,6 +69,7 @@ exclude_patterns = ["_build", "jupyter_execute", "**.ipynb_checkpoints"]
 nitpicky = True
 
 autosummary_generate = True
+autosummary.WELL_KNOWN_ABBREVIATIONS = (*autosummary.WELL_KNOWN_ABBREVIATIONS, "eq.")  # no end of a sentence
 autosummary_ignore_module_all = False
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
