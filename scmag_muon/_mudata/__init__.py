@@ -12,6 +12,7 @@ from scmag_muon._mudata._cells import (
     get_obs_column,
     make_mudata,
     no_pull_on_update,
+    unview,
 )
 from scmag_muon._mudata._complete import (
     borrowed,
@@ -31,7 +32,7 @@ from scmag_muon._mudata._features import (
     used_features,
     with_features,
 )
-from scmag_muon._mudata._fit import drop_fit, lend_fit, read_fit, write_fit
+from scmag_muon._mudata._fit import deleted_part, drop_fit, lend_fit, read_fit, write_fit
 from scmag_muon._mudata._fitted import LARGE, FittedLayer, are_large, fitted_layer, has_fitted_rows, is_large
 from scmag_muon._mudata._kinds import check_kinds, kinds_of, modality_kind, recognize, recorded_kind
 from scmag_muon._mudata._lazy import read_lazy
@@ -101,6 +102,7 @@ __all__ = [
     "check_writable",
     "copy_fitted",
     "copy_of",
+    "deleted_part",
     "drop_fit",
     "expand_features",
     "from_json",
@@ -124,6 +126,7 @@ __all__ = [
     "to_json",
     "to_uns",
     "unshare_counts",
+    "unview",
     "used_features",
     "view_layers",
     "with_features",

@@ -84,6 +84,16 @@ def copy_of(mdata: MuData) -> MuData:
     return copied
 
 
+def unview(mdata: MuData) -> None:
+    """Make a view, or modalities that are views, objects of their own, as writing to them would do with a warning."""
+    with no_pull_on_update(), _random_state_kept():
+        if mdata.is_view:
+            mdata.obs, mdata.var = mdata.obs.copy(), mdata.var.copy()
+        for adata in mdata.mod.values():
+            if adata.is_view:
+                adata.obs = adata.obs.copy()
+
+
 def check_mudata(mdata: object) -> None:
     """Raise unless it is a MuData."""
     if not isinstance(mdata, mudata.MuData):

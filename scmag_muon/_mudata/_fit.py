@@ -73,8 +73,8 @@ def copy_fit(source: MuData, target: MuData, key: str) -> None:
 
 
 def lend_fit(source: MuData, target: MuData, key: str) -> None:
-    """Carry a stored fit to a MuData that holds the fitted features only; nothing where there is none."""
-    if Keys.fit(key) not in source.uns:
+    """Carry a stored fit to a MuData that holds the fitted features only; nothing where there is none, or a part is gone."""
+    if Keys.fit(key) not in source.uns or deleted_part(source, key) is not None:
         return
     for slot in _obsp_slots(list(source.mod), key):
         if slot in source.obsp:
@@ -84,6 +84,20 @@ def lend_fit(source: MuData, target: MuData, key: str) -> None:
         adata.varm[Keys.loadings(key)] = full.varm[Keys.loadings(key)][full.var_names.get_indexer(adata.var_names)]
     target.obsm[Keys.joint_embedding(key)] = source.obsm[Keys.joint_embedding(key)]
     target.uns[Keys.fit(key)] = source.uns[Keys.fit(key)]
+
+
+def deleted_part(mdata: MuData, key: str) -> str | None:
+    """A slot of the stored fit under ``key`` that was deleted, if there is one."""
+    for name in map(str, mdata.uns[Keys.fit(key)]["modalities"]):
+        if name in mdata.mod and Keys.loadings(key) not in mdata.mod[name].varm:
+            return f"mdata[{name!r}].varm[{Keys.loadings(key)!r}]"
+        for kernel in KERNELS:
+            own, of_all = Keys.operator(key, kernel, name), Keys.operator(key, kernel)
+            wanted = own if own in mdata.obsp else of_all
+            for slot in (wanted, Keys.neighbor_lists(key, kernel)):
+                if slot not in mdata.obsp:
+                    return f"mdata.obsp[{slot!r}]"
+    return None
 
 
 def _obsp_slots(names: list[str], key: str) -> list[str]:
@@ -99,7 +113,7 @@ def read_fit(mdata: MuData, key: str = Keys.MANIFOLD, *, present: np.ndarray | N
     Raises
     ------
     KeyError
-        Where there is none, or one by each view's own neighbourhoods, which fits no other cells.
+        Where there is none, or one by each view's own neighbourhoods, which fits no other cells, or a part of it was deleted.
     ValueError
         Where it is of a later version of the package, or of other cells, features or batches than those that are there.
     """
@@ -114,6 +128,9 @@ def read_fit(mdata: MuData, key: str = Keys.MANIFOLD, *, present: np.ndarray | N
             f"The fit mdata.uns[{Keys.fit(key)!r}] has format {of_all['format']}, this version of scmag_muon reads up to {FORMAT}. "
             f"Update scmag_muon, or fit anew with scmag_muon.pp.manifold_fit(mdata, key_added={key!r})."
         )
+    gone = deleted_part(mdata, key)
+    if gone is not None:
+        raise KeyError(f"{gone} of the fit {key!r} was deleted. {_anew(key)}")
     names = [str(name) for name in of_all["modalities"]]
     modalities = {
         name: _modality(mdata, name, key, None if present is None else present[:, i]) for i, name in enumerate(names)

@@ -20,6 +20,11 @@ def check_modalities(mdata: MuData, modalities: Sequence[str]) -> None:
         raise ValueError("The MuData has no cells.")
     for name in modalities:
         names = mdata.mod[name].obs_names
+        if hasattr(mdata.mod[name], "mod"):
+            raise TypeError(
+                f"Modality {name!r} is a MuData itself. Join all in one: mdata = mudata.MuData({{**{{name: adata for name, adata in "
+                f"mdata.mod.items() if name != {name!r}}}, **mdata[{name!r}].mod}})."
+            )
         if not name or "/" in name:
             other = name.replace("/", "_") or "unnamed"
             raise ValueError(

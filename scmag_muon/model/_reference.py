@@ -135,8 +135,8 @@ def reference_of(mdata: MuData | None, registry: Mapping[str, Any]) -> Reference
     present = None if present_key is None else np.asarray(mdata.obsm[present_key])
     try:
         fit = _mudata.read_fit(mdata, key, present=present)
-    except ValueError as error:
-        logger.warning("The model can't place other cells. %s", error)
+    except (KeyError, ValueError) as error:
+        logger.warning("The model can't place other cells. %s", error.args[0])
         return None
     counts = {}
     for modality in fit.modalities:

@@ -251,6 +251,7 @@ def manifold_fit(
 
     if copy:
         mdata = _mudata.copy_of(mdata)
+    _mudata.unview(mdata)
     for i, modality in enumerate(prepared):
         adata, mask = mdata.mod[modality.name], masks[modality.name]
         rows = np.argsort(np.argsort(cells[modality.name]))

@@ -98,6 +98,7 @@ def cut(
     if n_clusters > levels.tree.n_leaves:
         raise ValueError(no_such_level(levels, n_clusters, key))
     key_added = Keys.level(key, n_clusters) if key_added is None else key_added
+    _values.cluster_column(mdata, key)
     check_free(mdata, key_added, "cut")
     write_level(mdata, levels, n_clusters, key=key, key_added=key_added)
 

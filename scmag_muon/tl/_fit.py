@@ -149,6 +149,8 @@ def _differences(
         found += [f"{s}={v!r} is asked, it had {params.get(s)!r}" for s, v in wanted.items() if params.get(s) != v]
         found += _of_data(mdata, work, name, asked, record["made_from"])
         found += _of_features(mdata, work, name, asked.key, mask_var)
+    if Keys.fit(asked.key) in mdata.uns and (gone := _mudata.deleted_part(mdata, asked.key)) is not None:
+        found.append(f"{gone} was deleted")
     if any(asked.key not in mdata.mod[name].layers for name in asked.names) and not _serves_without(mdata, asked):
         found.append(_NO_LAYERS)
     return list(dict.fromkeys(found))

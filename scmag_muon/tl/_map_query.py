@@ -229,6 +229,7 @@ def map_query(
     layers = frames(mdata, model.get_var_names(), query, found, key_added)
     if copy:
         mdata = _mudata.copy_of(mdata)
+    _mudata.unview(mdata)
     tables = forget_earlier(mdata, found, key_added)
     write(mdata, found, confidence, layers, of_cells.fit.names, key_added)
     if basis is not None and on_map is not None:

@@ -393,6 +393,7 @@ def scmag(
         model.forget_data()
     if copy:
         mdata = _mudata.copy_of(mdata)
+    _mudata.unview(mdata)
     tables: dict[str, dict[str, Any]] = {}
     if not same_run(mdata, key_added, fingerprint, results.latent):
         record |= {"older_maps": older_maps(mdata, key_added)}

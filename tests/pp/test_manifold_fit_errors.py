@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
@@ -184,3 +185,12 @@ def test_the_fix_that_is_named_mends_the_order(mdata: MuData) -> None:
         smm.pp.manifold_fit(x)
     for name in mdata.mod:
         np.testing.assert_array_equal(mended[name].layers["manifold"], mdata[name].layers["manifold"])
+
+
+def test_a_mudata_within_a_mudata(mdata: MuData) -> None:
+    nested = make_mudata({"rna": mdata["rna"], "more": make_mudata({"prot": mdata["prot"]})})
+    with pytest.raises(TypeError, match="'more' is a MuData itself. Join all in one: ") as caught:
+        smm.pp.manifold_fit(nested)
+    names = {"mdata": nested, "mudata": mudata}
+    exec(str(caught.value).partition("in one: ")[2].removesuffix("."), names)
+    assert list(names["mdata"].mod) == ["rna", "prot"]

@@ -12,7 +12,7 @@ from anndata import AnnData
 
 import scmag_muon as smm
 from scmag_muon._assays import ASSAYS
-from scmag_muon._mudata import make_mudata
+from scmag_muon._mudata import copy_of, make_mudata
 from scmag_muon.datasets import simulate_citeseq
 from tests.reference import manifold as reference
 
@@ -89,6 +89,23 @@ def test_modalities_are_found_and_can_be_named(mdata: MuData) -> None:
     smm.pp.manifold_fit(third, modalities=("rna", "prot"))
     assert "manifold" not in third["atac"].layers
     assert_equal({name: third[name].layers["manifold"] for name in mdata.mod}, fitted(mdata))
+
+
+@pytest.mark.parametrize("view", ["MuData", "modalities"])
+def test_views_become_objects_of_their_own(mdata: MuData, view: str) -> None:
+    if view == "MuData":
+        part = mdata[: mdata.n_obs - 5]
+    else:
+        part = make_mudata({"rna": mdata["rna"][:, :-3], "prot": mdata["prot"][:, :-2]})
+    expected = copy_of(part)
+    smm.pp.manifold_fit(expected)
+    smm.pp.manifold_fit(part)
+    assert not part.is_view
+    for name, adata in part.mod.items():
+        np.testing.assert_array_equal(adata.layers["manifold"], expected[name].layers["manifold"])
+        assert "manifold" not in mdata[name].layers
+    assert "X_manifold" not in mdata.obsm
+    assert not mdata.uns
 
 
 def test_seed(mdata: MuData) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -101,6 +102,17 @@ def test_a_fit_of_other_cells_or_features_is_refused(cells: bool) -> None:
     )
     with pytest.raises(ValueError, match=what):
         read_fit(part)
+
+
+@pytest.mark.parametrize("slot", ["mdata.obsp['manifold_poly']", "mdata['prot'].varm['manifold_loadings']"])
+def test_a_part_that_was_deleted_is_named(slot: str) -> None:
+    mdata = complete()
+    smm.pp.manifold_fit(mdata)
+    exec(f"del {slot}", {"mdata": mdata})
+    with pytest.raises(KeyError, match=re.escape(f"{slot} of the fit 'manifold' was deleted. Fit anew with")):
+        read_fit(mdata)
+    smm.tl.scmag(mdata, n_clusters=2, max_epochs_pretrain=2, max_epochs=1, progress_bar=False, accelerator="cpu")
+    read_fit(mdata)
 
 
 @pytest.mark.parametrize("suffix", ["h5mu", "zarr"])

@@ -122,6 +122,14 @@ def test_wrong_arguments(with_tree: MuData, arguments: Any, error: Any, message:
     assert list(with_tree.obs) == columns
 
 
+def test_without_the_clusters_of_the_run_nothing_is_written(with_tree: MuData) -> None:
+    del with_tree.obs["scmag"]
+    columns = set(with_tree.obs)
+    with pytest.raises(KeyError, match=r"No clusters in mdata.obs\['scmag'\]"):
+        smm.tl.cut(with_tree, n_clusters=2)
+    assert set(with_tree.obs) == columns
+
+
 def test_runs_without_a_tree_and_changed_leaves(with_tree: MuData) -> None:
     with_tree.obs["scmag_leaf"] = np.roll(with_tree.obs["scmag_leaf"], 1)
     with pytest.raises(ValueError, match=r"mdata.obs\['scmag_leaf'\] has changed since the run. Make the run anew"):

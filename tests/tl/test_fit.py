@@ -156,6 +156,11 @@ def other_batches(mdata: MuData) -> MuData:
     return mdata
 
 
+def without_neighbors(mdata: MuData) -> MuData:
+    del mdata.obsp["manifold_rbf"]
+    return mdata
+
+
 def highly_variable_since(mdata: MuData) -> MuData:
     mdata["rna"].var["highly_variable"] = np.arange(60) < 20
     return mdata
@@ -167,6 +172,7 @@ def highly_variable_since(mdata: MuData) -> MuData:
         (subset, {}, r"it is of other cells \(120 then, 100 now\)"),
         (other_counts, {}, "the counts of 'prot' are others"),
         (other_batches, {"batch_key": "batch"}, "batch_key='batch' is asked"),
+        (without_neighbors, {}, r"mdata.obsp\['manifold_rbf'\] was deleted"),
         (highly_variable_since, {}, "'highly_variable' chooses other features of 'rna'"),
         (lambda m: m, {"batch_key": "batch"}, "batch_key='batch' is asked"),
         (lambda m: m, {"mask_var": "chosen"}, "'chosen' chooses other features of 'rna'"),
