@@ -3,9 +3,10 @@
 Run with ``python tests/benchmarks/query.py FILE.h5mu [FILE.h5mu ...] --split fifth --output FOLDER``. ``--split fifth`` holds out a
 random fifth of the cells, ``--split batch`` the last batch (``--reference NAME ...`` names those that stay), ``--split type`` a fifth
 of the cells and, in turn, all cells of each type from the rest. Queries are asked about with all that was measured, with each
-modality alone, with counts thinned to a third and with every second feature of the second modality; ``--variants many`` asks about
-10,000 cells, drawn from the query and thinned to nine tenths, to see how long that takes beside the training. Runs are kept in the folder
-and not repeated while data, settings and code stay the same. Labels do not rest on the network, so ``--no-network`` gives the same.
+modality alone, with counts thinned to a third and with every second feature of the second modality; ``--variants panels`` with ten
+random halves of these; ``--variants many`` with 10,000 cells, drawn from the query and thinned to nine tenths, to see how long that
+takes beside the training. Runs are kept in the folder and not repeated while data, settings and code stay the same. Labels do not
+rest on the network, so ``--no-network`` gives the same.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"
 FEWEST = 20
 MANY = 10_000
+PANELS = 10
 Answer = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Classes, probabilities ``(n_obs, n_classes)``, unlikeness ``(n_obs,)``."""
 
@@ -108,7 +110,7 @@ def read(file: Path) -> MuData:
     return make_mudata(mods, mdata.obs)
 
 
-def part(mdata: MuData, cells: np.ndarray, features: dict[str, slice] | None = None) -> MuData:
+def part(mdata: MuData, cells: np.ndarray, features: dict[str, slice | np.ndarray] | None = None) -> MuData:
     """Some cells, and of the modalities that any of them has, those named with the features to keep."""
     names = mdata.obs_names[cells]
     mods = {}
@@ -164,6 +166,15 @@ def queries(query: MuData, variants: list[str], seed: int) -> Iterator[tuple[str
     if "half" in variants and names[-1] != "rna":
         features = {name: slice(None, None, 2 if name == names[-1] else None) for name in names}
         yield f"{'+'.join(names)}, half of {names[-1]}", part(query, everything, features)
+    if "panels" in variants and names[-1] != "rna":
+        n_vars = query.mod[names[-1]].n_vars
+        for _ in range(PANELS):
+            chosen = np.sort(rng.permutation(n_vars)[: n_vars // 2])
+            features = {name: chosen if name == names[-1] else slice(None) for name in names}
+            yield (
+                f"{'+'.join(names)}, mean of {PANELS} panels of half of {names[-1]}",
+                part(query, everything, features),
+            )
     if "many" in variants:
         chosen = rng.integers(query.n_obs, size=MANY)
         cells = [f"cell{i}" for i in range(MANY)]

@@ -246,7 +246,7 @@ def _query_summary() -> str:
 
 def _other_batches() -> str:
     """Whole batches as queries: accuracy, macro F1 and calibration error."""
-    found = [row for row in _queries() if row["split"] == "batch" and _what(row["query"]) not in ("third", "half")]
+    found = [row for row in _queries() if row["split"] == "batch" and ", " not in row["query"]]
     asked = list(dict.fromkeys((row["set"], row["query"]) for row in found))
     rows = []
     for method in dict.fromkeys(row["method"] for row in found):
@@ -257,10 +257,35 @@ def _other_batches() -> str:
     return render.table(columns, rows, [""] * len(rows), _command("queries"))
 
 
+def _lesser_batches() -> str:
+    """Accuracy of whole batches as queries of which less was measured than of the reference."""
+    found = [
+        row for row in _queries() if row["split"] == "batch" and row["method"] in ("scmag_muon", "logistic regression")
+    ]
+    rows: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in found:
+        query = row["query"].partition(", ")[0]
+        part = _what(row["query"]) if ", " in row["query"] else "full"
+        rows.setdefault((row["set"], query, row["method"]), {})[part] = row["accuracy"]
+    table = [
+        [f"{_SHORT.get(name, 'blood, mosaic')}, {query}", method, *(of.get(part) for part in _PARTS)]
+        for (name, query, method), of in rows.items()
+        if len(of) > 1
+    ]
+    return render.table(["query", "method", *_PARTS.values()], table, [""] * len(table), _command("queries"))
+
+
+_PARTS = {
+    "full": "as measured",
+    "third": "a third of the counts",
+    "panels": "half of the second's features, ten panels",
+}
+
+
 def _what(query: str) -> str:
     """Which part of what was measured a query has."""
     if ", " in query:
-        return "third" if "third" in query else "half"
+        return next((part for part in ("third", "panels") if part in query), "half")
     return "full" if "+" in query else "RNA alone" if query == "rna" else "second alone"
 
 
@@ -286,6 +311,7 @@ VIEWS: dict[str, Callable[[], str]] = {
     "queries_novel": lambda: _of_queries("type", "novel_auroc", "full"),
     "queries_novel_rna": lambda: _of_queries("type", "novel_auroc", "RNA alone"),
     "queries_batches": _other_batches,
+    "queries_lesser": _lesser_batches,
 }
 
 
