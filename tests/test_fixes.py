@@ -110,6 +110,11 @@ def two_batches_of_a_name(mdata: MuData) -> MuData:
     return mdata
 
 
+def two_columns_of_a_name(mdata: MuData) -> MuData:
+    mdata.obs.insert(0, "batch", ["x"] * N, allow_duplicates=True)
+    return mdata
+
+
 ORDER = np.random.default_rng(0).permutation(N)
 FIXES: list[tuple[Callable[[MuData], MuData], dict[str, Any], str, int]] = [
     (lambda m: named(m, BARCODES, BARCODES, ORDER), {}, "another order", N),
@@ -158,6 +163,7 @@ FIXES: list[tuple[Callable[[MuData], MuData], dict[str, Any], str, int]] = [
     (numbers_that_choose, {}, "must be boolean", N),
     (words_that_choose, {}, "must be boolean.* == 'chosen'", N),
     (missing_batches, {"batch_key": "batch"}, "missing for 4 cells, the first of them 'cell_0'", N - 4),
+    (two_columns_of_a_name, {"batch_key": "batch"}, "names 2 columns of mdata.obs", N),
     (two_batches_of_a_name, {"batch_key": "batch"}, "with other content", N),
 ]
 
@@ -172,7 +178,7 @@ def apply(message: str, mdata: MuData, arguments: dict[str, Any]) -> MuData:
         arguments.update(eval(f"dict({argument[1]})"))
         return mdata
     start = re.search(
-        r"(?:run\n|stay with |cells with |Reorder them with |them out with |of the MuData: |Leave them out: |for example |them with |Call |one of them: )(?=mdata|for |del )",
+        r"(?:run\n|stay with |cells with |Reorder them with |them out with |of the MuData: |Leave them out: |for example |them with |Call |one of them: |of each name with )(?=mdata|for |del )",
         message,
     )
     code = message[start.end() :]

@@ -49,7 +49,7 @@ from scmag_muon._mudata._records import (
     make_record,
     plain,
 )
-from scmag_muon._mudata._store import check_format, check_writable, write_mudata
+from scmag_muon._mudata._store import check_format, check_writable, nullable_strings, write_mudata
 from scmag_muon._mudata._unmeasured import warn_of_unmeasured
 from scmag_muon._mudata._working import PRESENT, complete_mudata, unshare_counts, working_copy
 from scmag_muon._mudata._write import copy_fitted, from_json, to_json, to_uns, view_layers
@@ -118,6 +118,7 @@ __all__ = [
     "modality_kind",
     "modality_names",
     "no_pull_on_update",
+    "nullable_strings",
     "read_fit",
     "read_lazy",
     "recognize",

@@ -116,13 +116,19 @@ def get_obs_column(mdata: MuData, column: str, *, argument: str) -> pd.Series:
     check_mudata(mdata)
     if not isinstance(column, Hashable):
         raise TypeError(f"`{argument}` must be the name of a column, got {column!r}.")
-    candidates = [(mdata.obs, column)]
+    of_all, candidates = ("mdata.obs", mdata.obs), [("mdata.obs", mdata.obs, column)]
     for name, adata in mdata.mod.items():
-        candidates += [(adata.obs, column), (mdata.obs, f"{name}:{column}")]
+        of_modality = (f"mdata[{name!r}].obs", adata.obs)
+        candidates += [(*of_modality, column), (*of_all, f"{name}:{column}")]
         if str(column).startswith(f"{name}:"):
-            candidates.append((adata.obs, column.removeprefix(f"{name}:")))
-    for frame, key in candidates:
+            candidates.append((*of_modality, column.removeprefix(f"{name}:")))
+    for where, frame, key in candidates:
         if key in frame:
+            if isinstance(frame[key], pd.DataFrame):
+                raise ValueError(
+                    f"{argument}={column!r} names {frame[key].shape[1]} columns of {where}. Keep the first of each name with "
+                    f"{where} = {where}.loc[:, ~{where}.columns.duplicated()]."
+                )
             return frame[key].reindex(mdata.obs_names)
     raise KeyError(
         f"{argument}={column!r} names no column of mdata.obs or of a modality's obs. "

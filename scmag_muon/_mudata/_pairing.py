@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from anndata import AnnData
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,6 +21,11 @@ def check_modalities(mdata: MuData, modalities: Sequence[str]) -> None:
     if mdata.n_obs == 0:
         raise ValueError("The MuData has no cells.")
     for name in modalities:
+        if not isinstance(mdata.mod[name], AnnData):
+            raise TypeError(
+                f"Modality {name!r} must be an AnnData, got {type(mdata.mod[name]).__name__}. Choose others with modalities=, or join those "
+                "within it one by one."
+            )
         names = mdata.mod[name].obs_names
         if hasattr(mdata.mod[name], "mod"):
             raise TypeError(
@@ -92,7 +99,8 @@ def check_paired(mdata: MuData, modalities: Sequence[str]) -> None:
             f"{len(first)} cells stay with {read_first(mdata)}mdata = mdata[mdata[{modalities[0]!r}].obs_names].copy()."
         )
     for name in modalities:
-        if not mdata.mod[name].obs_names.equals(mdata.obs_names):
+        # pandas takes names for others where they are stored in another way, as strings that may be missing
+        if (mdata.mod[name].obs_names.astype(object) != mdata.obs_names.astype(object)).any():
             raise ValueError(
                 f"The cells of modality {name!r} are in another order than mdata.obs_names, so rows do not pair up. "
                 f"Reorder them with {read_first(mdata)}mdata = mdata[mdata.obs_names].copy()."

@@ -67,7 +67,7 @@ def check_writable(mdata: MuData, path: str | os.PathLike[str], *, further_bytes
             f"{os.fspath(path)} needs at least {needed / 1e6:,.0f} MB, but the disk has {free / 1e6:,.0f} MB left. "
             "Make room, or write to another disk."
         )
-    with folder_beside(path) as folder, _nullable_strings():
+    with folder_beside(path) as folder, nullable_strings():
         if suffix == ".zarr":
             import zarr
 
@@ -88,7 +88,7 @@ def write_mudata(mdata: MuData, path: str | os.PathLike[str]) -> None:
     """
     suffix = check_format(path)
     try:
-        with written_aside(path) as draft, no_pull_on_update(), _nullable_strings():
+        with written_aside(path) as draft, no_pull_on_update(), nullable_strings():
             if suffix == ".zarr":
                 mdata.write_zarr(draft)
             else:
@@ -116,7 +116,7 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-def _nullable_strings() -> Any:
+def nullable_strings() -> Any:
     """Let anndata write pandas' own string type, which files of other tools hold."""
     return anndata.settings.override(allow_write_nullable_strings=True)
 

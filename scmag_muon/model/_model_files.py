@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from scmag_muon._files import written_aside
-from scmag_muon._mudata import no_pull_on_update
+from scmag_muon._mudata import no_pull_on_update, nullable_strings
 from scmag_muon.model._codec import pack, unpack
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def write_model(
         text = json.dumps({"format_version": FORMAT_VERSION, **header, "sha256": sums, "state": content}, indent=1)
         (draft / STATE).write_text(text, encoding="utf-8")
         if cells is not None:
-            with no_pull_on_update():
+            with no_pull_on_update(), nullable_strings():
                 cells.write_h5mu(draft / CELLS, **write_arguments)
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import scmag_muon as smm
-from scmag_muon._mudata import make_mudata, no_pull_on_update
+from scmag_muon._mudata import copy_of, make_mudata, no_pull_on_update
 from scmag_muon.model import SCMAG
 from scmag_muon.model._codec import pack, unpack
 
@@ -134,6 +134,15 @@ def test_cells_are_saved_on_request(model: SCMAG, tmp_path: Path) -> None:
     (tmp_path / "model" / "mdata.h5mu").write_bytes(b"not a file of cells")
     with pytest.raises(ValueError, match=r"mdata.h5mu can't be read .* adata=False"):
         load(tmp_path / "model", None)
+
+
+def test_cells_with_names_of_strings_that_may_be_missing(fitted: MuData, tmp_path: Path) -> None:
+    cells = copy_of(fitted)
+    for part in (cells, *cells.mod.values()):
+        part.obs.index = part.obs.index.astype("string")
+    SCMAG.setup_mudata(cells)
+    SCMAG(cells, n_clusters=3).save(tmp_path / "model", save_anndata=True)
+    assert load(tmp_path / "model", None).adata.obs_names.tolist() == fitted.obs_names.tolist()
 
 
 def test_without_cells(model: SCMAG, fitted: MuData, saved: Path, tmp_path: Path) -> None:
