@@ -51,16 +51,6 @@ def cluster_column(mdata: MuData, column: str, *, argument: str = "key") -> pd.S
     return values.cat.remove_unused_categories()
 
 
-def known_labels(mdata: MuData, column: str, *, argument: str) -> pd.Series:
-    """A column of known labels, which some cells have; ``"unknown"`` is none, as :func:`scmag_muon.metrics.clustering_scores` has it."""
-    known = _mudata.get_obs_column(mdata, column, argument=argument)
-    if (known.isna() | known.isin(["unknown"])).all():
-        raise ValueError(
-            f"{argument}={column!r} is missing for all {mdata.n_obs} cells, or unknown. Leave it out, or fill the column."
-        )
-    return known
-
-
 def joint_space(mdata: MuData, manifold_key: str) -> np.ndarray:
     """The joint space before fitting, ``(n_obs, n_components)``."""
     make = f"scmag_muon.pp.manifold_fit(mdata, key_added={manifold_key!r})"
@@ -110,18 +100,6 @@ def used_modalities(mdata: MuData, key: str, modalities: Sequence[str] | None = 
             logger.warning("%s: %s alone take part.", what, there)
         return there
     return _mudata.modality_names(mdata)
-
-
-def batches_of_run(mdata: MuData, key: str) -> str | None:
-    """The column of batches that the run was told of, where it is there."""
-    column = mdata.uns[key].get("params", {}).get("batch_key") if key in mdata.uns else None
-    if column is None:
-        return None
-    try:
-        _mudata.get_obs_column(mdata, column, argument="batch_key")
-    except KeyError:
-        return None
-    return str(column)
 
 
 def counts_layer(mdata: MuData, key: str, modality: str) -> str | None:

@@ -35,12 +35,13 @@ def map_cells(arguments: argparse.Namespace) -> None:
         round_counts=arguments.round_counts,
         batch_key=arguments.batch_key,
         write_layers=arguments.layers,
+        key_added=arguments.key_added,
     )
     output = free_place(arguments.output, force=arguments.force)
     _mudata.write_mudata(mdata, output)
     arguments.written.append(output)
     say(f"wrote {output}")
-    say(_summary(mdata, arguments.labels or [], time.perf_counter() - started))
+    say(_summary(mdata, arguments.labels or [], time.perf_counter() - started, arguments.key_added))
 
 
 def check_map_paths(arguments: argparse.Namespace) -> None:
@@ -51,8 +52,7 @@ def check_map_paths(arguments: argparse.Namespace) -> None:
     check_outputs(outputs, read=arguments.reference, force=arguments.force)
 
 
-def _summary(mdata: MuData, labels: list[str], seconds: float) -> str:
-    key = Keys.SCMAG
+def _summary(mdata: MuData, labels: list[str], seconds: float, key: str) -> str:
     unlike = float((mdata.obs[Keys.unlikeness(key)] > 1).mean())
     lines = [mdata.obs[Keys.transferred(key, column)].value_counts().to_string() for column in labels]
     n_clusters = mdata.obs[key].nunique()

@@ -8,11 +8,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import scmag_muon
-from scmag_muon import _mudata, _values, tl
+from scmag_muon import _mudata, tl
 from scmag_muon._cli._log import say
 from scmag_muon._cli._outputs import Output, check_folder, check_outputs, free_place
 from scmag_muon._cli._read import read
 from scmag_muon._cli._tables import CSV_FILES, cluster_table, holds_tables, summary, write_csv
+from scmag_muon._columns import known_labels
 from scmag_muon._files import is_inside, same_file
 from scmag_muon._report._report import check_page
 from scmag_muon.model import SCMAG
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     mdata = read(arguments.input)
     seconds = {"reading": time.perf_counter() - started}
     if arguments.labels is not None:
-        _values.known_labels(mdata, arguments.labels, argument="--labels")
+        known_labels(mdata, arguments.labels, argument="--labels")
     layer = layers_by_modality(arguments.layer, mdata)
     kinds = pairs(arguments.kinds or (), mdata.mod, option="--kinds")
     _mudata.check_writable(mdata, arguments.output, further_bytes=_further_bytes(mdata, arguments.layers))
@@ -59,18 +60,19 @@ def run(arguments: argparse.Namespace) -> None:
         random_state=arguments.random_state,
         checkpoint=arguments.checkpoint,
         write_layers=arguments.layers,
+        key_added=arguments.key_added,
         return_model=arguments.model is not None,
     )
     if arguments.annotate is not None:
-        _name(mdata, arguments.annotate)
+        _name(mdata, arguments.annotate, arguments.key_added)
     seconds["clustering"] = time.perf_counter() - started
     started = time.perf_counter()
     _write_all(mdata, model, arguments)
     if arguments.checkpoint is not None:
         forget(arguments.checkpoint)
     seconds["writing"] = time.perf_counter() - started
-    say(cluster_table(mdata, arguments.labels).to_string())
-    say(summary(mdata, arguments.labels, seconds))
+    say(cluster_table(mdata, arguments.labels, key=arguments.key_added).to_string())
+    say(summary(mdata, arguments.labels, seconds, key=arguments.key_added))
 
 
 def check_paths(arguments: argparse.Namespace) -> None:
@@ -113,10 +115,10 @@ def goes_on(arguments: argparse.Namespace) -> bool:
     return arguments.checkpoint is not None and (arguments.checkpoint / FILE).exists()
 
 
-def _name(mdata: MuData, markers: str) -> None:
+def _name(mdata: MuData, markers: str, key: str) -> None:
     """Name the clusters; where that can't be, the clusters are kept and the reason is told."""
     try:
-        tl.annotate(mdata, markers=markers)
+        tl.annotate(mdata, markers=markers, key=key)
     except (ValueError, KeyError) as error:
         logger.warning("The clusters get no names: %s", error.args[0])
 
@@ -171,11 +173,11 @@ def _write_all(mdata: MuData, model: object, arguments: argparse.Namespace) -> N
         _tell(arguments, folder)
     if arguments.csv is not None:
         tables = free_place(arguments.csv, force=force, taken=holds_tables)
-        for path in write_csv(mdata, tables, arguments.labels):
+        for path in write_csv(mdata, tables, arguments.labels, key=arguments.key_added):
             _tell(arguments, path)
     if arguments.report is not None:
         page = free_place(arguments.report, force=force)
-        _tell(arguments, scmag_muon.report(mdata, page, labels=arguments.labels))
+        _tell(arguments, scmag_muon.report(mdata, page, labels=arguments.labels, key=arguments.key_added))
 
 
 def _tell(arguments: argparse.Namespace, path: Path) -> None:

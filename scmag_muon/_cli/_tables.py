@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 CSV_FILES = ("clusters.csv", "cluster_summary.csv", "markers.csv")
 
 
-def cluster_table(mdata: MuData, labels: str | None) -> pd.DataFrame:
+def cluster_table(mdata: MuData, labels: str | None, *, key: str = Keys.SCMAG) -> pd.DataFrame:
     """Size, mean confidence, type where it was named and, with labels, the commonest label of each cluster."""
-    cluster = mdata.obs[Keys.SCMAG]
-    confidence = mdata.obs[Keys.confidence(Keys.SCMAG)]
+    cluster = mdata.obs[key]
+    confidence = mdata.obs[Keys.confidence(key)]
     table = pd.DataFrame(
         {
             "cells": cluster.value_counts().reindex(cluster.cat.categories),
             "confidence": confidence.groupby(cluster, observed=True).mean(),
         }
     )
-    if Keys.cell_type(Keys.SCMAG) in mdata.uns:
-        table["type"] = mdata.uns[Keys.cell_type(Keys.SCMAG)]["table"]["type"]
+    if Keys.cell_type(key) in mdata.uns:
+        table["type"] = mdata.uns[Keys.cell_type(key)]["table"]["type"]
     if labels is not None:
         known = get_obs_column(mdata, labels, argument="--labels")
         shares = (
@@ -44,9 +44,9 @@ def cluster_table(mdata: MuData, labels: str | None) -> pd.DataFrame:
     return table.rename_axis("cluster").round(3)
 
 
-def summary(mdata: MuData, labels: str | None, seconds: Mapping[str, float]) -> str:
+def summary(mdata: MuData, labels: str | None, seconds: Mapping[str, float], *, key: str = Keys.SCMAG) -> str:
     """One line per figure: cells, features, seconds, memory, K and agreement with the labels."""
-    record = mdata.uns[Keys.SCMAG]
+    record = mdata.uns[key]
     manifold_key = record["params"]["manifold_key"]
     used = [f"{int(mdata.mod[m].var[manifold_key].sum())} {m}" for m in record["params"]["modalities"]]
     stages = record["history"]["stage"].value_counts().reindex([1.0, 2.0, 3.0], fill_value=0).astype(int)
@@ -61,18 +61,18 @@ def summary(mdata: MuData, labels: str | None, seconds: Mapping[str, float]) -> 
     }
     if labels is not None:
         known = get_obs_column(mdata, labels, argument="--labels")
-        lines |= {name: f"{score:.3f}" for name, score in clustering_scores(known, mdata.obs[Keys.SCMAG]).items()}
+        lines |= {name: f"{score:.3f}" for name, score in clustering_scores(known, mdata.obs[key]).items()}
     return "\n" + "\n".join(f"{name:<12}{value}" for name, value in lines.items())
 
 
-def write_csv(mdata: MuData, folder: Path, labels: str | None) -> list[Path]:
+def write_csv(mdata: MuData, folder: Path, labels: str | None, *, key: str = Keys.SCMAG) -> list[Path]:
     """Clusters of the cells, summary of the clusters and their markers, one file each; the files' names are fixed."""
-    columns = [Keys.SCMAG, Keys.confidence(Keys.SCMAG)]
-    columns += [Keys.cell_type(Keys.SCMAG)] * (Keys.cell_type(Keys.SCMAG) in mdata.uns)
+    columns = [key, Keys.confidence(key)]
+    columns += [Keys.cell_type(key)] * (Keys.cell_type(key) in mdata.uns)
     tables = {
         "clusters.csv": mdata.obs[columns].rename_axis("cell"),
-        "cluster_summary.csv": cluster_table(mdata, labels),
-        "markers.csv": _markers(mdata),
+        "cluster_summary.csv": cluster_table(mdata, labels, key=key),
+        "markers.csv": _markers(mdata, key),
     }
     folder.mkdir(exist_ok=True)
     for name in CSV_FILES:
@@ -86,11 +86,11 @@ def holds_tables(folder: Path) -> bool:
     return any((folder / name).exists() for name in CSV_FILES)
 
 
-def _markers(mdata: MuData) -> pd.DataFrame:
-    sizes = mdata.obs[Keys.SCMAG].value_counts()
+def _markers(mdata: MuData, key: str) -> pd.DataFrame:
+    sizes = mdata.obs[key].value_counts()
     if (sizes > 0).sum() < 2 or sizes.max() < 2:
         return pd.DataFrame(columns=["feature"]).rename_axis("cluster")  # nothing to compare
-    table = tl.markers(mdata)
+    table = tl.markers(mdata, key=key)
     return table[table["is_marker"]].set_index(
         "cluster"
     )  # a row for each feature and cluster would be tens of megabytes

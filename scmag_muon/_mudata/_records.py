@@ -123,7 +123,8 @@ def _check_free(
 
 
 def _taken(slot: str, verb: str, argument: str) -> str:
+    option = " (--key-added on the command line)" if argument == "key_added" else ""
     return (
         f"{slot} is there already and not from an earlier {verb}; it would be overwritten. "
-        f"Give another name with {argument}=, or delete or rename what is there."
+        f"Give another name with {argument}={option}, or delete or rename what is there."
     )

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 
 from scmag_muon import _mudata, _values
 from scmag_muon._checks import check_random_state
+from scmag_muon._columns import batches_of_run, known_labels
 from scmag_muon._files import written_aside
 from scmag_muon._keys import Keys
 from scmag_muon._levels import run_of
@@ -96,11 +97,11 @@ def report(
     if run not in mdata.uns or Keys.latent(run) not in mdata.obsm:
         raise KeyError(f"No run in mdata.uns[{run!r}]. Make it with scmag_muon.tl.scmag(mdata, key_added={run!r}).")
     if labels is not None:
-        _values.known_labels(mdata, labels, argument="labels")
+        known_labels(mdata, labels, argument="labels")
     for name in _values.used_modalities(mdata, key):
         _values.counts_in_use(mdata, key, name)  # what is wrong is told before all other work
     of_run = mdata.uns[key]["params"].get("batch_key")
-    batch_key = batch_key or _values.batches_of_run(mdata, key)
+    batch_key = batch_key or batches_of_run(mdata, key)
     work, made = prepared(mdata, key=key, batch_key=batch_key, random_state=random_state)
     stale = left_out(work, key)
     if batch_key is None and of_run is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scmag_muon import _mudata, _values
+from scmag_muon._columns import batches_of_run
 from scmag_muon._keys import Keys
 from scmag_muon.pl import _canvas, _colors, _draw
 
@@ -75,7 +76,7 @@ def overview(
     xy = _draw.coordinates(mdata, basis, key)
     clusters = _values.cluster_column(mdata, key)
     table = _draw.record(mdata, markers_key or Keys.markers(key), f"scmag_muon.tl.markers(mdata, key={key!r})")["table"]
-    batch_key = batch_key or _values.batches_of_run(mdata, key)
+    batch_key = batch_key or batches_of_run(mdata, key)
     columns = {"known labels": labels, "batch": batch_key}
     shown = {title: column for title, column in columns.items() if column is not None}
     known = {column: _values.cluster_column(mdata, column, argument="labels") for column in shown.values()}

@@ -10,6 +10,7 @@ from scipy.spatial.distance import cdist
 
 from scmag_muon import _mudata, _values
 from scmag_muon._checks import check_random_state
+from scmag_muon._columns import batches_of_run
 from scmag_muon._feature_names import is_mitochondrial
 from scmag_muon._keys import Keys, check_key
 from scmag_muon._made_from import differences, made_from
@@ -98,7 +99,7 @@ def cluster_qc(
     column = groupby or key
     labels = _values.cluster_column(mdata, column, argument="groupby")
     names = _values.used_modalities(mdata, key)
-    batch_key = batch_key or _values.batches_of_run(mdata, key)
+    batch_key = batch_key or batches_of_run(mdata, key)
     batches = _mudata.get_batches(mdata, batch_key)
     key_added = key_added or Keys.cluster_qc(key)
     check_key(key_added, argument="key_added")

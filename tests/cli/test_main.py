@@ -54,7 +54,7 @@ def test_run_writes_a_report(file: Path, capsys: pytest.CaptureFixture[str], mon
     out, page = file.with_name("out.h5mu"), file.with_name("report.html")
     command = ["run", str(file), "-o", str(out), "--n-clusters", "3", "--labels", "cell_type", "--report", str(page)]
     assert main([*command, *SHORT]) == 0
-    assert calls == [{"labels": "cell_type"}]
+    assert calls == [{"labels": "cell_type", "key": "scmag"}]
     assert f"wrote {page}" in capsys.readouterr().out
     assert main([*command[:-1], str(file.parent / "none" / "report.html"), "--force"]) == 2
     assert "There is no folder" in capsys.readouterr().err

@@ -80,3 +80,19 @@ def test_an_existing_model_is_not_replaced(folder: Path, tmp_path: Path, capsys:
     assert "is there already" in capsys.readouterr().err
     assert (folder / "model" / "model.json").read_bytes() == before
     assert not list(tmp_path.iterdir())
+
+
+def test_results_under_another_name(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file with the results of a run is mapped, and one with those of a query clustered."""
+    mapped, again = tmp_path / "mapped.h5mu", tmp_path / "again.h5mu"
+    words = ["map", str(folder / "out.h5mu"), "--reference", str(folder / "model"), "-o", str(mapped)]
+    assert main(words) == 2
+    assert "key_added= (--key-added on the command line)" in capsys.readouterr().err
+    assert main([*words, "--key-added", "mapped", "--labels", "cell_type"]) == 0
+    assert {"scmag", "mapped", "mapped_cell_type"} <= set(mudata.read_h5mu(mapped).obs)
+    words = ["run", str(mapped), "-o", str(again), "--key-added", "again", "--csv", str(tmp_path / "tables")]
+    words += ["--n-clusters", "3", "--max-epochs-pretrain", "2", "--max-epochs", "1", "--labels", "mapped"]
+    assert main(words) == 0
+    assert "110 cells in" in capsys.readouterr().out
+    assert {"scmag", "mapped", "again"} <= set(mudata.read_h5mu(again).obs)
+    assert (tmp_path / "tables" / "clusters.csv").read_text().startswith("cell,again,again_confidence")
