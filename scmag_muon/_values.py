@@ -227,9 +227,11 @@ def denoised_features(mdata: MuData, features: Sequence[Feature], *, key: str) -
                 f"Make them with scmag_muon.tl.scmag(mdata, key_added={key!r}, write_layers='all')."
             )
         imputed = mdata.obsm.get(Keys.imputed(key, feature.modality))
-        if isinstance(imputed, pd.DataFrame) and feature.name in imputed:
-            found[feature] = np.log1p(imputed[feature.name].to_numpy())
-            continue
+        if isinstance(imputed, pd.DataFrame):
+            stored = dict(zip(adata.var_names, _mudata.column_names(adata.var_names), strict=True))[feature.name]
+            if stored in imputed:
+                found[feature] = np.log1p(imputed[stored].to_numpy())
+                continue
         column = adata.layers[key][:, adata.var_names.get_loc(feature.name)]
         values = np.log1p(np.asarray(column.toarray() if sp.issparse(column) else column).ravel())
         found[feature] = _mudata.in_all_cells(values, mdata, feature.modality)

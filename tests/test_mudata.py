@@ -232,3 +232,10 @@ def test_a_copy_has_the_columns_as_they_are(backed: bool, tmp_path: Path) -> Non
     pd.testing.assert_frame_equal(copied.var, mdata.var)
     copied.obs["whole"] = 0.0
     assert mdata.obs["whole"].iloc[1] == 1
+
+
+def test_columns_have_names_that_files_can_hold() -> None:
+    names = ["CD45R/B220", "a_b", "a/b", "", ".", "..", "_index", "CD4", 5]
+    stored = _mudata.column_names(names)
+    assert stored == ["CD45R_B220", "a_b", "a_b_", "_", "._", ".._", "_index_", "CD4", "5"]
+    assert _mudata.column_names(names[::-1]) == stored[::-1]

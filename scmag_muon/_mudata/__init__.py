@@ -52,7 +52,7 @@ from scmag_muon._mudata._records import (
 from scmag_muon._mudata._store import check_format, check_writable, nullable_strings, write_mudata
 from scmag_muon._mudata._unmeasured import warn_of_unmeasured
 from scmag_muon._mudata._working import PRESENT, complete_mudata, unshare_counts, working_copy
-from scmag_muon._mudata._write import copy_fitted, from_json, to_json, to_uns, view_layers
+from scmag_muon._mudata._write import column_names, copy_fitted, from_json, to_json, to_uns, view_layers
 
 __all__ = [
     "FEWEST_CELLS",
@@ -100,6 +100,7 @@ __all__ = [
     "check_n_clusters",
     "check_paired",
     "check_writable",
+    "column_names",
     "copy_fitted",
     "copy_of",
     "deleted_part",

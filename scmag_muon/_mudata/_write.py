@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,24 @@ def view_layers(adata: AnnData, key: str) -> list[str]:
     record = adata.uns.get(key)
     views = record.get("view_weights", {}) if isinstance(record, Mapping) else {}
     return [layer for view in views if (layer := Keys.view_layer(key, str(view))) in adata.layers]
+
+
+def column_names(names: Iterable[Any]) -> list[str]:
+    """Names under which files can hold columns, one for each: no slash, not empty or of dots alone, not anndata's own.
+
+    They do not depend on the order of the names.
+    """
+    wanted = [str(name) for name in names]
+    stored = {name: name for name in wanted if "/" not in name and name.strip(".") and name != "_index"}
+    taken = set(stored)
+    for name in sorted(set(wanted) - taken):
+        other = name.replace("/", "_")
+        other = other if other.strip(".") and other != "_index" else f"{other}_"
+        while other in taken:
+            other += "_"
+        taken.add(other)
+        stored[name] = other
+    return [stored[name] for name in wanted]
 
 
 def to_uns(value: Any) -> Any:

@@ -65,7 +65,8 @@ def annotation(
     slot = annotation_key or Keys.cell_type(key)
     found = _draw.record(mdata, slot, f"scmag_muon.tl.annotate(mdata, key={key!r})", "scores")
     xy = _draw.coordinates(mdata, basis, key)
-    scores, table = found["scores"], found["table"]
+    table = found["table"]
+    scores = found["scores"].set_axis(list(dict.fromkeys(found["markers"]["type"].astype(str))), axis=1)
     scores = scores.loc[:, scores.max() > 0] if (scores.max() > 0).any() else scores
     n_clusters, n_types = scores.shape
     width, height = 2.2 + 0.3 * n_types, max(4.2, 2.4 + 0.25 * n_clusters)
@@ -80,7 +81,7 @@ def annotation(
         scores, cmap=_draw.DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
     )
     for row, cluster in enumerate(scores.index):
-        best = str(table.at[cluster, "type"]).replace("/", "_")
+        best = str(table.at[cluster, "type"])
         if best in scores:
             column = scores.columns.get_loc(best)
             axes[1].add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.5))

@@ -73,7 +73,7 @@ def trajectory(
     axes = canvas.subplots(1, 2, (9.5, 4.2))[0]
     _draw.categories_on_map(axes[0], xy, labels, "clusters and their connectivity (PAGA)", colors=colors)
     middles = {str(name): np.median(xy[(labels == name).to_numpy()], axis=0) for name in labels.cat.categories}
-    names = [str(name) for name in connectivities.columns]
+    names = [str(name) for name in connectivities.index]
     strength = connectivities.to_numpy()
     for i, j in zip(*np.nonzero(np.triu(strength, 1) >= min_connectivity), strict=True):
         if not {names[i], names[j]} <= set(middles):  # its cells were taken out

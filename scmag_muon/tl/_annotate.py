@@ -140,8 +140,7 @@ def annotate(
         "min_markers": min_markers,
     }
     counts = {name: _values.counts_layer(mdata, key, name) for name in dict.fromkeys(found["modality"])}
-    # files hold no slashes in names of columns
-    stored = scores.rename(columns=lambda name: str(name).replace("/", "_"))
+    stored = scores.set_axis(_mudata.column_names(scores.columns), axis=1)
     contents = {"params": params, "table": table, "scores": stored, "markers": found}
     sources = made_from(mdata, obs=[column], counts=counts)
     mdata.obs[key_added] = pd.Categorical(types.to_numpy(dtype=object), categories=order)

@@ -103,10 +103,11 @@ def check_columns(columns: Sequence[str], key: str) -> None:
     for column in columns:
         slot = Keys.transferred(key, column)
         own = {slot, Keys.transferred_probability(key, column), Keys.transferred_unlikeness(key, column)}
-        if own & taken:
+        if own & taken or "/" in column:
             raise ValueError(
-                f"labels={column!r} would be written to mdata.obs[{sorted(own & taken)[0]!r}], the place of another result. Give the "
-                f"column another name in the reference's MuData: reference.obs['of_{column}'] = reference.obs[{column!r}]."
+                f"labels={column!r} would be written to mdata.obs[{sorted(own & taken or own)[0]!r}], "
+                f"{'the place of another result' if own & taken else 'which files can not hold for its slash'}. Give the column another "
+                f"name in the reference's MuData: reference.obs[{'of_' + column.replace('/', '_')!r}] = reference.obs[{column!r}]."
             )
         taken |= own
 
@@ -142,7 +143,7 @@ def frames(
         measured = query.measured.get(name)
         if measured is None or not (measured.all() and query.present[:, i].all()):
             imputed[Keys.imputed(key, name)] = pd.DataFrame(
-                values, index=mdata.obs_names, columns=features[name].astype(str)
+                values, index=mdata.obs_names, columns=_mudata.column_names(features[name])
             )
         if measured is not None:
             columns = pd.Index(features[name]).get_indexer(mdata.mod[name].var_names)
@@ -184,5 +185,5 @@ def write_labels(
         mdata.obsm[Keys.transferred_probabilities(key, column)] = pd.DataFrame(
             found.probabilities,
             index=mdata.obs_names,
-            columns=[name.replace("/", "_") for name in found.classes.astype(str)],
+            columns=_mudata.column_names(found.classes),
         )

@@ -145,7 +145,7 @@ def write(
         _forget_imputation(mdata, name, key)
         if values is not None and adata.n_obs < mdata.n_obs:
             mdata.obsm[Keys.imputed(key, name)] = pd.DataFrame(
-                values, index=mdata.obs_names, columns=adata.var_names[mask].astype(str)
+                values, index=mdata.obs_names, columns=pd.Index(_mudata.column_names(adata.var_names))[mask]
             )
         if name in results.imputation:
             for score, of_features in results.imputation[name].items():

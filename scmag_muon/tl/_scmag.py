@@ -178,8 +178,8 @@ def scmag(
     ``mdata.obs[f"{key_added}_measured"]``
         Where cells lack modalities: what each has, as ``"rna+prot"``.
     ``mdata.obsm[f"{key_added}_imputed_{modality}"]``
-        For each modality that cells lack: its denoised counts in all cells, imputed where it was not measured, a data frame;
-        written with the denoised layers. Imputed is the mean, as logarithms, of what the network says, of the neighbours that have
+        For each modality that cells lack: its denoised counts in all cells, imputed where it was not measured, a data frame
+        (names as ``"CD45R/B220"`` have ``"_"`` for what files can't hold); written with the denoised layers. Imputed is the mean, as logarithms, of what the network says, of the neighbours that have
         the modality, and of a ridge regression on the joint space of the other modalities.
     ``mod.var[f"{key_added}_imputation_r"]``, ``mod.var[f"{key_added}_imputation_rmse"]``
         For each of its features: Pearson correlation, and root mean squared error, of imputed with held-out counts, both as

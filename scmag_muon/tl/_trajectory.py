@@ -135,7 +135,7 @@ def trajectory(
     if apart.any():
         logger.warning("%d cells are not connected with the root and get no pseudotime.", int(apart.sum()))
     mdata.obs[Keys.pseudotime(key)] = pseudotime / highest if highest > 0 else pseudotime
-    connectivities = pd.DataFrame(strengths, index=groups, columns=groups)
+    connectivities = pd.DataFrame(strengths, index=groups, columns=_mudata.column_names(groups))
     params = {
         "groupby": column,
         "root": root if root is not None else root_cell,

@@ -91,6 +91,15 @@ def test_a_modality_with_a_colon_in_its_name(finished: MuData) -> None:
     pd.testing.assert_frame_equal(table.drop(columns="markers"), expected.drop(columns="markers"))
 
 
+def test_types_of_nearly_one_name(finished: MuData, tmp_path: Path) -> None:
+    lists = dict(zip(["T/NK", "T_NK", "_index", "B"], LISTS.values(), strict=True))
+    table = smm.tl.annotate(finished, markers=lists)
+    finished.write_h5mu(tmp_path / "out.h5mu")
+    axes = smm.pl.annotation(mudata.read_h5mu(tmp_path / "out.h5mu"))
+    assert [label.get_text().strip() for label in axes[1].get_xticklabels()] == list(lists)
+    assert len(axes[1].patches) == (table["type"] != "unknown").sum() == 4
+
+
 def test_lacking_what_a_type_lacks_is_no_evidence_for_it(finished: MuData) -> None:
     lists = {"real": {"g0": 1, "g1": 1}, "empty": {"p9": 1, "g59": 1, "g0": -1, "g1": -1, "g2": -1, "g3": -1}}
     table = smm.tl.annotate(finished, markers=lists)

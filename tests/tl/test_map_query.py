@@ -307,7 +307,7 @@ def test_what_an_earlier_mapping_left_goes_with_it(whole: MuData, query: MuData,
         assert "scmag_half" not in each.obs
 
 
-@pytest.mark.parametrize("labels", ["confidence", "measured", "unlikeness", ["half", "half_probability"]])
+@pytest.mark.parametrize("labels", ["confidence", "measured", "unlikeness", ["half", "half_probability"], "of/mine"])
 def test_labels_never_take_the_place_of_another_result(
     labels: Any, query: MuData, trained: tuple[MuData, SCMAG]
 ) -> None:
@@ -318,7 +318,7 @@ def test_labels_never_take_the_place_of_another_result(
     with pytest.raises(ValueError, match="Give the column another name in the reference's MuData") as caught:
         smm.tl.map_query(query, reference, model=model, labels=labels)
     exec(str(caught.value).rpartition("MuData: ")[2].removesuffix("."), {"reference": reference})
-    smm.tl.map_query(query, reference, model=model, labels=[*columns[:-1], f"of_{columns[-1]}"])
+    smm.tl.map_query(query, reference, model=model, labels=[*columns[:-1], f"of_{columns[-1].replace('/', '_')}"])
     assert query.obs["scmag_confidence"].dtype == float
 
 

@@ -52,6 +52,21 @@ def run() -> tuple[MuData, smm.model.SCMAG]:
     return mdata, model
 
 
+def test_features_with_slashes_can_be_written_and_drawn(tmp_path: Path) -> None:
+    mdata = mosaic()
+    mdata["prot"].var_names = ["CD45R/B220", "a_b", "a/b", *mdata["prot"].var_names[3:]]
+    with no_pull_on_update():
+        mdata.update()
+    smm.tl.scmag(mdata, n_clusters=2, **SHORT)
+    mdata.write_h5mu(tmp_path / "cells.h5mu")  # a warning is an error
+    mdata.write_zarr(tmp_path / "cells.zarr")
+    features = [_values.Feature("prot", name) for name in ("CD45R/B220", "a_b", "a/b")]
+    for each in (mdata, mudata.read_h5mu(tmp_path / "cells.h5mu")):
+        found = _values.denoised_features(each, features, key="scmag")
+        for i, feature in enumerate(features):
+            np.testing.assert_allclose(np.expm1(found[feature]), each.obsm["scmag_imputed_prot"].iloc[:, i], rtol=1e-5)
+
+
 def test_every_cell_has_all_results(run: tuple) -> None:
     mdata, _ = run
     assert mdata.obs["scmag"].notna().all()

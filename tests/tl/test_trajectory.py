@@ -80,6 +80,18 @@ def test_cells_apart_are_missing(finished: MuData, caplog: pytest.LogCaptureFixt
     )
 
 
+def test_names_that_files_can_not_hold(path: MuData, tmp_path: Path) -> None:
+    path.obs["scmag"] = path.obs["scmag"].cat.rename_categories({"0": "T/NK", "1": "_index"})
+    smm.tl.trajectory(path, root="T/NK")
+    path.write_zarr(tmp_path / "out.zarr")
+    assert list(path.uns["scmag_trajectory"]["connectivities"].index[-2:]) == ["T/NK", "_index"]
+    path.obsm["X_umap"] = path.obsm["X_scmag"][:, :2]
+    path.uns["scmag_trajectory"]["connectivities"].iloc[:, :] = 1.0
+    axes = smm.pl.trajectory(path)
+    n_groups = path.obs["scmag"].nunique()
+    assert len(axes[0].lines) == n_groups * (n_groups - 1) // 2
+
+
 def test_numbers_are_printed_as_before(path: MuData) -> None:
     with np.printoptions(precision=3):
         smm.tl.trajectory(path, root="0")
