@@ -63,6 +63,8 @@ def training(
     for ax, name in zip(axes, terms, strict=True):
         ax.plot(np.arange(1, len(history) + 1), history[name], color=_draw.BLUE)
         ax.set_title(_title(name), loc="left", fontsize=10)
+        if name == "label_change":
+            ax.set_ylim(bottom=0)  # a share; all zero, it would else lie between negative and positive ones
         ax.spines[["top", "right"]].set_visible(False)
         for _, start in starts[1:]:
             ax.axvline(start + 0.5, color=_draw.GREY, linestyle="--", linewidth=0.8)

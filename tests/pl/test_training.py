@@ -44,6 +44,7 @@ def test_a_panel_for_each_term_with_the_switches_marked(
         np.testing.assert_array_equal(curve.get_xdata(), np.arange(1, 16))
         np.testing.assert_array_equal(curve.get_ydata(), trained.uns["scmag"]["history"][column])
         assert [line.get_xdata()[0] for line in switches] == [6.5, 10.5]
+    assert axes[2].get_ylim()[0] == 0
     assert [text.get_text() for text in axes[0].texts] == ["reconstruction", "+ KL", "+ clustering"]
     looks_right(axes, "training")
 
