@@ -23,7 +23,7 @@ from scmag_muon._keys import Keys
 from scmag_muon.pl import _colors, _draw
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from mudata import MuData
 
@@ -47,8 +47,8 @@ _FIGURE = """<figure id="map" hidden>
 <script>{script}</script>"""
 
 
-def cell_map(mdata: MuData, key: str, columns: Sequence[str]) -> str:
-    """The map as HTML, coloured by clusters, by further columns, by confidence and by counts."""
+def cell_map(mdata: MuData, key: str, columns: Mapping[str, str]) -> str:
+    """The map as HTML, coloured by clusters, by further columns (with what they are called), by confidence and by counts."""
     rng = np.random.default_rng(0)
     # in a mixed order, so that no group lies on top of the others
     shown = rng.permutation(mdata.n_obs)[:MOST_CELLS]
@@ -68,7 +68,7 @@ def cell_map(mdata: MuData, key: str, columns: Sequence[str]) -> str:
     )
 
 
-def _data(mdata: MuData, key: str, columns: Sequence[str], shown: np.ndarray) -> dict[str, Any]:
+def _data(mdata: MuData, key: str, columns: Mapping[str, str], shown: np.ndarray) -> dict[str, Any]:
     xy = np.asarray(mdata.obsm["X_umap"], dtype=float)[:, :2]
     low, span = np.nanmin(xy, axis=0), np.ptp(xy, axis=0)
     # a margin, so that no cell is cut in half
@@ -76,11 +76,10 @@ def _data(mdata: MuData, key: str, columns: Sequence[str], shown: np.ndarray) ->
     clusters = _values.cluster_column(mdata, key)
     colors = _colors.of_column(mdata, key)
     parts = [_categories("cluster", clusters, colors, places, shown)]
-    for column in columns:
+    for column, name in columns.items():
         own = _colors.of_column(mdata, column, like=(clusters, colors), argument="labels")
         values = _values.cluster_column(mdata, column, argument="labels")
-        shown_as = "type" if column == Keys.cell_type(key) else column
-        parts.append(_categories(shown_as, values, own, places, shown))
+        parts.append(_categories(name, values, own, places, shown))
     if Keys.confidence(key) in mdata.obs:
         confidence = mdata.obs[Keys.confidence(key)].to_numpy(dtype=float)[shown]
         parts.append(_numbers("confidence", confidence.round(2), limits=(0, 1)))

@@ -10,7 +10,7 @@ import pandas as pd
 from scmag_muon import _mudata, _values, pl
 from scmag_muon._keys import Keys
 from scmag_muon._levels import run_of
-from scmag_muon._report import _html, _map
+from scmag_muon._report import _html, _map, _query
 from scmag_muon.metrics import clustering_scores
 
 if TYPE_CHECKING:
@@ -31,9 +31,12 @@ def summary(mdata: MuData, key: str, labels: str | None) -> str:
     if run_of(mdata, key) != key:
         rows["made from"] = f"{record['params']['key']}, by scmag_muon.tl.{record['verb']}"
     manifold_key = str(record["params"].get("manifold_key", Keys.MANIFOLD))
+    shared = _mudata.plain(record.get("shared_features", {}))  # of a query
     for name in names:
         adata = mdata.mod[name]
-        used = int(adata.var[manifold_key].sum()) if manifold_key in adata.var else adata.n_vars
+        used = shared.get(name, adata.n_vars)
+        if manifold_key in adata.var and name not in shared:
+            used = int(adata.var[manifold_key].sum())
         if adata.n_obs < mdata.n_obs:
             rows[f"cells with {name}"] = f"{adata.n_obs:,} of {mdata.n_obs:,}"
         rows[f"features of {name}"] = f"{adata.n_vars:,}, of which {used:,} took part"
@@ -84,12 +87,12 @@ def clusters(mdata: MuData, key: str, labels: str | None, batch_key: str | None)
     if Keys.cluster_qc(key) in mdata.uns:
         flags = mdata.uns[Keys.cluster_qc(key)]["table"]["flags"].astype(str).str.replace(";", ", ")
         frame["checks that fired"] = flags.reindex(frame.index).replace("", "–").to_numpy()
-    columns = [
-        column
-        for column in (labels, Keys.cell_type(key), batch_key)
-        if column is not None and _is_column(mdata, column)
-    ]
-    parts = [_map.cell_map(mdata, key, list(dict.fromkeys(columns)))] if _map.is_drawable(mdata) else []
+    carried = _query.labels_of(mdata, key) if _query.is_query(mdata, key) else []
+    named = {labels: labels, Keys.cell_type(key): "type"}
+    named |= {Keys.transferred(key, name): f"{name} (transferred)" for name in carried}
+    named |= {batch_key: named.get(batch_key, batch_key)}
+    columns = {column: str(name) for column, name in named.items() if column is not None and _is_column(mdata, column)}
+    parts = [_map.cell_map(mdata, key, columns)] if _map.is_drawable(mdata) else []
     caption = "The clusters, the largest first, with the features of highest AUROC."
     if "type" in frame:
         caption += " In brackets: how well the type fits, in standard deviations."

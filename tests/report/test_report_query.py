@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import mudata as md
@@ -40,6 +41,7 @@ def test_the_page_of_a_query_shows_labels_and_says_how_they_were_made(
     mapped = make_mudata({"rna": query["rna"].copy(), "prot": query["prot"][:, ::3].copy()}, query.obs)
     reference.obsm["X_map"] = reference.obsm["X_manifold"][:, :2]
     smm.tl.map_query(mapped, reference, model=model, labels=["annotation", "cell_type"], basis="X_map")
+    mapped.uns["scmag"]["shared_features"] = {**mapped.uns["scmag"]["shared_features"], "prot": 3}
     mapped.write_h5mu(tmp_path / "mapped.h5mu")
     with no_pull_on_update():
         again = md.read_h5mu(tmp_path / "mapped.h5mu")
@@ -49,6 +51,10 @@ def test_the_page_of_a_query_shows_labels_and_says_how_they_were_made(
         assert "mapped onto a reference by scMAG" in page
         assert "Parameters of scmag_muon.tl.map_query." in page
         assert "cells of the reference" in page
+        assert ">4, of which 3 took part<" in page  # features that the reference has too
+        known = json.loads(page.split('id="map-data">')[1].split("</script>")[0])
+        told = [column["name"] for column in known["columns"]][:3]
+        assert told == ["cluster", "annotation (transferred)", "cell_type (transferred)"]
         for column in ("annotation", "cell_type"):
             assert f"Three maps of the query: {column} as transferred" in page
             for label, size in each.obs[f"scmag_{column}"].value_counts().items():
