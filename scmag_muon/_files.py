@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_LOCK, _OLD = ".lock", "replaced"
+_SECONDS = 60
 
 
 @contextlib.contextmanager
@@ -25,7 +33,7 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield draft
         _flush(draft)
         if draft.is_dir() and target.exists():
-            _exchange(target, draft, aside / "replaced")
+            _exchange(target, draft, aside / _OLD)
         else:
             draft.replace(target)
         _flush_entry(target.parent)
@@ -33,12 +41,40 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def folder_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a hidden folder in the folder of ``path`` that is gone afterwards."""
+    """Give a hidden folder in the folder of ``path`` that is gone afterwards, or with the next call where this process is killed."""
     target = Path(path).resolve()
-    with tempfile.TemporaryDirectory(
-        prefix=f".{target.name[:50]}-", dir=target.parent, ignore_cleanup_errors=True
-    ) as folder:
+    prefix = f".{target.name[:50]}-"
+    _clear(target, prefix)
+    with (
+        tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent, ignore_cleanup_errors=True) as folder,
+        _held(Path(folder) / _LOCK),
+    ):
         yield Path(folder)
+
+
+def _clear(target: Path, prefix: str) -> None:
+    """Remove what processes that were killed left beside ``target``, but for what they were about to replace."""
+    for lock in target.parent.glob(f"{glob.escape(prefix)}*/{_LOCK}"):
+        # who has just begun may not hold its lock yet; one that is held is another process's
+        with contextlib.suppress(OSError, NotImplementedError):
+            if time.time() - lock.stat().st_mtime < _SECONDS or ((lock.parent / _OLD).exists() and not target.exists()):
+                continue
+            with FileLock(lock, timeout=0):
+                shutil.rmtree(lock.parent, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold a lock that the system lets go of where this process is killed; without one where the file system has none."""
+    lock = FileLock(path, timeout=0)
+    with contextlib.suppress(OSError, NotImplementedError):
+        lock.acquire()
+    if not lock.is_locked:
+        path.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def same_file(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> bool:

@@ -87,3 +87,25 @@ def test_file_systems_that_can_not_flush_a_folder(tmp_path, monkeypatch):
     with written_aside(tmp_path / "result.txt") as draft:
         draft.write_text("new")
     assert (tmp_path / "result.txt").read_text() == "new"
+
+
+def test_what_a_killed_process_left_goes_and_what_another_writes_stays(tmp_path):
+    path = tmp_path / "result[1].txt"
+    left = {
+        name: tmp_path / f".{name}" for name in ("result[1].txt-a", "result[1].txt-b", "result[1].txt-c", "other-d")
+    }
+    for folder in left.values():
+        folder.mkdir()
+        (folder / "result[1].txt").write_text("half")
+    for name in ("result[1].txt-a", "result[1].txt-b", "other-d"):
+        (left[name] / ".lock").touch()
+        os.utime(left[name] / ".lock", (0, 0))
+    (left["result[1].txt-b"] / "replaced").mkdir()  # killed at the moment of the exchange
+    with written_aside(path) as other:
+        os.utime(other.parent / ".lock", (0, 0))
+        with written_aside(path) as draft:
+            draft.write_text("mine")
+        other.write_text("the other's")
+    assert path.read_text() == "the other's"
+    assert not left.pop("result[1].txt-a").exists()
+    assert sorted(tmp_path.iterdir()) == sorted([path, *left.values()])
