@@ -115,8 +115,14 @@ def two_columns_of_a_name(mdata: MuData) -> MuData:
     return mdata
 
 
+def moved_since_joining(mdata: MuData) -> MuData:
+    mdata.mod["prot"] = mdata["prot"][::-1].copy()
+    return mdata
+
+
 ORDER = np.random.default_rng(0).permutation(N)
 FIXES: list[tuple[Callable[[MuData], MuData], dict[str, Any], str, int]] = [
+    (moved_since_joining, {}, "another order.*mdata.update", N),
     (lambda m: named(m, BARCODES, BARCODES, ORDER), {}, "another order", N),
     (lambda m: named(m, [f"{b}-1" for b in BARCODES], BARCODES), {}, "no cells in common.*60 cells match", N),
     (lambda m: named(m, [f"{b}-1" for b in BARCODES], BARCODES, ORDER), {}, "Without endings 60 cells match", N),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from anndata import AnnData
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     import pandas as pd
     from mudata import MuData
 
@@ -64,8 +64,15 @@ def check_modalities(mdata: MuData, modalities: Sequence[str]) -> None:
 
 
 def read_first(mdata: MuData) -> str:
-    """What a fix begins with where the MuData is a file, which can't be copied."""
-    return "mdata = mudata.read_h5mu(mdata.filename)\n" if mdata.isbacked else ""
+    """What a fix begins with where the MuData is a file, which can't be copied, or does not know of changes in its modalities."""
+    if mdata.isbacked:
+        return "mdata = mudata.read_h5mu(mdata.filename)\n"
+    cells = {name: adata.obs_names for name, adata in mdata.mod.items() if adata.obs_names.is_unique}
+    known = all(
+        np.array_equal(np.ravel(mdata.obsmap[name]), own.get_indexer(mdata.obs_names) + 1)
+        for name, own in cells.items()
+    )
+    return "" if known else "mdata.update()\n"
 
 
 def any_of(names: Sequence[str]) -> str:

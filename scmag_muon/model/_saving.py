@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 import rich.pretty  # noqa: F401 - scvi-tools prints with it and does not import it
 from mudata import MuData
@@ -112,6 +112,12 @@ class SavingMixin(BaseModelClass):
             overwrite=overwrite,
             cells=self.adata if save_anndata else None,
             **arguments,
+        )
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError(
+            "A model can't be pickled or copied, since its MuData can't. Write it with model.save(folder) and read it with "
+            "SCMAG.load(folder, adata=mdata)."
         )
 
     @classmethod

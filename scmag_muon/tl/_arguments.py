@@ -50,7 +50,7 @@ def check_keys(
     _mudata.check_free_fit(mdata, names, manifold_key, argument="manifold_key")
 
 
-def check_paper(names: Sequence[str], *, complete: bool) -> None:
+def check_paper(mdata: MuData, names: Sequence[str], *, complete: bool) -> None:
     """Raise unless the paper's settings serve for these modalities."""
     if len(names) != 2:
         raise ValueError(
@@ -60,5 +60,5 @@ def check_paper(names: Sequence[str], *, complete: bool) -> None:
     if not complete:
         raise ValueError(
             'settings="paper" is for cells that have both modalities. Take settings="default", or keep the cells that have '
-            f"both: mdata = mdata[{' & '.join(f'(mdata.obsmap[{name!r}] > 0)' for name in names)}].copy()."
+            f"both: {_mudata.read_first(mdata)}mdata = mdata[{' & '.join(f'(mdata.obsmap[{name!r}] > 0)' for name in names)}].copy()."
         )

@@ -244,7 +244,7 @@ def scmag(
     )
     complete = _mudata.is_complete(mdata, names)
     if settings == "paper":
-        check_paper(names, complete=complete)
+        check_paper(mdata, names, complete=complete)
     n_clusters, wanted = check_levels(mdata, n_clusters, key_added, paper=settings == "paper")
     batches = _mudata.get_batches(mdata, batch_key)
     check_keys(mdata, names, key_added, manifold_key, {"layer": layer, "batch_key": batch_key})

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,6 +127,12 @@ def test_untrained_model_is_saved_as_it_is(fitted: MuData, tmp_path: Path) -> No
     for each in (model, loaded):
         each.train(**SHORT)
     np.testing.assert_array_equal(latents(loaded), latents(model))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_copies_are_refused_in_words(model: SCMAG, copied: Callable[[SCMAG], object]) -> None:
+    with pytest.raises(TypeError, match=r"can't be pickled or copied.*model.save\(folder\)"):
+        copied(model)
 
 
 def test_cells_are_saved_on_request(model: SCMAG, tmp_path: Path) -> None:

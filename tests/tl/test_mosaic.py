@@ -290,3 +290,15 @@ def test_a_share_set_aside_that_holds_too_few_cells_of_a_modality_is_told_with_o
     few = mdata[:30].copy()
     with pytest.raises(ValueError, match="The data hold 30 such cells, too few"):
         _check_cells(few, ["rna", "prot"], np.arange(10), "set aside", 0.3)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_fix_for_the_paper_s_settings_works_where_cells_were_taken_out_in_place() -> None:
+    mdata = simulated(60)
+    mdata.mod["prot"] = mdata["prot"][5:].copy()
+    with pytest.raises(ValueError, match="is for cells that have both modalities") as caught:
+        smm.tl.scmag(mdata, n_clusters=2, settings="paper", **SHORT)
+    names = {"mdata": mdata}
+    exec(str(caught.value).partition("have both: ")[2].removesuffix("."), names)
+    smm.tl.scmag(names["mdata"], n_clusters=2, settings="paper", **SHORT)
+    assert names["mdata"].n_obs == 55
