@@ -148,12 +148,6 @@ def test_names_are_the_same_in_whatever_way_they_are_stored(citeseq: MuData) -> 
     _mudata.check_paired(citeseq, ["rna", "prot"])
 
 
-def test_a_modality_of_modalities_is_refused(citeseq: MuData) -> None:
-    nested = _mudata.make_mudata({"rna": citeseq["rna"], "others": _mudata.make_mudata({"prot": citeseq["prot"]})})
-    with pytest.raises(TypeError, match="Modality 'others' must be an AnnData, got MuData"):
-        _mudata.check_cells(nested, ["rna", "others"])
-
-
 def test_columns_are_found_in_the_mudata_and_in_its_modalities() -> None:
     mdata = pair()
     mdata.obs["batch"] = list("aabbab")

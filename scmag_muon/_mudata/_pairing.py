@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from anndata import AnnData
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +20,6 @@ def check_modalities(mdata: MuData, modalities: Sequence[str]) -> None:
     if mdata.n_obs == 0:
         raise ValueError("The MuData has no cells.")
     for name in modalities:
-        if not isinstance(mdata.mod[name], AnnData):
-            raise TypeError(
-                f"Modality {name!r} must be an AnnData, got {type(mdata.mod[name]).__name__}. Choose others with modalities=, or join those "
-                "within it one by one."
-            )
         names = mdata.mod[name].obs_names
         if hasattr(mdata.mod[name], "mod"):
             raise TypeError(

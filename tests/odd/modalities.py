@@ -112,7 +112,7 @@ MODALITIES = [
         ValueError,
         "'rna/1'",
         "slash",
-        make=_joined(**{"rna/1": "rna", "prot": "prot"}),
+        make=_joined(rna="rna/1", prot="prot"),
         fix="mdata.mod['rna_1'] = mdata.mod.pop('rna/1'); mdata.update()",
         says="a file can't hold the name.",
     ),
