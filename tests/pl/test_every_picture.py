@@ -60,7 +60,8 @@ def ready() -> MuData:
     types = pd.DataFrame({"type": ["T cells", "monocytes", "B cells", "unknown"]}, index=list("0123"))
     scores = pd.DataFrame(np.eye(4)[:, :3], index=list("0123"), columns=["T cells", "monocytes", "B cells"])
     mdata.obs["scmag_type"] = pd.Categorical(types["type"].to_numpy()[mdata.obs["scmag"].cat.codes])
-    mdata.uns["scmag_type"] = {"table": types, "scores": scores, "params": {"groupby": "scmag"}}
+    lists = pd.DataFrame({"type": scores.columns})
+    mdata.uns["scmag_type"] = {"table": types, "scores": scores, "markers": lists, "params": {"groupby": "scmag"}}
     return mdata
 
 

@@ -448,7 +448,7 @@ def test_what_can_not_be_reported_is_told_before_anything_is_computed(
     page = tmp_path / "page.html"
     without = mudata.MuData({"gex": finished["rna"]})
     without.obs, without.uns, without.obsm["X_scmag"] = finished.obs, finished.uns, finished.obsm["X_scmag"]
-    with pytest.raises(KeyError, match=r"modalities \['rna', 'prot'\], and the MuData has \['gex'\]"):
+    with pytest.raises(KeyError, match=r"modalities \['rna', 'prot'\], and the MuData has cells of \['gex'\]"):
         smm.report(without, page)
     with pytest.raises(ValueError, match="has no cells"):
         smm.report(finished[:0].copy(), page)
