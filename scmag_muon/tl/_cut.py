@@ -13,7 +13,7 @@ from scmag_muon._checks import check_number
 from scmag_muon._keys import Keys, check_key
 from scmag_muon._levels import Levels, read_levels, run_of
 from scmag_muon._made_from import made_from
-from scmag_muon.model._confidence import confidence as own_share
+from scmag_muon.model._confidence import confidence
 from scmag_muon.tl._derived import forget_derived, renew_markers
 
 if TYPE_CHECKING:
@@ -156,17 +156,17 @@ def write_level(mdata: MuData, levels: Levels, n_clusters: int, *, key: str, key
     """Write a level that the tree has, under a name that is free."""
     tree = levels.tree
     labels = levels.labels(n_clusters)
-    confidence = _confidence(mdata, levels, n_clusters, key)
+    sure = _confidence(mdata, levels, n_clusters, key)
     height = float(tree.heights[tree.n_leaves - n_clusters - 1]) if n_clusters < tree.n_leaves else 0.0
     contents = {"n_clusters": n_clusters, "height": height}
-    write_clusters(mdata, labels, confidence, contents, verb="cut", key=key, key_added=key_added)
+    write_clusters(mdata, labels, sure, contents, verb="cut", key=key, key_added=key_added)
     logger.info("obs[%r]: %d clusters of the run %r, height %.2f.", key_added, n_clusters, key, height)
 
 
 def write_clusters(
     mdata: MuData,
     labels: pd.Categorical,
-    confidence: np.ndarray,
+    sure: np.ndarray,
     contents: dict[str, Any],
     *,
     verb: str,
@@ -179,7 +179,7 @@ def write_clusters(
     if key_added in mdata.obs and _of(mdata, mdata.obs[key_added]) != _of(mdata, labels):
         tables = forget_derived(mdata, key_added)
     mdata.obs[key_added] = labels
-    mdata.obs[Keys.confidence(key_added)] = confidence
+    mdata.obs[Keys.confidence(key_added)] = sure
     record = {"params": {**params, "key": key, "run": run_of(mdata, key)}, **contents}
     sources = made_from(mdata, obs=[key, key_added])
     mdata.uns[key_added] = _mudata.make_record(verb, record, made_from=sources, key=key)
@@ -190,12 +190,14 @@ def _confidence(mdata: MuData, levels: Levels, n_clusters: int, key: str) -> np.
     slot = Keys.confidence(key)
     if n_clusters == levels.tree.n_clusters and slot in mdata.obs:
         return mdata.obs[slot].to_numpy()
-    return own_share(joint_space(mdata, key), levels.codes(n_clusters))
+    return confidence_of(mdata, levels.codes(n_clusters), key)
 
 
-def joint_space(mdata: MuData, key: str) -> np.ndarray:
-    """The joint space before fitting from which the run under ``key`` was made."""
-    return _values.joint_space(mdata, str(mdata.uns[key]["params"]["manifold_key"]))
+def confidence_of(mdata: MuData, labels: np.ndarray, key: str) -> np.ndarray:
+    """Confidence in other clusters of the cells of the run under ``key``; without its clustering space where that was taken out."""
+    latent = mdata.obsm.get(Keys.latent(key))
+    joint = _values.joint_space(mdata, str(mdata.uns[key]["params"]["manifold_key"]))
+    return confidence(joint, None if latent is None else np.asarray(latent), labels)
 
 
 def _of(mdata: MuData, labels: object) -> str:

@@ -116,7 +116,7 @@ def map_query(
         Cluster of the reference, categorical.
     ``mdata.obs[f"{key_added}_confidence"]``
         How likely the cell is in the right cluster, 0 to 1: the share of its up to 50 nearest cells of the reference that are in the
-        same cluster, before manifold fitting and training, as :func:`~scmag_muon.tl.scmag` has it.
+        same cluster, in the joint space before manifold fitting and training.
     ``mdata.obs[f"{key_added}_q"]``, ``mdata.obs[f"{key_added}_entropy"]``
         Soft assignment of the cell to its cluster (eq. 31), 0 to 1, and the assignment's entropy in nats.
     ``mdata.obsm[f"X_{key_added}"]``, ``mdata.obsm[f"X_{key_added}_recon"]``

@@ -84,11 +84,11 @@ def collect(
     denoised: bool = True,
 ) -> Results:
     """Ask the model for all that a run writes; with ``fit``, where cells lack modalities, also how well it imputes."""
-    q = model.get_cluster_assignments(soft=True)
+    q, latent = model.get_cluster_assignments(soft=True), model.get_latent_representation()
     return Results(
         q=q,
-        confidence=confidence(np.asarray(work.obsm[Keys.joint_embedding(manifold_key)]), q.argmax(axis=1)),
-        latent=model.get_latent_representation(),
+        confidence=confidence(np.asarray(work.obsm[Keys.joint_embedding(manifold_key)]), latent, q.argmax(axis=1)),
+        latent=latent,
         reconstruction_latent=model.get_latent_representation(kind="reconstruction"),
         gate=_gate_by_cluster(model.get_gate(), q.argmax(axis=1), names),
         denoised=_denoised(model, work, names, fit) if denoised else {},

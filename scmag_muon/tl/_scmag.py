@@ -156,8 +156,8 @@ def scmag(
         The clusters at each of several ``n_clusters``, with confidences and what else :func:`~scmag_muon.tl.cut` writes.
     ``mdata.obs[f"{key_added}_confidence"]``
         How likely the cell is in the right cluster, 0 to 1: the share of its up to 50 nearest cells that are in the same
-        cluster, before manifold fitting and training, which pull cells to their clusters. On seven labelled sets it differs from
-        the share of cells with the label of their cluster by .08 in the mean (expected calibration error).
+        cluster. One half is the share in the clustering space, the other the mean of the shares in the even and in the odd
+        dimensions of the joint space before manifold fitting and training, which pull cells to their clusters.
     ``mdata.obs[f"{key_added}_q"]``
         Soft assignment of the cell to its own cluster (eq. 31), 0 to 1. As the paper defines it, it is close to 1 for most cells,
         also for those between two clusters.

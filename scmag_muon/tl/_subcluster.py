@@ -13,8 +13,7 @@ from scmag_muon import _mudata, _values
 from scmag_muon._checks import check_number, check_random_state
 from scmag_muon._keys import Keys
 from scmag_muon.model._clustering import join_communities
-from scmag_muon.model._confidence import confidence
-from scmag_muon.tl._cut import check_free, joint_space, write_clusters
+from scmag_muon.tl._cut import check_free, confidence_of, write_clusters
 from scmag_muon.tl._graph_clusters import fine_communities, n_neighbors_for, order_by_size, typical_communities
 from scmag_muon.tl._levels import space_of_leaves
 
@@ -101,7 +100,6 @@ def subcluster(
     inside = (labels.astype(str) == cluster).to_numpy()
     _check_cluster(labels, cluster, int(inside.sum()), key)
     n_clusters = check_number("n_clusters", n_clusters, integer=True, low=2, high=int(inside.sum()), optional=True)
-    joint = joint_space(mdata, key)
     names = [name for name in map(str, record["params"]["modalities"]) if name in mdata.mod]
     slot = space_of_leaves(str(record["params"]["manifold_key"]), complete=_mudata.is_complete(mdata, names))
     parts = _parts(np.asarray(mdata.obsm[slot])[inside], n_clusters, random_state)
@@ -117,7 +115,13 @@ def subcluster(
     written = pd.Categorical([str(name) for name in divided], categories=named)
     contents = {"cluster": cluster, "n_parts": n_parts}
     write_clusters(
-        mdata, written, confidence(joint, written.codes), contents, verb="subcluster", key=key, key_added=key_added
+        mdata,
+        written,
+        confidence_of(mdata, written.codes, key),
+        contents,
+        verb="subcluster",
+        key=key,
+        key_added=key_added,
     )
     logger.info("obs[%r]: the cluster %r of %r is divided in %d.", key_added, cluster, key, n_parts)
 

@@ -45,7 +45,7 @@ def test_at_its_own_level_the_run_is_left_as_it_is(with_tree: MuData) -> None:
 
 def test_confidences_are_of_the_level(with_tree: MuData) -> None:
     level = labels(with_tree, 6)
-    expected = confidence(with_tree.obsm["X_manifold_unfitted"], level.to_numpy())
+    expected = confidence(with_tree.obsm["X_manifold_unfitted"], with_tree.obsm["X_scmag"], level.to_numpy())
     np.testing.assert_allclose(with_tree.obs["scmag_6_confidence"], expected)
 
 

@@ -54,8 +54,8 @@ def test_writes_what_the_docstring_says_and_it_survives_saving(citeseq: MuData, 
     sizes = citeseq.obs["scmag"].value_counts().reindex(["0", "1", "2"])
     assert sizes.sum() == 120
     assert (np.diff(sizes) <= 0).all()
-    in_joint_space = confidence(citeseq.obsm["X_manifold_unfitted"], citeseq.obs["scmag"].to_numpy())
-    np.testing.assert_allclose(citeseq.obs["scmag_confidence"], in_joint_space)
+    expected = confidence(citeseq.obsm["X_manifold_unfitted"], citeseq.obsm["X_scmag"], citeseq.obs["scmag"].to_numpy())
+    np.testing.assert_allclose(citeseq.obs["scmag_confidence"], expected)
     assert citeseq.obs["scmag_q"].between(1 / 3, 1).all()
     assert citeseq.obsm["X_scmag"].shape == citeseq.obsm["X_scmag_recon"].shape == (120, 32)
     for name in ("rna", "prot"):

@@ -27,7 +27,9 @@ def test_one_cluster_falls_in_its_parts_and_the_others_stay(with_tree: MuData) -
     assert (found[outside].astype(str) == before[outside].astype(str)).all()
     assert adjusted_rand_score(found[~outside], np.arange(180)[~outside] % 2) > 0.9
     assert (found == "0,0").sum() >= (found == "0,1").sum()
-    expected = confidence(with_tree.obsm["X_manifold_unfitted"], found.astype(str).to_numpy())
+    expected = confidence(
+        with_tree.obsm["X_manifold_unfitted"], with_tree.obsm["X_scmag"], found.astype(str).to_numpy()
+    )
     np.testing.assert_allclose(with_tree.obs["scmag_sub_confidence"], expected)
 
 
