@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -22,7 +23,10 @@ TOLERANCE = 12
 
 @pytest.fixture(autouse=True)
 def _close() -> Iterator[None]:
-    yield
+    """Settings as matplotlib has them, for what other tests import may change them: decoupler does. No figure is left open."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        yield
     plt.close("all")
 
 
