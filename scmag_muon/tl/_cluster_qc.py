@@ -86,6 +86,7 @@ def cluster_qc(
     share above .2), ``doublets`` (half of the cells or more), ``one batch`` (95 % or more of the cells, where the commonest batch has
     less than 90 % of all), ``near`` (within 3 standard errors), ``unstable`` (mean Jaccard index below .5 with other seeds).
     No flag is no proof of health: two cells of one type, or of types whose markers were not measured, look like one.
+    Scrublet draws pairs of cells by their place: scores of cells in another order differ a little.
 
     Examples
     --------

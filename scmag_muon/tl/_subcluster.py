@@ -77,6 +77,10 @@ def subcluster(
         Where no cluster has the name, it has fewer than twenty cells or fewer communities than ``n_clusters``, or the name to
         write under is taken.
 
+    Notes
+    -----
+    Leiden goes through the cells in their order: cells in another order may fall into other communities.
+
     Examples
     --------
     >>> import scmag_muon as smm
