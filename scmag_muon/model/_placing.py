@@ -103,8 +103,10 @@ def network_cells(
     for i, name in enumerate(setup["modalities"]):
         wanted = feature_names(registry, i)
         fitted = fit.fitted(name, operators[name], counts=reference.counts[name], codes=codes)
-        layer = np.zeros((len(cells), len(wanted)), dtype=np.float32)
-        layer[:, wanted.get_indexer(pd.Index(fit.modality(name).features))] = fitted
+        columns, layer = wanted.get_indexer(pd.Index(fit.modality(name).features)), fitted
+        if not np.array_equal(columns, np.arange(len(wanted))):
+            layer = np.zeros((len(cells), len(wanted)), dtype=np.float32)
+            layer[:, columns] = fitted
         place = _mudata.layer_of(setup["layer"], name)
         own = sp.csr_matrix(layer.shape, dtype=np.float32) if counts is None else counts[name]
         mods[name] = AnnData(

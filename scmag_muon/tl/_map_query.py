@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, get_args
 
@@ -11,6 +12,7 @@ import numpy as np
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_choice
 from scmag_muon._keys import Keys, check_key
+from scmag_muon.manifold.threads import in_threads
 from scmag_muon.model import SCMAG
 from scmag_muon.model._mapping import mapped
 from scmag_muon.tl._derived import renew_markers
@@ -204,8 +206,9 @@ def map_query(
     found = mapped(decoder, of_cells, query, denoised=denoised)
     impute(found, of_cells, query, model.get_var_names())
     confidence = confidence_of(of_cells, found, query.present)
-    groups = [(None, np.asarray(of_cells.clusters)), *given.items()]
-    unlike = {name: unlikeness_of(of_cells.fit, found, query.present, of, query.batches) for name, of in groups}
+    groups: dict[str | None, np.ndarray] = {None: np.asarray(of_cells.clusters), **given}
+    alike = partial(unlikeness_of, of_cells.fit, found, query.present, samples=query.batches)
+    unlike = dict(zip(groups, in_threads(alike, groups.values()), strict=True))
     carried = {column: transferred(of_cells.fit, found, query.present, values) for column, values in given.items()}
     on_map = None if target is None else projected(of_cells.fit, found, query.present, target)
     record = {

@@ -2,7 +2,7 @@
 
 Run with ``python tests/benchmarks/query.py FILE.h5mu [FILE.h5mu ...] --split fifth --output FOLDER``. ``--split fifth`` holds out a
 random fifth of the cells, ``--split batch`` the last batch (``--reference NAME ...`` names those that stay), ``--split type`` a fifth
-of the cells and, in turn, all cells of each type from the rest. Queries are asked about with all that was measured, with each
+of the cells and, in turn, all cells of each type from the rest, ``--split none`` nothing. Queries are asked about with all that was measured, with each
 modality alone, with counts thinned to a third and with every second feature of the second modality; ``--variants panels`` with ten
 random halves of these; ``--variants many`` with 10,000 cells, drawn from the query and thinned to nine tenths, to see how long that
 takes beside the training. Runs are kept in the folder and not repeated while data, settings and code stay the same. Labels do not
@@ -57,7 +57,7 @@ Answer = tuple[np.ndarray, np.ndarray, np.ndarray]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, help="MuData files with raw counts")
-    parser.add_argument("--split", choices=("fifth", "batch", "type"), default="fifth")
+    parser.add_argument("--split", choices=("fifth", "batch", "type", "none"), default="fifth")
     parser.add_argument("--reference", nargs="+", help="batches of the reference, with --split batch")
     parser.add_argument("--labels", default="cell_type", help="column of known labels")
     parser.add_argument("--variants", nargs="+", default=["full", "alone", "third", "half"], metavar="NAME")
@@ -127,6 +127,9 @@ def splits(
     mdata: MuData, types: np.ndarray, seed: int, arguments: argparse.Namespace
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """What is held out, and which cells are reference and query."""
+    if arguments.split == "none":
+        yield "none", *np.ones((2, mdata.n_obs), dtype=bool)
+        return
     fifth = np.random.default_rng(seed).permutation(mdata.n_obs) < mdata.n_obs // 5
     if arguments.split == "fifth":
         yield "fifth", ~fifth, fifth
