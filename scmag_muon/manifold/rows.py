@@ -33,9 +33,9 @@ def fused_rows(
     terms: dict[tuple[Kernel, int], tuple[sp.csr_array, np.ndarray]] = {}
     offsets = []
     for i, (kind, kernel) in enumerate(VIEWS.values()):
-        view, slopes = views[kind], modality.moments.slopes[:, i].astype(np.float64)
+        view, slopes = views[kind], modality.moments.slopes[:, i]
         values, of_others = terms.get((kernel, id(view.values)), (view.values.tocsr(), 0.0))
-        terms[kernel, id(view.values)] = values, of_others + view.scale * slopes
+        terms[kernel, id(view.values)] = values, of_others + np.float32(view.scale) * slopes
         if view.row_offset.any():
             offsets.append((places[kernel] @ view.row_offset, slopes))
     n_rows, n_vars = next(iter(places.values())).shape[0], modality.moments.intercepts.shape[1]
@@ -44,9 +44,11 @@ def fused_rows(
 
     def work(block: tuple[int, np.ndarray]) -> None:
         code, rows = block
-        found = np.tile(modality.moments.intercepts[code].astype(np.float64), (len(rows), 1))
+        found = np.tile(modality.moments.intercepts[code], (len(rows), 1))
         for (kernel, _), (values, slopes) in terms.items():
-            found += (places[kernel][rows] @ values).toarray() * slopes[code]
+            mean = (places[kernel][rows] @ values).toarray()
+            mean *= slopes[code]
+            found += mean
         for of_rows, slopes in offsets:
             found += np.multiply.outer(of_rows[rows], slopes[code])
         result[rows] = found

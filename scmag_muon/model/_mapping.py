@@ -10,10 +10,13 @@ import scipy.sparse as sp
 import torch
 from scvi import REGISTRY_KEYS
 
+from scmag_muon.model._new_cells import feature_names
 from scmag_muon.model._placing import as_seen_by, embedded, network_cells
 from scmag_muon.model._query_data import ONE_BATCH, known_batches
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mudata import MuData
 
     from scmag_muon._mudata import Query
@@ -65,15 +68,17 @@ def mapped(model: SCMAG, reference: Reference, query: Query, *, denoised: bool =
     if not (model.is_trained_ and model.module.clustering_started):
         raise RuntimeError("The model has no clusters yet: call model.train() with max_epochs of at least 1 first.")
     parts, by_modality = [], []
+    sizes = [len(feature_names(model.registry_, i)) for i in range(len(model.modalities_))] if denoised else []
+    decoded = [np.empty((len(joint), size), dtype=np.float32) for size in sizes]
     for start in range(0, len(joint), _BLOCK):
         rows = slice(start, start + _BLOCK)
         operators = reference.fit.operators(joint[rows])
         cells = network_cells(query, operators, reference, model.registry_, rows=rows)
         if batches is not None:
             cells.obs[batch_key] = batches[rows]
-        parts += _asked_once(model, cells, denoised=denoised)
+        parts += _asked_once(model, cells, [of[rows] for of in decoded])
         by_modality.append({name: of["rbf"] for name, of in operators.items()})
-    q, latent, reconstruction, *decoded = (np.concatenate(part) for part in zip(*parts, strict=True))
+    q, latent, reconstruction = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Mapped(
         joint,
         seen.joint,
@@ -86,17 +91,18 @@ def mapped(model: SCMAG, reference: Reference, query: Query, *, denoised: bool =
 
 
 @torch.inference_mode()
-def _asked_once(model: SCMAG, cells: MuData, *, denoised: bool) -> list[list[np.ndarray]]:
-    """Of each minibatch Q, Zc, Zr and, where wanted, denoised counts by modality, as the getters give them, in one pass."""
-    module, found = model.module, []
+def _asked_once(model: SCMAG, cells: MuData, decoded: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    """Of each minibatch Q, Zc and Zr, as the getters give them; in the same pass denoised counts by modality, put into ``decoded``."""
+    module, found, start = model.module, [], 0
     for tensors, inference in model._inferred(cells, np.arange(cells.n_obs), _MINIBATCH, batches=True):
         zr = inference["zr"]
-        means = []
-        if denoised:
+        if decoded:
             totals = module.median_totals.expand(len(zr), -1)
-            decoded = module.generative(zr=zr, totals=totals, batch_index=tensors[REGISTRY_KEYS.BATCH_KEY])
-            means = [module.log_mean(i, **decoded).exp() for i in range(len(model.modalities_))]
-        found.append([of.cpu().numpy() for of in (module.assign(inference["zc"]), inference["zc"], zr, *means)])
+            of_counts = module.generative(zr=zr, totals=totals, batch_index=tensors[REGISTRY_KEYS.BATCH_KEY])
+            for i, into in enumerate(decoded):
+                into[start : start + len(zr)] = module.log_mean(i, **of_counts).exp().cpu().numpy()
+        start += len(zr)
+        found.append([of.cpu().numpy() for of in (module.assign(inference["zc"]), inference["zc"], zr)])
     return found
 
 

@@ -206,7 +206,8 @@ def map_query(
     found = mapped(decoder, of_cells, query, denoised=denoised)
     impute(found, of_cells, query, model.get_var_names())
     confidence = confidence_of(of_cells, found, query.present)
-    groups: dict[str | None, np.ndarray] = {None: np.asarray(of_cells.clusters), **given}
+    groups: dict[str | None, np.ndarray] = {None: np.asarray(of_cells.clusters)}
+    groups.update(given)
     alike = partial(unlikeness_of, of_cells.fit, found, query.present, samples=query.batches)
     unlike = dict(zip(groups, in_threads(alike, groups.values()), strict=True))
     carried = {column: transferred(of_cells.fit, found, query.present, values) for column, values in given.items()}
