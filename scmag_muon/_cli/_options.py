@@ -57,10 +57,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> a
         help="MuData (.h5mu, .zarr), 10x matrix (.h5, or a folder with matrix.mtx), or AnnData (.h5ad) with var['feature_types'] or with "
         "proteins in obsm",
     )
-    files = run.add_argument_group("files to write")
-    files.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="MuData with clusters; ends in .h5mu or .zarr"
-    )
+    files = _add_files(run, "clusters")
     files.add_argument("--report", type=Path, metavar="REPORT.html", help="also write a page with figures and tables")
     files.add_argument(
         "--csv",
@@ -68,7 +65,6 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> a
         metavar="FOLDER",
         help="also write clusters.csv, cluster_summary.csv and markers.csv (features that stand out in a cluster) to this folder",
     )
-    _add_log(files)
     files.add_argument(
         "--checkpoint",
         type=Path,
@@ -82,8 +78,6 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> a
         metavar="FOLDER",
         help="also save the trained model to this folder, onto which `map` puts other cells",
     )
-    _add_force(files)
-    _add_key(files)
     _add_layers(files, ("none", "fitted", "denoised", "all"), "denoised counts, fitted data, all (both), or none")
     data = run.add_argument_group("data")
     data.add_argument(
@@ -144,13 +138,7 @@ def _add_map(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> a
     mapping.add_argument(
         "--reference", type=Path, required=True, metavar="FOLDER", help="folder of the reference's model"
     )
-    files = mapping.add_argument_group("files to write")
-    files.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="MuData with results; ends in .h5mu or .zarr"
-    )
-    _add_log(files)
-    _add_force(files)
-    _add_key(files)
+    files = _add_files(mapping, "results")
     _add_layers(files, ("none", "denoised"), "denoised and imputed counts, or none")
     data = mapping.add_argument_group("data")
     data.add_argument(
@@ -161,26 +149,26 @@ def _add_map(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> a
     return mapping
 
 
-def _add_log(files: argparse._ArgumentGroup) -> None:
+def _add_files(command: argparse.ArgumentParser, held: str) -> argparse._ArgumentGroup:
+    """The group of files to write, with what every command that reads cells has."""
+    files = command.add_argument_group("files to write")
+    files.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help=f"MuData with {held}; ends in .h5mu or .zarr"
+    )
     files.add_argument("--log", type=Path, metavar="FILE", help="also write what is printed and logged to this file")
-
-
-def _add_force(files: argparse._ArgumentGroup) -> None:
     files.add_argument("--force", action="store_true", help="replace files that exist (the input never)")
-
-
-def _add_layers(files: argparse._ArgumentGroup, choices: Sequence[str], named: str) -> None:
-    text = f"layers to write: {named}; they take most of the space"
-    files.add_argument("--layers", choices=choices, default="none", help=text)
-
-
-def _add_key(files: argparse._ArgumentGroup) -> None:
     files.add_argument(
         "--key-added",
         default="scmag",
         metavar="NAME",
         help="name of the results in OUT, as where IN holds others already",
     )
+    return files
+
+
+def _add_layers(files: argparse._ArgumentGroup, choices: Sequence[str], named: str) -> None:
+    text = f"layers to write: {named}; they take most of the space"
+    files.add_argument("--layers", choices=choices, default="none", help=text)
 
 
 def _add_counts(data: argparse._ArgumentGroup) -> None:
