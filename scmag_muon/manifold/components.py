@@ -37,7 +37,7 @@ def principal_components(view: View, n_pcs: int, *, random_state: int | None = 0
 def fit_components(view: View, n_pcs: int, *, random_state: int | None = 0) -> tuple[np.ndarray, Components]:
     """Scores of the cells as of :func:`principal_components`, and the components that give them."""
     n_obs, n_vars = view.shape
-    center = view.scale * np.asarray(view.values.mean(axis=0, dtype=np.float64)).ravel()
+    center = view.scale * view.value_means()
     center += view.row_offset.mean(dtype=np.float64) + view.column_offset
     if n_obs == 1:
         return np.zeros((1, 1), dtype=np.float32), Components(np.zeros((n_vars, 1), np.float32), center)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from scmag_muon.manifold.threads import elsewhere, in_blocks, in_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import scipy.sparse as sp
 
@@ -93,8 +94,26 @@ class Moments:
     intercepts: np.ndarray
 
 
+Section: TypeAlias = "tuple[slice, Callable[[], Sequence[View]]]"
+"""Some features that follow each other, and what makes their views."""
+
+
 def fused(
     views: Sequence[View],
+    operators: Sequence[sp.csr_array],
+    *,
+    penalty: float = 1.0,
+    batches: np.ndarray | None = None,
+    n_batches: int | None = None,
+    keep: bool = True,
+) -> tuple[np.ndarray | None, np.ndarray, Moments]:
+    """What :func:`fused_sections` gives of views of all features."""
+    sections = [(slice(0, views[0].shape[1]), lambda: views)]
+    return fused_sections(sections, operators, penalty=penalty, batches=batches, n_batches=n_batches, keep=keep)
+
+
+def fused_sections(
+    sections: Sequence[Section],
     operators: Sequence[sp.csr_array],
     *,
     penalty: float = 1.0,
@@ -107,23 +126,25 @@ def fused(
     Inner products decide the weights; their mean over features is taken from blocks spread evenly over all of them where
     there are more than a thousand. Then the sum is written, block by block. No view is ever held whole. ``batches`` holds the
     batch number of each cell, where features are standardised within batches; there are ``n_batches``, some perhaps empty. Without
-    ``keep`` the data are ``None``, and nothing of cells by features is ever there.
+    ``keep`` the data are ``None``, and nothing of cells by features is ever there. The views of each section are made twice, and
+    only those of one are there at a time.
     """
-    n_obs, n_vars = operators[0].shape[0], views[0].shape[1]
+    n_obs, n_vars = operators[0].shape[0], sections[-1][0].stop
     groups = [np.arange(n_obs)] if batches is None else [np.flatnonzero(batches == code) for code in np.unique(batches)]
-    fits = [_Fit(views, [operator[rows] if len(groups) > 1 else operator for operator in operators]) for rows in groups]
+    fits = [_Fit([operator[rows] if len(groups) > 1 else operator for operator in operators]) for rows in groups]
     width = max(1, min(_FUSED_COLUMNS, _FUSED_VALUES // n_obs))
-    blocks = list(_column_blocks(n_vars, width))
-    some = blocks[:: -(-len(blocks) // (_CORRELATED_FEATURES // width))]
-    gram = np.sum([np.sum(in_blocks(fit.correlate, some), axis=0) for fit in fits], axis=0)
-    n_correlated = sum(block.stop - block.start for block in some)
+    every = -(-len(list(_column_blocks(n_vars, width))) // (_CORRELATED_FEATURES // width))
+    gram, n_correlated = 0.0, 0
+    for views, blocks in _by_section(sections, width, fits):
+        some = [block for block in blocks if (block.start // width) % every == 0]
+        local = [_within(block, blocks) for block in some]
+        for fit in fits:
+            gram = gram + np.sum(in_blocks(partial(fit.correlate, views), local), axis=0) if local else gram
+        n_correlated += sum(block.stop - block.start for block in some)
     weights = fusion_weights(gram / (n_obs * n_correlated), penalty=penalty)
     result = np.empty((n_obs, n_vars), dtype=np.float32) if keep else None
-    slopes = np.empty((len(groups), len(views), n_vars), dtype=np.float32)
+    slopes = np.empty((len(groups), len(operators), n_vars), dtype=np.float32)
     intercepts = np.empty((len(groups), n_vars), dtype=np.float32)
-
-    def combine(columns: slice) -> list[tuple[np.ndarray | None, np.ndarray, np.ndarray]]:
-        return [fit.combine(columns, weights, keep=keep) for fit in fits]
 
     def write(columns: slice, found: list[tuple[np.ndarray | None, np.ndarray, np.ndarray]]) -> None:
         for i, (rows, (values, slope, intercept)) in enumerate(zip(groups, found, strict=True)):
@@ -131,15 +152,50 @@ def fused(
             if result is not None:
                 result[rows if len(groups) > 1 else slice(None), columns] = values
 
-    if elsewhere():
-        for columns, found in zip(blocks, in_blocks(combine, blocks), strict=True):
-            write(columns, found)
-    else:
-        in_threads(lambda columns: write(columns, combine(columns)), blocks)
+    for views, blocks in _by_section(sections, width, fits):
+        combine = partial(_combined, fits, views, blocks, weights, keep=keep)
+        if elsewhere():
+            for columns, found in zip(blocks, in_blocks(combine, blocks), strict=True):
+                write(columns, found)
+        else:
+            in_threads(partial(_do, combine, write), blocks)
     codes = np.array([], dtype=int) if batches is None else np.unique(batches)
     n_batches = int(codes.max(initial=-1)) + 1 if n_batches is None else n_batches
     sizes = np.array([len(rows) for rows in groups]) / n_obs
     return result, weights, Moments(*(_by_batch(x, sizes, codes, n_batches) for x in (slopes, intercepts)))
+
+
+def _do(compute: Callable[[slice], Any], write: Callable[[slice, Any], None], columns: slice) -> None:
+    write(columns, compute(columns))
+
+
+def _by_section(
+    sections: Sequence[Section], width: int, fits: Sequence[_Fit]
+) -> Iterator[tuple[Sequence[View], list[slice]]]:
+    """Views of each section, and its features in blocks; those of the last section are let go first."""
+    for columns, make in sections:
+        views = make()
+        for fit in fits:
+            fit.take_offsets(views)
+        n_vars = columns.stop - columns.start
+        yield views, [slice(columns.start + b.start, columns.start + b.stop) for b in _column_blocks(n_vars, width)]
+        del views
+
+
+def _within(block: slice, blocks: Sequence[slice]) -> slice:
+    return slice(block.start - blocks[0].start, block.stop - blocks[0].start)
+
+
+def _combined(
+    fits: Sequence[_Fit],
+    views: Sequence[View],
+    blocks: Sequence[slice],
+    weights: np.ndarray,
+    columns: slice,
+    *,
+    keep: bool,
+) -> list[tuple[np.ndarray | None, np.ndarray, np.ndarray]]:
+    return [fit.combine(views, _within(columns, blocks), weights, keep=keep) for fit in fits]
 
 
 def _by_batch(of_groups: np.ndarray, sizes: np.ndarray, codes: np.ndarray, n_batches: int) -> np.ndarray:
@@ -157,26 +213,31 @@ class _Fit:
     operator and values share their product.
     """
 
-    def __init__(self, views: Sequence[View], operators: Sequence[sp.csr_array]) -> None:
-        self.views = views
+    def __init__(self, operators: Sequence[sp.csr_array]) -> None:
         self.operators = operators
-        offsets = [operator @ view.row_offset for view, operator in zip(views, operators, strict=True)]
+        self.offsets: list[np.ndarray | None] | None = None
+
+    def take_offsets(self, views: Sequence[View]) -> None:
+        """Move the offsets of the cells, which are the same for all features."""
+        if self.offsets is not None:
+            return
+        offsets = [operator @ view.row_offset for view, operator in zip(views, self.operators, strict=True)]
         self.offset_means = [offset.mean() for offset in offsets]
         self.offsets = [offset - offset.mean() if offset.any() else None for offset in offsets]
 
-    def correlate(self, columns: slice) -> np.ndarray:
+    def correlate(self, views: Sequence[View], columns: slice) -> np.ndarray:
         """Inner products of the standardised views, ``(n_views, n_views)``."""
-        moved, inverse, _ = self._moved(columns)
+        moved, inverse, _ = self._moved(views, columns)
         gram = np.empty((len(moved), len(moved)))
         for i, j in itertools.combinations_with_replacement(range(len(moved)), 2):
             gram[i, j] = gram[j, i] = np.einsum("ij,ij->j", moved[i], moved[j]) @ (inverse[i] * inverse[j])
         return gram
 
     def combine(
-        self, columns: slice, weights: np.ndarray, *, keep: bool
+        self, views: Sequence[View], columns: slice, weights: np.ndarray, *, keep: bool
     ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
         """The weighted sum of the standardised views, standardised, if it is kept; slopes and intercepts of :class:`Moments`."""
-        moved, inverse, means = self._moved(columns)
+        moved, inverse, means = self._moved(views, columns)
         result = np.zeros_like(moved[0])
         factors = weights.astype(np.float32)[:, None] * inverse
         for x, factor in zip(moved, factors, strict=True):
@@ -185,14 +246,14 @@ class _Fit:
         slopes = factors * scale
         return values if keep else None, slopes, -np.einsum("ij,ij->j", slopes, means) - mean * scale
 
-    def _moved(self, columns: slice) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    def _moved(self, views: Sequence[View], columns: slice) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
         """The views moved by their operators and centred, one over each feature's deviation, 0 where there is none; means."""
-        values = {id(values): values[:, columns].toarray() for values in (view.values for view in self.views)}
+        values = {id(values): values[:, columns].toarray() for values in (view.values for view in views)}
         products: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         moved = []
-        inverse = np.zeros((len(self.views), columns.stop - columns.start), dtype=np.float32)
+        inverse = np.zeros((len(views), columns.stop - columns.start), dtype=np.float32)
         means = np.empty(inverse.shape)
-        for i, (view, operator, offset) in enumerate(zip(self.views, self.operators, self.offsets, strict=True)):
+        for i, (view, operator, offset) in enumerate(zip(views, self.operators, self.offsets or (), strict=True)):
             key = id(operator), id(view.values)
             if key not in products:
                 x = operator @ values[id(view.values)]

@@ -11,6 +11,7 @@ import numpy as np
 from scmag_muon.manifold.alignment import batch_positions
 from scmag_muon.manifold.components import Components, fit_components
 from scmag_muon.manifold.information import Halves, concordances, modality_weights, replication, split_halves
+from scmag_muon.manifold.modality import MANY
 from scmag_muon.manifold.neighbors import indicator, nearest_in, nearest_neighbors
 from scmag_muon.manifold.threads import in_threads
 
@@ -75,12 +76,13 @@ def joint_space(
     def components(modality: Modality) -> tuple[np.ndarray, Components]:
         return fit_components(modality.main_view(), n_pcs, random_state=random_state)
 
-    # each has stretches that keep a single core busy: side by side they fill one another's gaps
+    # each has stretches that keep a single core busy: side by side they fill one another's gaps, and their memory adds up
     work: list[Callable[[], Any]] = [
         *(partial(components, modality) for modality in modalities),
         *(partial(_halves, modality, modality.counts, seed) for modality in modalities),
     ]
-    done = in_threads(lambda part: part(), work)
+    many = max(modality.counts.nnz for modality in modalities) > MANY
+    done = [part() for part in work] if many else in_threads(lambda part: part(), work)
     scored, halves = done[: len(modalities)], done[len(modalities) :]
     shares = np.array([replication(of.tables) for of in halves])
     agreement = concordances(halves, random_state=seed) if present.all() else _concordances(modalities, present, seed)

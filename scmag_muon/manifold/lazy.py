@@ -5,27 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 from numba import njit
 
 from scmag_muon.manifold.modality import VIEWS
+from scmag_muon.manifold.threads import in_threads, n_threads
+from scmag_muon.manifold.transforms import LOG_2, Z_CLIP, mean_logs
 
 if TYPE_CHECKING:
+    import scipy.sparse as sp
     from numpy.typing import NDArray
 
     from scmag_muon.manifold.fit import ManifoldFit
     from scmag_muon.manifold.kernels import Kernel
-    from scmag_muon.manifold.modality import Recipe
-    from scmag_muon.manifold.transforms import Transform
-
-_ENTRIES_AT_A_TIME = 2**22
 
 
 class FittedRows:
     """Rows as of :meth:`~scmag_muon.manifold.fit.ManifoldFit.rows`, for training, which asks for all of them again and again.
 
-    The counts are transformed once. Transformed values lie where the counts do, so that they are kept as two numbers for each
-    count that is not zero; nothing dense of cells by features is ever there.
+    Nothing of the size of the counts is there beside them: they are transformed as they are read.
 
     Parameters
     ----------
@@ -48,17 +45,30 @@ class FittedRows:
         number = np.zeros(fit.n_obs, dtype=np.int32)
         number[modality.cells] = np.arange(len(modality.cells))
         everywhere = len(modality.cells) == fit.n_obs
-        tables = fit.neighborhoods[name]
         self._tables: dict[Kernel, np.ndarray] = {
             kernel: np.ascontiguousarray(table if everywhere else number[table], dtype=np.int32)
-            for kernel, table in tables.items()
+            for kernel, table in fit.neighborhoods[name].items()
         }
         self._codes = fit.codes if fit.batches else None
         self._step = fit.step
-        self._moments = modality.moments
+        self._intercepts, slopes = modality.moments.intercepts, modality.moments.slopes
+        # slopes of the logarithms, of the scores, and of each cell's mean logarithm
+        self._slopes = {kernel: np.zeros((3, *self._intercepts.shape), np.float32) for kernel in self._tables}
+        for i, (kind, kernel) in enumerate(VIEWS.values()):
+            if kind == "zscore":
+                self._slopes[kernel][1] += slopes[:, i]
+            else:
+                self._slopes[kernel][0] += np.float32(LOG_2 if kind == "clr" else 1) * slopes[:, i]
+            if kind == "clr":
+                self._slopes[kernel][2] += slopes[:, i]
+        self._counts = counts
         self._starts = counts.indptr.astype(np.int64, copy=False)
         self._columns = counts.indices.astype(np.int32, copy=False)
-        self._values, self._same, self._scales, self._offsets = _transformed(modality.recipe, counts)
+        self._factors = modality.recipe.size_factors(counts)
+        self._mean_logs = mean_logs(counts, self._factors)
+        standards = modality.recipe.standards
+        self._mean = standards.mean
+        self._inverse, self._of_zero = standards.inverse_and_zero(Z_CLIP)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -69,25 +79,36 @@ class FittedRows:
         cells = np.asarray(cells)
         cells = np.flatnonzero(cells) if cells.dtype == bool else cells
         codes = np.full(len(cells), -1) if self._codes is None else self._codes[cells]
-        tables = {kernel: table[cells] for kernel, table in self._tables.items()}
-        result = self._moments.intercepts[codes]
-        means: dict[tuple[Kernel, Transform], np.ndarray] = {}
-        for i, (kind, kernel) in enumerate(VIEWS.values()):
-            key = kernel, self._same[kind]
-            if key not in means:
-                means[key] = self._mean(tables[kernel], self._values[key[1]])
-            moved = self._scales[kind] * means[key]
-            if kind in self._offsets:
-                moved += self._weighted(self._offsets[kind][tables[kernel]])[:, None]
-            moved *= self._moments.slopes[codes, i]
-            result += moved
+        result = self._intercepts[codes]
+
+        def work(rows: np.ndarray) -> None:
+            if len(rows):
+                self._add(cells[rows], codes[rows], result[rows[0] : rows[-1] + 1])
+
+        in_threads(work, np.array_split(np.arange(len(cells)), n_threads()))
         return result
 
-    def _mean(self, table: np.ndarray, values: np.ndarray) -> np.ndarray:
-        result = np.zeros((len(table), self.shape[1]), dtype=np.float32)
-        share = np.float32(self._step / table.shape[1])
-        _add_rows(table, share, np.float32(1 - self._step), self._starts, self._columns, values, result)
-        return result
+    def _add(self, cells: np.ndarray, codes: np.ndarray, result: np.ndarray) -> None:
+        for kernel, table in self._tables.items():
+            of_logs, of_scores, of_means = self._slopes[kernel]
+            if of_means.any():
+                result -= self._weighted(self._mean_logs[table[cells]])[:, None] * of_means[codes]
+            _add_rows(
+                table[cells],
+                codes,
+                np.float32(self._step / table.shape[1]),
+                np.float32(1 - self._step),
+                self._starts,
+                self._columns,
+                self._counts.data,
+                self._factors,
+                of_logs,
+                of_scores,
+                self._mean,
+                self._inverse,
+                self._of_zero,
+                result,
+            )
 
     def _weighted(self, of_neighbors: np.ndarray) -> np.ndarray:
         mean = of_neighbors.mean(axis=1, dtype=np.float64)
@@ -101,56 +122,46 @@ class FittedRows:
             self._codes,
             self._starts,
             self._columns,
-            self._values,
-            self._offsets,
-            self._moments.slopes,
-            self._moments.intercepts,
+            self._counts.data,
+            self._slopes,
+            self._intercepts,
+            self._mean,
+            self._inverse,
         ]
-
-
-def _transformed(
-    recipe: Recipe, counts: sp.csr_array
-) -> tuple[
-    dict[Transform, np.ndarray], dict[Transform, Transform], dict[Transform, np.float32], dict[Transform, np.ndarray]
-]:
-    """Transformed values in the order of the counts; which transforms share them; their scales; offsets of cells that have any."""
-    values: dict[Transform, np.ndarray] = {}
-    same: dict[Transform, Transform] = {}
-    scales: dict[Transform, np.float32] = {}
-    offsets: dict[Transform, np.ndarray] = {}
-    starts = counts.indptr
-    at_once = max(1, _ENTRIES_AT_A_TIME // max(1, counts.nnz // max(1, counts.shape[0])))
-    for begin in range(0, counts.shape[0], at_once):
-        rows = slice(begin, min(begin + at_once, counts.shape[0]))
-        entries = slice(starts[rows.start], starts[rows.stop])
-        views = recipe.views(sp.csr_array(counts[rows]))
-        first: dict[int, Transform] = {}
-        for kind, view in views.items():
-            scales[kind] = np.float32(view.scale)
-            if view.row_offset.any():
-                offsets.setdefault(kind, np.zeros(counts.shape[0], dtype=np.float32))[rows] = view.row_offset
-            same[kind] = first.setdefault(id(view.values), kind)
-            if same[kind] == kind:
-                values.setdefault(kind, np.empty(counts.nnz, dtype=np.float32))[entries] = view.values.tocsr().data
-    return values, same, scales, offsets
 
 
 @njit(nogil=True, cache=True)
 def _add_rows(
     table: NDArray[np.int32],
+    codes: NDArray[np.int64],
     share: np.float32,
     of_first: np.float32,
     starts: NDArray[np.int64],
     columns: NDArray[np.int32],
-    values: NDArray[np.float32],
+    counts: NDArray[np.float32],
+    factors: NDArray[np.float32],
+    of_logs: NDArray[np.float32],
+    of_scores: NDArray[np.float32],
+    mean: NDArray[np.float64],
+    inverse: NDArray[np.float64],
+    of_zero: NDArray[np.float64],
     result: NDArray[np.float32],
 ) -> None:
-    """Add the sparse rows that ``table`` lists, times ``share``, and the first of each times ``of_first`` in addition.
+    """Add logarithms and scores of the rows that ``table`` lists, times their slopes and ``share``; the first of each counts more.
 
     SciPy's product of two sparse matrices takes ten times as long.
     """
+    one = np.float32(1)
     for i in range(table.shape[0]):
+        code = codes[i]
         for j in range(table.shape[1]):
+            row = table[i, j]
             weight = share + of_first if j == 0 else share
-            for k in range(starts[table[i, j]], starts[table[i, j] + 1]):
-                result[i, columns[k]] += weight * values[k]
+            for k in range(starts[row], starts[row + 1]):
+                column = columns[k]
+                sized = counts[k] * factors[row]
+                score = (sized - mean[column]) * inverse[column]
+                score = min(max(score, -Z_CLIP), Z_CLIP) - of_zero[column]
+                found = np.log2(sized + one) * of_logs[code, column]
+                found += np.float32(score) * of_scores[code, column]
+                result[i, column] += weight * found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,16 +17,19 @@ from scmag_muon.manifold.transforms import (
     View,
     feature_standards,
     log2p1,
+    mean_logs,
     median_total,
     row_transforms,
     scale_features,
     scale_to_median,
+    size_factors,
     transform,
+    transform_rows,
     transforms,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from scmag_muon.manifold.kernels import Kernel
 
@@ -36,6 +40,14 @@ VIEWS: dict[str, tuple[Transform, Kernel]] = {
     "clr_rbf": ("clr", "rbf"),
 }
 """The four pairs of transform and kernel of section 2.2.1."""
+
+MANY = 2**26
+"""Counts that are not zero, above which views are made of some features at a time, or by rows: quick copies would take too much."""
+
+_OF_SECTION = 2**25
+_WIDTH = 64
+
+Views = dict[Transform, View]
 
 
 @dataclass(frozen=True)
@@ -59,20 +71,26 @@ class Recipe:
     standards: Standards
     main_standards: Standards | None = None
 
+    def size_factors(self, counts: sp.csr_array) -> np.ndarray:
+        """By what each cell's counts are multiplied first, float32, ``(n_obs,)``."""
+        return size_factors(counts, self.median) if self.median else np.ones(counts.shape[0], dtype=np.float32)
+
     def sized(self, counts: sp.csr_array) -> sp.csr_array:
         """Counts as the transforms take them, shape ``(n_obs, n_vars)``."""
         return scale_to_median(counts, self.median) if self.median else counts
 
-    def views(self, counts: sp.csr_array) -> dict[Transform, View]:
+    def views(self, counts: sp.csr_array) -> Views:
         """The paper's three transforms of counts."""
         return transforms(self.sized(counts), standards=self.standards)
 
-    def row_views(self, counts: sp.csr_array) -> dict[Transform, View]:
+    def row_views(self, counts: sp.csr_array) -> Views:
         """The same of a few cells, by rows."""
         return row_transforms(self.sized(counts), self.standards)
 
     def main_view(self, counts: sp.csr_array) -> View:
-        """Counts in the transform in which neighbours are sought."""
+        """Counts in the transform in which neighbours are sought; by rows where there are many."""
+        if counts.nnz > MANY:
+            return transform_rows(counts, self.main, self.size_factors(counts), standards=self.main_standards)
         sized = self.sized(counts)
         if self.main_standards is not None:
             return scale_features(log2p1(sized), standards=self.main_standards)
@@ -104,9 +122,22 @@ class Modality:
     counts: sp.csr_array
     recipe: Recipe
 
-    def views(self) -> dict[Transform, View]:
+    def views(self) -> Views:
         """The paper's three transforms of the counts."""
         return self.recipe.views(self.counts)
+
+    def sections(self) -> list[tuple[slice, Callable[[], Views]]]:
+        """Features and what makes their views: all at once, or where there are many counts some at a time."""
+        n_vars = self.counts.shape[1]
+        if self.counts.nnz <= MANY:
+            return [(slice(0, n_vars), self.views)]
+        factors = self.recipe.size_factors(self.counts)
+        means = mean_logs(self.counts, factors)
+        return [(columns, partial(self._views_of, columns, factors, means)) for columns in _sections(self.counts)]
+
+    def _views_of(self, columns: slice, factors: np.ndarray, means: np.ndarray) -> Views:
+        views = transforms(_sized(self.counts, columns, factors), standards=self.recipe.standards.of(columns))
+        return {**views, "clr": replace(views["clr"], row_offset=-means)}
 
     def main_view(self) -> View:
         """The counts in the transform in which neighbours are sought."""
@@ -128,11 +159,43 @@ def make_modality(
     ``cells`` are by default all, in the order of the rows.
     """
     median = median_total(counts) if scales else 0.0
-    columns = sp.csc_array(scale_to_median(counts, median) if scales else counts)
-    standards = feature_standards(columns)
-    main_standards = feature_standards(log2p1(columns).values) if main == "scaled" else None
+    factors = size_factors(counts, median) if scales else None
+    found, of_logs = [], []
+    for columns in _sections(counts):
+        section = sp.csc_array(_sized(counts, columns, factors))
+        found.append(feature_standards(section))
+        if main == "scaled":
+            of_logs.append(feature_standards(log2p1(section).values))
+        del section
+    standards = _together(found)
+    main_standards = _together(of_logs) if main == "scaled" else None
     cells = np.arange(counts.shape[0]) if cells is None else cells
     return Modality(name, kind, features, cells, counts, Recipe(main, median, standards, main_standards))
+
+
+def _sections(counts: sp.csr_array) -> list[slice]:
+    """All features, or where there are many counts some at a time: multiples of the features that are fused at once."""
+    n_vars = counts.shape[1]
+    n_sections = -(-counts.nnz // _OF_SECTION) if counts.nnz > MANY else 1
+    width = -(-n_vars // n_sections)
+    width += -width % _WIDTH if n_sections > 1 else 0
+    return [slice(start, min(start + width, n_vars)) for start in range(0, n_vars, width)]
+
+
+def _sized(counts: sp.csr_array, columns: slice, factors: np.ndarray | None) -> sp.csr_array:
+    """Counts of some features times each cell's factor."""
+    whole = columns.stop - columns.start == counts.shape[1]
+    section = counts if whole else sp.csr_array(counts[:, columns])
+    if factors is None:
+        return section
+    values = section.data * np.repeat(factors, np.diff(section.indptr))
+    return sp.csr_array((values, section.indices, section.indptr), shape=section.shape)
+
+
+def _together(standards: Sequence[Standards]) -> Standards:
+    return Standards(
+        np.concatenate([each.mean for each in standards]), np.concatenate([each.deviation for each in standards])
+    )
 
 
 @dataclass(frozen=True)

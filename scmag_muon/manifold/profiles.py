@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from scipy.spatial.distance import pdist
 
 from scmag_muon.manifold.threads import in_threads
-from scmag_muon.manifold.transforms import POWER, column_blocks
+from scmag_muon.manifold.transforms import POWER, column_blocks, row_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,13 +110,23 @@ def _averaging(labels: np.ndarray) -> sp.csr_array:
 
 def _means(view: View, averaging: sp.csr_array) -> np.ndarray:
     """Means of the view without its column offset, which no difference knows of."""
+    if isinstance(view.values, sp.csr_array):
+        means = np.sum(in_threads(partial(_sums, view.values, averaging), list(row_blocks(view.values))), axis=0)
+        return view.scale * means + (averaging.T @ view.row_offset)[:, None]
     # so turned, columns that lie one after the other are the rows of a product, and nothing is sorted anew
     blocks = (view.values[:, columns].T for columns, _ in column_blocks(view.values))
     means = np.hstack([(block @ averaging).toarray().T for block in blocks])
     return view.scale * means + (averaging.T @ view.row_offset)[:, None]
 
 
+def _sums(values: sp.csr_array, averaging: sp.csr_array, block: tuple[slice, slice]) -> np.ndarray:
+    return (averaging[block[0]].T @ values[block[0]]).toarray()
+
+
 def _mean_squares(view: View) -> np.ndarray:
+    if isinstance(view.values, sp.csr_array):
+        square, crossed = np.sum([_squares(view, *block) for block in row_blocks(view.values)], axis=0) / view.shape[0]
+        return view.scale**2 * square + 2 * view.scale * crossed + np.mean(view.row_offset.astype(float) ** 2)
     squares, crosses = [], []
     for columns, _ in column_blocks(view.values):
         values = view.values[:, columns]
@@ -124,3 +134,11 @@ def _mean_squares(view: View) -> np.ndarray:
         crosses.append(values.T @ view.row_offset / view.shape[0])
     square, crossed = np.concatenate(squares), np.concatenate(crosses)
     return view.scale**2 * square + 2 * view.scale * crossed + np.mean(view.row_offset.astype(float) ** 2)
+
+
+def _squares(view: View, rows: slice, entries: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of squares of the values, and of their products with the offset of their cell, by feature."""
+    values, columns = view.values.data[entries].astype(np.float64), view.values.indices[entries]
+    offsets = np.repeat(view.row_offset[rows], np.diff(view.values.indptr[rows.start : rows.stop + 1]))
+    squares, crosses = (np.bincount(columns, weights=values * of, minlength=view.shape[1]) for of in (values, offsets))
+    return squares, crosses

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scmag_muon.manifold.fit import ManifoldFit
-from scmag_muon.manifold.fusion import fused
+from scmag_muon.manifold.fusion import Section, fused_sections
 from scmag_muon.manifold.modality import VIEWS, FittedModality, Modality
 from scmag_muon.manifold.neighborhoods import own_operator, reference_neighborhoods
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import scipy.sparse as sp
 
     from scmag_muon.manifold.joint import Joint
+    from scmag_muon.manifold.modality import Views
+    from scmag_muon.manifold.transforms import View
 
 
 def fit(
@@ -53,16 +55,14 @@ def fit(
             if id(table) not in built:
                 built[id(table)] = own_operator(table, modality.cells, step=step)
             applied.append(built[id(table)])
-        views = modality.views()
-        values, view_weights, moments = fused(
-            [views[kind] for kind, _ in VIEWS.values()],
+        values, view_weights, moments = fused_sections(
+            [_section(*section) for section in modality.sections()],
             applied,
             penalty=fusion_penalty,
             batches=None if codes is None else codes[modality.cells],
             n_batches=len(batches),
             keep=keep_data,
         )
-        del views
         if values is not None:
             layers[modality.name] = values
         fitted.append(
@@ -85,3 +85,11 @@ def fit(
     codes = np.zeros(len(joint.values), dtype=np.int64) if codes is None else np.asarray(codes, dtype=np.int64)
     result = ManifoldFit(tuple(fitted), joint.values, lists, neighborhoods, tuple(batches), codes, step)
     return result, layers
+
+
+def _section(columns: slice, make: Callable[[], Views]) -> Section:
+    def of_pairs() -> list[View]:
+        views = make()
+        return [views[kind] for kind, _ in VIEWS.values()]
+
+    return columns, of_pairs

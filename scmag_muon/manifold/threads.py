@@ -150,3 +150,10 @@ def row_parts(matrix: sp.csr_array) -> list[sp.csr_array]:
 def product(parts: Sequence[sp.csr_array], x: np.ndarray) -> np.ndarray:
     """Product of the matrix that :func:`row_parts` has cut with a dense matrix."""
     return np.concatenate(in_threads(lambda part: part @ x, parts))
+
+
+def transposed_product(parts: Sequence[sp.csr_array], x: np.ndarray) -> np.ndarray:
+    """Product of the transpose of the matrix that :func:`row_parts` has cut with a dense matrix; nothing is copied."""
+    stops = np.cumsum([part.shape[0] for part in parts])
+    of_parts = list(zip(parts, np.split(x, stops[:-1]), strict=True))
+    return np.sum(in_threads(lambda pair: pair[0].T @ pair[1], of_parts), axis=0)

@@ -36,6 +36,10 @@ class CountsManager(AnnDataManager):
             may_be_empty=True,
         )
 
+    def forget_fitted_rows(self) -> None:
+        """Make rows by request anew when they are next asked for: those made before read counts that may have been the user's."""
+        self.__dict__.pop("_fitted_layers", None)
+
     def _fitted(self, which: int, setup: Any) -> Any:
         name, key = setup["modalities"][which], setup["input_layer"]
         if key in self.adata.mod[name].layers:

@@ -11,6 +11,7 @@ from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_choice, check_number, check_random_state
 from scmag_muon._cluster import blocks_on_cluster
 from scmag_muon._keys import Keys, check_key
+from scmag_muon._memory import give_back
 from scmag_muon.manifold.fusion import fitted_view
 from scmag_muon.manifold.joint import joint_space
 from scmag_muon.manifold.modality import VIEWS, make_modality
@@ -202,6 +203,7 @@ def manifold_fit(
     joint = joint_space(
         prepared, mdata.n_obs, n_pcs=n_pcs, batches=codes, n_batches=len(categories), random_state=random_state
     )
+    give_back()
     warn_of_little_information(prepared, joint)
     keep_data = keeps_data(prepared, write_layers) if neighborhoods == "shared" else True
     params = {
@@ -279,6 +281,7 @@ def manifold_fit(
     _mudata.drop_fit(mdata, key_added)
     if results.fit is not None:
         _mudata.write_fit(mdata, results.fit, key_added)
+    give_back()
     return mdata if copy else None
 
 

@@ -14,6 +14,7 @@ from scmag_muon._checks import check_number, check_random_state
 from scmag_muon._cluster import blocks_on_cluster
 from scmag_muon._keys import Keys
 from scmag_muon._made_from import of_counts
+from scmag_muon._memory import give_back
 from scmag_muon.model import SCMAG
 from scmag_muon.model._checkpoint import check_folder
 from scmag_muon.model._clustering import AGREE
@@ -283,6 +284,7 @@ def scmag(
     if refit and written not in ("all", "fitted"):
         for name in names:
             work.mod[name].layers.pop(manifold_key, None)
+    give_back()
     with SCMAG.lent(lean):
         SCMAG.setup_mudata(
             lean,
@@ -385,6 +387,7 @@ def scmag(
 
     if return_model:
         _mudata.unshare_counts(lean, mdata, layer)
+        model.adata_manager.forget_fitted_rows()
         for column, values in _mudata.text_columns(mdata.obs).items():
             if column not in lean.obs:
                 lean.obs[column] = pd.Categorical(values)  # labels that the model may transfer to other cells

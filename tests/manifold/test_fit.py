@@ -8,6 +8,8 @@ import pytest
 import scipy.sparse as sp
 
 from scmag_muon.datasets import simulate_citeseq
+from scmag_muon.manifold import fusion
+from scmag_muon.manifold import modality as of_modality
 from scmag_muon.manifold.fit import ManifoldFit
 from scmag_muon.manifold.joint import joint_space
 from scmag_muon.manifold.modality import Modality, make_modality
@@ -81,6 +83,25 @@ def test_rows_are_those_of_the_fitted_data(case: tuple) -> None:
             learnt.rows(name, cells[order], counts=lambda rows, x=x: x[rows]),
             learnt.rows(name, cells[order], counts=x),
         )
+
+
+def test_many_counts_are_fitted_as_few_are(case: tuple, request: pytest.FixtureRequest) -> None:
+    counts, learnt, layers, codes = case
+    cells, _, options = CASES[request.node.callspec.params["case"]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(of_modality, "MANY", 0)
+        patch.setattr(of_modality, "_OF_SECTION", 500)
+        patch.setattr(of_modality, "_WIDTH", 4)
+        patch.setattr(fusion, "_FUSED_COLUMNS", 4)
+        found, of_found = learn(prepare(counts, cells), codes=codes, **options)
+    for kernel, table in learnt.lists.items():
+        assert (found.lists[kernel] == table).mean() > 0.999
+    for name, layer in layers.items():
+        np.testing.assert_allclose(of_found[name], layer, atol=2e-3)
+        for part in ("slopes", "intercepts"):
+            one, other = (getattr(of.modality(name).moments, part) for of in (found, learnt))
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(found.modality(name).view_weights, learnt.modality(name).view_weights, atol=1e-5)
 
 
 def test_rows_of_cells_that_lack_a_modality_are_means_of_cells_that_have_it(case: tuple) -> None:

@@ -1,15 +1,10 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pytest
 
-from scmag_muon.manifold import lazy
 from scmag_muon.manifold.lazy import FittedRows
 from tests.manifold.test_fit import N, case, own
-
-if TYPE_CHECKING:
-    import pytest
 
 __all__ = ["case"]
 
@@ -35,14 +30,13 @@ def test_rows_are_asked_for_in_any_order_and_more_than_once(case: tuple) -> None
             np.testing.assert_array_equal(found[rows], whole[rows])
 
 
-def test_counts_are_transformed_by_blocks_of_cells(case: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_threads_change_nothing(case: tuple, threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
     counts, learnt, _, _ = case
-    for name, x in own(counts, learnt).items():
-        whole = FittedRows(learnt, name, x)
-        monkeypatch.setattr(lazy, "_ENTRIES_AT_A_TIME", 200)
-        blocks = FittedRows(learnt, name, x)
-        np.testing.assert_array_equal(blocks[:], whole[:])
-        monkeypatch.undo()
+    name, x = next(iter(own(counts, learnt).items()))
+    whole = FittedRows(learnt, name, x)[:]
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    np.testing.assert_array_equal(FittedRows(learnt, name, x)[:], whole)
 
 
 def test_nothing_of_the_counts_is_written_to(case: tuple) -> None:

@@ -129,3 +129,18 @@ def test_blocks_of_features_give_the_same_bits(
     monkeypatch.setattr(transforms, "_ENTRIES_AT_A_TIME", 100)
     assert len(list(transforms.column_blocks(views[0].values))) > 10
     np.testing.assert_array_equal(group_profiles(views, [1.0, 0.5], groups[:, None], batches)[0], at_once)
+
+
+@pytest.mark.parametrize("entries", [100, 2**22])
+def test_views_by_rows_give_the_same_distances(
+    views: list[transforms.View], groups: np.ndarray, entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = np.random.default_rng(3).integers(0, 3, 120)
+    by_rows = [
+        transforms.transform_rows(counts_of(40, 0), "log", np.ones(120, np.float32)),
+        transforms.transform_rows(counts_of(9, 1), "clr", np.ones(120, np.float32)),
+    ]
+    monkeypatch.setattr(transforms, "_ENTRIES_AT_A_TIME", entries)
+    for weights in ([1.0, 0.5], [0.0, 1.0]):
+        found, expected = (group_profiles(of, weights, groups[:, None], batches)[0] for of in (by_rows, views))
+        np.testing.assert_allclose(pdist(found), pdist(expected), rtol=1e-5)

@@ -109,15 +109,47 @@ def test_stored_zeros_count_as_zeros(kind: str) -> None:
     np.testing.assert_allclose(*found, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["log", "clr", "scaled"])
+@pytest.mark.parametrize("entries", [1, 2**22])
+def test_by_rows_as_by_columns_and_nothing_but_values_is_made(
+    kind: str, entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = sp.csr_array(awkward_counts().astype(np.float32))
+    monkeypatch.setattr(transforms, "_ENTRIES_AT_A_TIME", entries)
+    factors = np.random.default_rng(0).gamma(3, 0.5, x.shape[0]).astype(np.float32)
+    found = transforms.transform_rows(x, kind, factors)
+    expected = transforms.transform(sp.csr_array(x * factors[:, None]), kind).toarray()
+    np.testing.assert_allclose(found.toarray(), expected, rtol=1e-4, atol=1e-4)
+    assert isinstance(found.values, sp.csr_array)
+    assert np.shares_memory(found.values.indices, x.indices)
+    np.testing.assert_array_equal(x.toarray(), awkward_counts())
+
+
+@pytest.mark.parametrize("entries", [1, 2**22])
+def test_mean_logs_are_the_offsets_of_the_log_ratio(entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = sp.csr_array(awkward_counts().astype(np.float32))
+    factors = np.random.default_rng(0).gamma(3, 0.5, x.shape[0]).astype(np.float32)
+    sized = sp.csr_array(x * factors[:, None])
+    monkeypatch.setattr(transforms, "_ENTRIES_AT_A_TIME", entries)
+    np.testing.assert_allclose(transforms.mean_logs(x, factors), -transforms.clr(sized).row_offset, rtol=1e-5)
+
+
 @KINDS
 def test_columns_are_a_block_of_the_whole(kind: str) -> None:
     view = transforms.transform(sp.csr_array(awkward_counts()), kind)
     np.testing.assert_array_equal(view.columns(3, 9), view.toarray()[:, 3:9])
 
 
-@KINDS
-def test_centered_operator_equals_the_dense_matrix(kind: str) -> None:
-    view = transforms.transform(sp.csr_array(awkward_counts()), kind)
+@pytest.mark.parametrize(
+    ("kind", "by_rows"),
+    [
+        *((kind, False) for kind in ("log", "zscore", "clr", "scaled")),
+        *((kind, True) for kind in ("log", "clr", "scaled")),
+    ],
+)
+def test_centered_operator_equals_the_dense_matrix(kind: str, *, by_rows: bool) -> None:
+    x = sp.csr_array(awkward_counts().astype(np.float32))
+    view = transforms.transform_rows(x, kind, np.ones(150, np.float32)) if by_rows else transforms.transform(x, kind)
     dense = view.toarray().astype(float)
     dense -= dense.mean(axis=0)
     operator = view.centered()

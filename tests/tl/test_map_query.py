@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 import scmag_muon as smm
-from scmag_muon._mudata import copy_of, make_mudata, no_pull_on_update
-from scmag_muon.model import SCMAG
+from scmag_muon._mudata import _fitted, copy_of, make_mudata, no_pull_on_update
+from scmag_muon.model import SCMAG, _data
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -245,20 +245,26 @@ def test_results_survive_a_file_and_are_renewed(query: MuData, trained: tuple[Mu
     np.testing.assert_allclose(again.obsm["X_scmag"], query.obsm["X_scmag"], atol=1e-5)
 
 
-@pytest.mark.parametrize("layer", [None, "counts"])
-def test_a_model_keeps_counts_of_its_own(whole: MuData, query: MuData, layer: str | None) -> None:
+@pytest.mark.parametrize(("layer", "by_request"), [(None, False), ("counts", False), (None, True)])
+def test_a_model_keeps_counts_of_its_own(
+    whole: MuData, query: MuData, layer: str | None, *, by_request: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by_request:
+        monkeypatch.setattr(_fitted, "LARGE", 0)
+        monkeypatch.setattr(_data, "_MOST_BYTES", 0)
     reference = subset(whole, slice(60))
     for name in ("rna", "prot"):
         for each in (reference, query):
             if layer is not None:
                 each[name].layers[layer] = each[name].X.copy()
     model = smm.tl.scmag(reference, n_clusters=2, layer=layer, return_model=True, **BRIEF)
-    before = smm.tl.map_query(query, model, layer=layer, copy=True)
+    before, own = smm.tl.map_query(query, model, layer=layer, copy=True), model.get_latent_representation()
     for adata in reference.mod.values():
         counts = adata.X if layer is None else adata.layers[layer]
         np.log1p(counts.data, out=counts.data)  # as scanpy's functions do
     smm.tl.map_query(query, model, layer=layer)
     np.testing.assert_array_equal(query.obsm["X_scmag"], before.obsm["X_scmag"])
+    np.testing.assert_array_equal(model.get_latent_representation(), own)
     assert model.get_normalized_expression(library_size="observed").to_numpy().sum() > 0.5 * whole["rna"].X[:60].sum()
 
 
