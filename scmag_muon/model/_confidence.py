@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from scmag_muon.manifold.neighbors import nearest_in, nearest_neighbors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 N_VOTES = 50
 """Nearest cells that vote, at most."""
@@ -74,26 +79,26 @@ def share_of_neighbors(
 
 
 def confidence_among(
-    space: np.ndarray, labels: np.ndarray, reference: np.ndarray, of_reference: np.ndarray, *, n_votes: int = N_VOTES
+    nearest: Callable[[int], np.ndarray], labels: np.ndarray, of_reference: np.ndarray, *, n_votes: int = N_VOTES
 ) -> np.ndarray:
     """As :func:`share_of_neighbors` for further cells, whose nearest cells among a reference vote, shape ``(n_obs,)``.
 
     Parameters
     ----------
-    space, labels
-        Coordinates and clusters of the further cells.
-    reference, of_reference
-        Coordinates of the reference's cells, in the same space, and their clusters.
+    nearest
+        Gives the k nearest reference cells of each cell, ``(n_obs, k)``, in order.
+    labels
+        Clusters of the cells.
+    of_reference
+        Clusters of the reference's cells.
     n_votes
         Most neighbours to ask.
     """
     names, codes, sizes = np.unique(of_reference, return_inverse=True, return_counts=True)
     own = np.searchsorted(names, labels).clip(max=len(names) - 1)
     known = names[own] == labels
-    asked = np.minimum(np.clip(sizes[own] // 2, _FEWEST_VOTES, n_votes), len(reference))
-    x, among = (np.ascontiguousarray(each, dtype=np.float32) for each in (space, reference))
-    neighbors = nearest_in(x, among, int(asked.max(initial=1)))
-    return _share((codes[neighbors] == own[:, None]) & known[:, None], asked)
+    asked = np.minimum(np.clip(sizes[own] // 2, _FEWEST_VOTES, n_votes), len(of_reference))
+    return _share((codes[nearest(int(asked.max(initial=1)))] == own[:, None]) & known[:, None], asked)
 
 
 def _share(same: np.ndarray, asked: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ from scmag_muon.tl._query_results import (
     write,
     write_labels,
 )
-from scmag_muon.tl._transfer import confidence_of, projected, transferred, unlikeness_of
+from scmag_muon.tl._transfer import compared, confidence_of, projected, transferred, unlikeness_of
 
 if TYPE_CHECKING:
     import os
@@ -205,13 +205,14 @@ def map_query(
         decoder.train(max_epochs=max_epochs, random_state=random_state)
     found = mapped(decoder, of_cells, query, denoised=denoised)
     impute(found, of_cells, query, model.get_var_names())
-    confidence = confidence_of(of_cells, found, query.present)
+    patterns = compared(of_cells.fit, found, query.present)
+    confidence = confidence_of(of_cells, found, patterns)
     groups: dict[str | None, np.ndarray] = {None: np.asarray(of_cells.clusters)}
     groups.update(given)
-    alike = partial(unlikeness_of, of_cells.fit, found, query.present, samples=query.batches)
+    alike = partial(unlikeness_of, patterns, samples=query.batches)
     unlike = dict(zip(groups, in_threads(alike, groups.values()), strict=True))
-    carried = {column: transferred(of_cells.fit, found, query.present, values) for column, values in given.items()}
-    on_map = None if target is None else projected(of_cells.fit, found, query.present, target)
+    carried = {column: transferred(patterns, values) for column, values in given.items()}
+    on_map = None if target is None else projected(patterns, target)
     record = {
         "params": {
             "modalities": names,

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from scmag_muon.manifold.threads import in_threads
-from scmag_muon.transfer._neighbors import nearest_with_distance, others_with_distance
+from scmag_muon.transfer._neighbors import Neighbors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,15 +68,20 @@ def transfer_labels(x: np.ndarray, reference: np.ndarray, labels: np.ndarray, *,
     random_state
         Seed of the fifths, and of the 20,000 cells that the last two learn from where there are more.
     """
+    return transfer_by(Neighbors(x, reference), labels, random_state=random_state)
+
+
+def transfer_by(neighbors: Neighbors, labels: np.ndarray, *, random_state: int = 0) -> Transferred:
+    """What :func:`transfer_labels` says, by neighbours that others use too."""
     classes, codes = np.unique(labels.astype(str), return_inverse=True)
     if len(classes) == 1:
-        return Transferred(classes, np.ones((len(x), 1)))
-    scale = max(float(reference.std()), 1e-12)
-    x, reference = (np.asarray(of / scale, dtype=np.float32) for of in (x, reference))
+        return Transferred(classes, np.ones((len(neighbors.x), 1)))
+    scale = max(float(neighbors.reference.std()), 1e-12)
+    x, reference = (np.asarray(of / scale, dtype=np.float32) for of in (neighbors.x, neighbors.reference))
     k = min(_NEIGHBORS, len(reference) - 1)
-    vote = _vote(*nearest_with_distance(x, reference, k), codes, len(classes))
+    vote = _vote(*_scaled(neighbors.nearest(k), scale), codes, len(classes))
     rows = np.random.default_rng(random_state).permutation(len(reference))[:_MOST_CELLS]
-    own_vote = _vote(*others_with_distance(reference, k), codes, len(classes))[rows]
+    own_vote = _vote(*_scaled(neighbors.others(k), scale), codes, len(classes))[rows]
     fold = np.arange(len(rows)) % _FOLDS
     own, found = _SHARES[0] * own_vote, _SHARES[0] * vote
 
@@ -97,6 +102,10 @@ def transfer_labels(x: np.ndarray, reference: np.ndarray, labels: np.ndarray, *,
         else:
             found += share
     return Transferred(classes, _to_power(found, _best_temperature(own, codes[rows])))
+
+
+def _scaled(found: tuple[np.ndarray, np.ndarray], scale: float) -> tuple[np.ndarray, np.ndarray]:
+    return found[0], found[1] / np.float32(scale**2)
 
 
 def _vote(found: np.ndarray, squared: np.ndarray, codes: np.ndarray, n_classes: int) -> np.ndarray:

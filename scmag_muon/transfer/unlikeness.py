@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmag_muon.transfer._neighbors import nearest_with_distance, others_with_distance
+from scmag_muon.transfer._neighbors import Neighbors, others_with_distance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,11 +58,19 @@ def unlikeness(
     random_state
         Seed of the fifths.
     """
+    return unlikeness_by(Neighbors(x, reference), groups, samples=samples, random_state=random_state)
+
+
+def unlikeness_by(
+    neighbors: Neighbors, groups: np.ndarray, *, samples: np.ndarray | None = None, random_state: int = 0
+) -> np.ndarray:
+    """What :func:`unlikeness` says, by neighbours that others use too."""
+    x, reference = neighbors.x, neighbors.reference
     if len(reference) < 2:
         return np.zeros(len(x))
     k = min(_NEIGHBORS, len(reference) - 1)
-    others, squared = others_with_distance(reference, k)
-    measures = [(_means(squared), _means(nearest_with_distance(x, reference, k)[1]))]
+    others, squared = neighbors.others(k)
+    measures = [(_means(squared), _means(neighbors.nearest(k)[1]))]
     if len(reference) >= _FEWEST_CELLS and (np.asarray(groups) != np.asarray(groups)[0]).any():
         measures.append(_relative(x, reference, np.asarray(groups), random_state))
     of_reference = np.sum([_surprise(own, own) for own, _ in measures], axis=0)

@@ -39,7 +39,7 @@ from scmag_muon import _mudata
 from scmag_muon._mudata import make_mudata, modality_kind, no_pull_on_update
 from scmag_muon.model._placing import as_seen_by, embedded
 from scmag_muon.model._reference import Reference
-from scmag_muon.tl._transfer import transferred, unlikeness_of
+from scmag_muon.tl._transfer import compared, transferred, unlikeness_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -263,8 +263,9 @@ def _by_fit_alone(reference: MuData, seed: int, batches: str | None) -> Callable
         seen = as_seen_by(query, of)
         found = SimpleNamespace(joint=embedded(query, seen), reference_joint=seen.joint)
         types = of.labels("type")
-        carried = transferred(fit, found, query.present, types)
-        unlike = unlikeness_of(fit, found, query.present, types, query.batches)
+        patterns = compared(fit, found, query.present)
+        carried = transferred(patterns, types)
+        unlike = unlikeness_of(patterns, types, query.batches)
         return carried.classes, carried.probabilities, unlike
 
     return ask

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
+from scmag_muon.manifold.neighbors import nearest_in
 from scmag_muon.model._confidence import confidence, confidence_among, share_of_neighbors
 
 
@@ -60,10 +63,11 @@ def test_few_cells_and_one_cluster(n: int) -> None:
 def test_further_cells_ask_the_reference() -> None:
     space, labels = two_groups(12.0)
     further = np.array([[0.0, 0.0], [12.0, 12.0], [0.0, 0.0], [6.0, 6.0]])
-    found = confidence_among(further, np.array(["a", "b", "b", "unknown"]), space, labels)
+    nearest = partial(nearest_in, further.astype(np.float32), space.astype(np.float32))
+    found = confidence_among(nearest, np.array(["a", "b", "b", "unknown"]), labels)
     assert found[:2].min() > 0.98
     assert found[2:].max() < 0.02
-    assert len(confidence_among(further[:0], np.array([], dtype=str), space, labels)) == 0
+    assert len(confidence_among(lambda k: np.empty((0, k), int), np.array([], dtype=str), labels)) == 0
 
 
 def test_it_is_the_mean_of_shares_in_three_spaces() -> None:
