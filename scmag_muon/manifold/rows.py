@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
+from numba import njit
 
 from scmag_muon.manifold.modality import VIEWS, FittedModality
 from scmag_muon.manifold.threads import in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
 
     from scmag_muon.manifold.kernels import Kernel
 
@@ -46,7 +49,11 @@ def fused_rows(
         code, rows = block
         found = np.tile(modality.moments.intercepts[code], (len(rows), 1))
         for (kernel, _), (values, slopes) in terms.items():
-            mean = (places[kernel][rows] @ values).toarray()
+            mean = np.zeros_like(found)
+            operator = places[kernel][rows]
+            _add_rows(
+                operator.indptr, operator.indices, operator.data, values.indptr, values.indices, values.data, mean
+            )
             mean *= slopes[code]
             found += mean
         for of_rows, slopes in offsets:
@@ -69,3 +76,20 @@ def _among(needed: np.ndarray, operator: sp.csr_array) -> sp.csr_array:
     """The operator with the columns alone that are needed."""
     columns = np.searchsorted(needed, operator.indices)
     return sp.csr_array((operator.data, columns, operator.indptr), shape=(operator.shape[0], len(needed)))
+
+
+@njit(nogil=True, cache=True)
+def _add_rows(
+    starts: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    of_row: NDArray[np.int32],
+    columns: NDArray[np.int32],
+    values: NDArray[np.float32],
+    result: NDArray[np.float32],
+) -> None:
+    """Add the product of two sparse matrices to a dense one; SciPy's, which is sparse, takes several times as long."""
+    for i in range(len(starts) - 1):
+        for j in range(starts[i], starts[i + 1]):
+            for k in range(of_row[rows[j]], of_row[rows[j] + 1]):
+                result[i, columns[k]] += weights[j] * values[k]
