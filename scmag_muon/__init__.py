@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from scmag_muon._versions import version_of
 
 if TYPE_CHECKING:
     from scmag_muon import datasets, metrics, model, pl, pp, tl
@@ -17,10 +18,7 @@ __all__ = ["__version__", "datasets", "metrics", "model", "pl", "pp", "read_lazy
 
 _FUNCTIONS = {"read_lazy": "_mudata", "report": "_report"}
 
-try:
-    __version__ = version("scmag-muon")
-except PackageNotFoundError:
-    __version__ = "unknown"
+__version__ = version_of("scmag-muon")
 
 
 if "OMP_WAIT_POLICY" not in os.environ:

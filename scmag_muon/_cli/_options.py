@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from scmag_muon._versions import version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,17 +19,10 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
-def _version() -> str:
-    try:
-        return version("scmag-muon")
-    except PackageNotFoundError:
-        return "of unknown version"
-
-
 def make_parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> argparse.ArgumentParser:
     """The parser of the command line; ``functions`` do what the commands say."""
     parser = argparse.ArgumentParser(prog="scmag-muon", description="Clusters of cells from all their modalities.")
-    parser.add_argument("--version", action="version", version=f"scmag-muon {_version()}")
+    parser.add_argument("--version", action="version", version=f"scmag-muon {version_of('scmag-muon')}")
     commands = parser.add_subparsers(metavar="COMMAND")
     for name, add in (("demo", _add_demo), ("run", _add_run), ("map", _add_map)):
         add(commands).set_defaults(command=functions[name])

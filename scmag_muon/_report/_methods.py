@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from scmag_muon import _values
 from scmag_muon._keys import Keys
 from scmag_muon._levels import run_of
 from scmag_muon._report import _html, _query
+from scmag_muon._versions import UNKNOWN, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,10 +148,7 @@ def _of(package: str, versions: Any) -> str:
     """The version that made the run, else the one that is installed."""
     if package in versions:
         return str(versions[package])
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "(version unknown)"
+    return version_of(package).replace(UNKNOWN, f"(version {UNKNOWN})")
 
 
 def parameters(mdata: MuData, key: str) -> str:

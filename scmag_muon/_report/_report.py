@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from scmag_muon._levels import run_of
 from scmag_muon._report import _health, _html, _map, _methods, _query, _sections
 from scmag_muon._report._doubts import doubts
 from scmag_muon._report._prepare import has_level, left_out, prepared
+from scmag_muon._versions import version_of
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -142,7 +142,7 @@ def report(
         str(title),
         subtitle,
         sections,
-        f"Written on {today} by scmag_muon {_version()}.",
+        f"Written on {today} by scmag_muon {version_of('scmag-muon')}.",
         policy=_map.POLICY,
         narrow=_NARROW,
     )
@@ -163,10 +163,3 @@ def check_page(path: Path) -> None:
 
 def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def _version() -> str:
-    try:
-        return version("scmag-muon")
-    except PackageNotFoundError:
-        return "of unknown version"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 import rich.pretty  # noqa: F401 - scvi-tools prints with it and does not import it
@@ -11,6 +10,7 @@ from scvi.data import AnnDataManager
 from scvi.model._utils import parse_device_args
 from scvi.model.base import BaseModelClass
 
+from scmag_muon._versions import versions_of
 from scmag_muon.model._context import quiet
 from scmag_muon.model._model_files import read_cells, read_model, write_model
 from scmag_muon.model._new_cells import cells_of_model
@@ -103,7 +103,7 @@ class SavingMixin(BaseModelClass):
             "class": type(self).__name__,
             "summary": self._model_summary_string,
             "stage": int(self.module.stage),
-            "versions": {package: version(package) for package in _VERSIONS_OF},
+            "versions": versions_of(*_VERSIONS_OF),
         }
         write_model(
             dir_path,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from scmag_muon import _fingerprint, _mudata
 from scmag_muon._checks import check_choice
 from scmag_muon._keys import Keys, check_key
+from scmag_muon._versions import versions_of
 from scmag_muon.manifold.threads import in_threads
 from scmag_muon.model import SCMAG
 from scmag_muon.model._mapping import mapped
@@ -228,7 +228,7 @@ def map_query(
         "n_reference": of_cells.fit.n_obs,
         "shared_features": {name: int(measured.sum()) for name, measured in query.measured.items()},
         "reference_features": {modality.name: len(modality.features) for modality in of_cells.fit.modalities},
-        "versions": {package: version(package) for package in _VERSIONS_OF},
+        "versions": versions_of(*_VERSIONS_OF),
     }
     made_from = {"cells": _fingerprint.of_cells(mdata.obs_names)}
     layers = frames(mdata, model.get_var_names(), query, found, key_added)

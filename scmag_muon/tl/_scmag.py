@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from scmag_muon._cluster import blocks_on_cluster
 from scmag_muon._keys import Keys
 from scmag_muon._made_from import of_counts
 from scmag_muon._memory import give_back
+from scmag_muon._versions import versions_of
 from scmag_muon.model import SCMAG
 from scmag_muon.model._checkpoint import check_folder
 from scmag_muon.model._clustering import AGREE
@@ -381,7 +381,7 @@ def scmag(
         "gate": results.gate,
         "tree": to_record(levels, mdata.obs_names),
         **(support(levels, start.compared) if start.compared is not None else {}),
-        "versions": {package: version(package) for package in _VERSIONS_OF},
+        "versions": versions_of(*_VERSIONS_OF),
     }
     record = _mudata.make_record("scmag", contents, made_from=made_from, key=key_added)
 
