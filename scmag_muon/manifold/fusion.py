@@ -141,6 +141,7 @@ def fused_sections(
         for fit in fits:
             gram = gram + np.sum(in_blocks(partial(fit.correlate, views), local), axis=0) if local else gram
         n_correlated += sum(block.stop - block.start for block in some)
+        del views  # before those of the next section are made
     weights = fusion_weights(gram / (n_obs * n_correlated), penalty=penalty)
     result = np.empty((n_obs, n_vars), dtype=np.float32) if keep else None
     slopes = np.empty((len(groups), len(operators), n_vars), dtype=np.float32)
@@ -159,6 +160,7 @@ def fused_sections(
                 write(columns, found)
         else:
             in_threads(partial(_do, combine, write), blocks)
+        del views, combine
     codes = np.array([], dtype=int) if batches is None else np.unique(batches)
     n_batches = int(codes.max(initial=-1)) + 1 if n_batches is None else n_batches
     sizes = np.array([len(rows) for rows in groups]) / n_obs
@@ -172,7 +174,7 @@ def _do(compute: Callable[[slice], Any], write: Callable[[slice, Any], None], co
 def _by_section(
     sections: Sequence[Section], width: int, fits: Sequence[_Fit]
 ) -> Iterator[tuple[Sequence[View], list[slice]]]:
-    """Views of each section, and its features in blocks; those of the last section are let go first."""
+    """Views of each section, and its features in blocks; none is held here when the next are made."""
     for columns, make in sections:
         views = make()
         for fit in fits:

@@ -111,16 +111,14 @@ def _averaging(labels: np.ndarray) -> sp.csr_array:
 def _means(view: View, averaging: sp.csr_array) -> np.ndarray:
     """Means of the view without its column offset, which no difference knows of."""
     if isinstance(view.values, sp.csr_array):
-        means = np.sum(in_threads(partial(_sums, view.values, averaging), list(row_blocks(view.values))), axis=0)
+        means = np.zeros((averaging.shape[1], view.shape[1]))
+        for rows, _ in row_blocks(view.values):
+            means += (averaging[rows].T @ view.values[rows]).toarray()
         return view.scale * means + (averaging.T @ view.row_offset)[:, None]
     # so turned, columns that lie one after the other are the rows of a product, and nothing is sorted anew
     blocks = (view.values[:, columns].T for columns, _ in column_blocks(view.values))
     means = np.hstack([(block @ averaging).toarray().T for block in blocks])
     return view.scale * means + (averaging.T @ view.row_offset)[:, None]
-
-
-def _sums(values: sp.csr_array, averaging: sp.csr_array, block: tuple[slice, slice]) -> np.ndarray:
-    return (averaging[block[0]].T @ values[block[0]]).toarray()
 
 
 def _mean_squares(view: View) -> np.ndarray:
