@@ -186,3 +186,11 @@ class _Shifted:
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         assert rows.dtype == np.int64
         return self.x[rows - self.first]
+
+
+def test_indices_take_four_bytes_for_as_long_as_they_can() -> None:
+    assert neighbors.index_type(2**31 - 1) is np.int32
+    assert neighbors.index_type(2**31) is np.int64
+    table = neighbors.indicator(np.array([[0, 1], [1, 0], [2, 0]], dtype=np.int32))
+    assert table.indices.dtype == table.indptr.dtype == np.int32
+    np.testing.assert_array_equal(table.toarray(), [[1, 1, 0], [1, 1, 0], [1, 0, 1]])
