@@ -148,7 +148,9 @@ def frames(
         if measured is not None:
             columns = pd.Index(features[name]).get_indexer(mdata.mod[name].var_names)
             used = columns >= 0
-            layers[name] = _mudata.expand_features(_mudata.rows_of(values[:, columns[used]], mdata, name), used)
+            in_order = np.array_equal(columns[used], np.arange(values.shape[1]))
+            chosen = values if in_order else values[:, columns[used]]
+            layers[name] = _mudata.expand_features(_mudata.rows_of(chosen, mdata, name), used)
     return {"layers": layers, "imputed": imputed}
 
 

@@ -244,7 +244,7 @@ def map_query(reference: MuData, seed: int, arguments: argparse.Namespace) -> Ca
     classes = np.array(sorted(set(reference.obs["type"]) - {UNKNOWN}))  # columns of a data frame hold no slash
 
     def ask(cells: MuData) -> Answer:
-        found = smm.tl.map_query(cells, model, labels="type", batch_key="new", write_layers="none", copy=True)
+        found = smm.tl.map_query(cells, model, labels="type", batch_key="new", copy=True)
         probabilities = found.obsm["scmag_type_probabilities"].to_numpy()
         return classes, probabilities, found.obs["scmag_type_unlikeness"].to_numpy()
 
