@@ -203,9 +203,10 @@ def manifold_fit(
     joint = joint_space(
         prepared, mdata.n_obs, n_pcs=n_pcs, batches=codes, n_batches=len(categories), random_state=random_state
     )
-    give_back()
     warn_of_little_information(prepared, joint)
     keep_data = keeps_data(prepared, write_layers) if neighborhoods == "shared" else True
+    if not keep_data:  # of small data it costs more time than it saves memory
+        give_back()
     params = {
         "modalities": list(names),
         "kinds": [of_kind[name] for name in names],
@@ -281,7 +282,8 @@ def manifold_fit(
     _mudata.drop_fit(mdata, key_added)
     if results.fit is not None:
         _mudata.write_fit(mdata, results.fit, key_added)
-    give_back()
+    if not keep_data:
+        give_back()
     return mdata if copy else None
 
 

@@ -284,7 +284,8 @@ def scmag(
     if refit and written not in ("all", "fitted"):
         for name in names:
             work.mod[name].layers.pop(manifold_key, None)
-    give_back()
+    if _mudata.are_large(work, names, manifold_key):
+        give_back()
     with SCMAG.lent(lean):
         SCMAG.setup_mudata(
             lean,
