@@ -123,6 +123,7 @@ class FittedRows:
             self._starts,
             self._columns,
             self._counts.data,
+            self._factors,
             self._slopes,
             self._intercepts,
             self._mean,

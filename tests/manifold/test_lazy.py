@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,3 +48,18 @@ def test_nothing_of_the_counts_is_written_to(case: tuple) -> None:
         before = x.copy()
         FittedRows(learnt, name, x)[:]
         np.testing.assert_array_equal(x.toarray(), before.toarray())
+
+
+def test_parts_tell_of_another_library_size(case: tuple) -> None:
+    counts, learnt, _, _ = case
+    x = own(counts, learnt)["rna"]
+    rows = FittedRows(learnt, "rna", x)
+    recipe = learnt.modality("rna").recipe
+    modalities = tuple(
+        replace(of, recipe=replace(recipe, median=2 * recipe.median)) if of.name == "rna" else of
+        for of in learnt.modalities
+    )
+    other = FittedRows(replace(learnt, modalities=modalities), "rna", x)
+    assert not np.array_equal(other[:], rows[:])
+    assert pickle.dumps(other.parts()) != pickle.dumps(rows.parts())
+    assert pickle.dumps(FittedRows(learnt, "rna", x).parts()) == pickle.dumps(rows.parts())
