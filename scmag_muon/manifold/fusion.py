@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -62,15 +61,15 @@ def fusion_weights(gram: np.ndarray, *, penalty: float = 1.0, max_iter: int = 20
     return weights
 
 
-def _column_blocks(n_vars: int, width: int) -> Iterator[slice]:
-    for start in range(0, n_vars, width):
-        yield slice(start, min(start + width, n_vars))
+def _column_blocks(columns: slice, width: int) -> Iterator[slice]:
+    for start in range(columns.start, columns.stop, width):
+        yield slice(start, min(start + width, columns.stop))
 
 
 def fitted_view(view: View, operator: sp.csr_array) -> np.ndarray:
     """One view moved by its operator, not standardised, float32, shape ``(n_obs, n_vars)``."""
     result = np.empty(view.shape, dtype=np.float32)
-    for block in _column_blocks(view.shape[1], _COLUMNS):
+    for block in _column_blocks(slice(0, view.shape[1]), _COLUMNS):
         result[:, block] = operator @ view.columns(block.start, block.stop)
     return result
 
@@ -131,73 +130,58 @@ def fused_sections(
     """
     n_obs, n_vars = operators[0].shape[0], sections[-1][0].stop
     groups = [np.arange(n_obs)] if batches is None else [np.flatnonzero(batches == code) for code in np.unique(batches)]
-    fits = [_Fit([operator[rows] if len(groups) > 1 else operator for operator in operators]) for rows in groups]
+    of_groups = [[operator[rows] if len(groups) > 1 else operator for operator in operators] for rows in groups]
     width = max(1, min(_FUSED_COLUMNS, _FUSED_VALUES // n_obs))
-    every = -(-len(list(_column_blocks(n_vars, width))) // (_CORRELATED_FEATURES // width))
-    gram, n_correlated = 0.0, 0
-    for views, blocks in _by_section(sections, width, fits):
-        some = [block for block in blocks if (block.start // width) % every == 0]
-        local = [_within(block, blocks) for block in some]
-        for fit in fits:
-            gram = gram + np.sum(in_blocks(partial(fit.correlate, views), local), axis=0) if local else gram
+    every = -(-len(list(_column_blocks(slice(0, n_vars), width))) // (_CORRELATED_FEATURES // width))
+    gram, n_correlated = np.zeros((len(operators), len(operators))), 0
+    for columns, make in sections:
+        some = [block for block in _column_blocks(columns, width) if block.start // width % every == 0]
+        if some:
+            gram += _correlated(make(), of_groups, [_within(block, columns) for block in some])
         n_correlated += sum(block.stop - block.start for block in some)
-        del views  # before those of the next section are made
     weights = fusion_weights(gram / (n_obs * n_correlated), penalty=penalty)
     result = np.empty((n_obs, n_vars), dtype=np.float32) if keep else None
     slopes = np.empty((len(groups), len(operators), n_vars), dtype=np.float32)
     intercepts = np.empty((len(groups), n_vars), dtype=np.float32)
 
-    def write(columns: slice, found: list[tuple[np.ndarray | None, np.ndarray, np.ndarray]]) -> None:
+    def write(block: slice, found: list[tuple[np.ndarray | None, np.ndarray, np.ndarray]]) -> None:
         for i, (rows, (values, slope, intercept)) in enumerate(zip(groups, found, strict=True)):
-            slopes[i, :, columns], intercepts[i, columns] = slope, intercept
+            slopes[i, :, block], intercepts[i, block] = slope, intercept
             if result is not None:
-                result[rows if len(groups) > 1 else slice(None), columns] = values
+                result[rows if len(groups) > 1 else slice(None), block] = values
 
-    for views, blocks in _by_section(sections, width, fits):
-        combine = partial(_combined, fits, views, blocks, weights, keep=keep)
+    def fuse(columns: slice, views: Sequence[View]) -> None:
+        fits = [_Fit(views, of_group) for of_group in of_groups]
+        blocks = list(_column_blocks(columns, width))
+
+        def combine(block: slice) -> list[tuple[np.ndarray | None, np.ndarray, np.ndarray]]:
+            return [fit.combine(_within(block, columns), weights, keep=keep) for fit in fits]
+
         if elsewhere():
-            for columns, found in zip(blocks, in_blocks(combine, blocks), strict=True):
-                write(columns, found)
+            for block, found in zip(blocks, in_blocks(combine, blocks), strict=True):
+                write(block, found)
         else:
-            in_threads(partial(_do, combine, write), blocks)
-        del views, combine
+            in_threads(lambda block: write(block, combine(block)), blocks)
+
+    for columns, make in sections:
+        fuse(columns, make())
     codes = np.array([], dtype=int) if batches is None else np.unique(batches)
     n_batches = int(codes.max(initial=-1)) + 1 if n_batches is None else n_batches
     sizes = np.array([len(rows) for rows in groups]) / n_obs
     return result, weights, Moments(*(_by_batch(x, sizes, codes, n_batches) for x in (slopes, intercepts)))
 
 
-def _do(compute: Callable[[slice], Any], write: Callable[[slice, Any], None], columns: slice) -> None:
-    write(columns, compute(columns))
+def _within(block: slice, columns: slice) -> slice:
+    """A block of features counted from the first of its section."""
+    return slice(block.start - columns.start, block.stop - columns.start)
 
 
-def _by_section(
-    sections: Sequence[Section], width: int, fits: Sequence[_Fit]
-) -> Iterator[tuple[Sequence[View], list[slice]]]:
-    """Views of each section, and its features in blocks; none is held here when the next are made."""
-    for columns, make in sections:
-        views = make()
-        for fit in fits:
-            fit.take_offsets(views)
-        n_vars = columns.stop - columns.start
-        yield views, [slice(columns.start + b.start, columns.start + b.stop) for b in _column_blocks(n_vars, width)]
-        del views
-
-
-def _within(block: slice, blocks: Sequence[slice]) -> slice:
-    return slice(block.start - blocks[0].start, block.stop - blocks[0].start)
-
-
-def _combined(
-    fits: Sequence[_Fit],
-    views: Sequence[View],
-    blocks: Sequence[slice],
-    weights: np.ndarray,
-    columns: slice,
-    *,
-    keep: bool,
-) -> list[tuple[np.ndarray | None, np.ndarray, np.ndarray]]:
-    return [fit.combine(views, _within(columns, blocks), weights, keep=keep) for fit in fits]
+def _correlated(
+    views: Sequence[View], of_groups: Sequence[Sequence[sp.csr_array]], blocks: Sequence[slice]
+) -> np.ndarray:
+    """Inner products of the standardised views, summed over groups of cells and blocks of features, ``(n_views, n_views)``."""
+    fits = [_Fit(views, of_group) for of_group in of_groups]
+    return np.asarray(np.sum([np.sum(in_blocks(fit.correlate, blocks), axis=0) for fit in fits], axis=0))
 
 
 def _by_batch(of_groups: np.ndarray, sizes: np.ndarray, codes: np.ndarray, n_batches: int) -> np.ndarray:
@@ -215,31 +199,26 @@ class _Fit:
     operator and values share their product.
     """
 
-    def __init__(self, operators: Sequence[sp.csr_array]) -> None:
+    def __init__(self, views: Sequence[View], operators: Sequence[sp.csr_array]) -> None:
+        self.views = views
         self.operators = operators
-        self.offsets: list[np.ndarray | None] | None = None
-
-    def take_offsets(self, views: Sequence[View]) -> None:
-        """Move the offsets of the cells, which are the same for all features."""
-        if self.offsets is not None:
-            return
-        offsets = [operator @ view.row_offset for view, operator in zip(views, self.operators, strict=True)]
+        offsets = [operator @ view.row_offset for view, operator in zip(views, operators, strict=True)]
         self.offset_means = [offset.mean() for offset in offsets]
         self.offsets = [offset - offset.mean() if offset.any() else None for offset in offsets]
 
-    def correlate(self, views: Sequence[View], columns: slice) -> np.ndarray:
+    def correlate(self, columns: slice) -> np.ndarray:
         """Inner products of the standardised views, ``(n_views, n_views)``."""
-        moved, inverse, _ = self._moved(views, columns)
+        moved, inverse, _ = self._moved(columns)
         gram = np.empty((len(moved), len(moved)))
         for i, j in itertools.combinations_with_replacement(range(len(moved)), 2):
             gram[i, j] = gram[j, i] = np.einsum("ij,ij->j", moved[i], moved[j]) @ (inverse[i] * inverse[j])
         return gram
 
     def combine(
-        self, views: Sequence[View], columns: slice, weights: np.ndarray, *, keep: bool
+        self, columns: slice, weights: np.ndarray, *, keep: bool
     ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
         """The weighted sum of the standardised views, standardised, if it is kept; slopes and intercepts of :class:`Moments`."""
-        moved, inverse, means = self._moved(views, columns)
+        moved, inverse, means = self._moved(columns)
         result = np.zeros_like(moved[0])
         factors = weights.astype(np.float32)[:, None] * inverse
         for x, factor in zip(moved, factors, strict=True):
@@ -248,14 +227,14 @@ class _Fit:
         slopes = factors * scale
         return values if keep else None, slopes, -np.einsum("ij,ij->j", slopes, means) - mean * scale
 
-    def _moved(self, views: Sequence[View], columns: slice) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    def _moved(self, columns: slice) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
         """The views moved by their operators and centred, one over each feature's deviation, 0 where there is none; means."""
-        values = {id(values): values[:, columns].toarray() for values in (view.values for view in views)}
+        values = {id(values): values[:, columns].toarray() for values in (view.values for view in self.views)}
         products: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         moved = []
-        inverse = np.zeros((len(views), columns.stop - columns.start), dtype=np.float32)
+        inverse = np.zeros((len(self.views), columns.stop - columns.start), dtype=np.float32)
         means = np.empty(inverse.shape)
-        for i, (view, operator, offset) in enumerate(zip(views, self.operators, self.offsets or (), strict=True)):
+        for i, (view, operator, offset) in enumerate(zip(self.views, self.operators, self.offsets, strict=True)):
             key = id(operator), id(view.values)
             if key not in products:
                 x = operator @ values[id(view.values)]

@@ -76,7 +76,8 @@ def joint_space(
     def components(modality: Modality) -> tuple[np.ndarray, Components]:
         return fit_components(modality.main_view(), n_pcs, random_state=random_state)
 
-    # each has stretches that keep a single core busy: side by side they fill one another's gaps, and their memory adds up
+    # each has stretches that keep a single core busy: side by side they fill one another's gaps. Of many counts
+    # they are made one after the other, since their memory would add up
     work: list[Callable[[], Any]] = [
         *(partial(components, modality) for modality in modalities),
         *(partial(_halves, modality, modality.counts, seed) for modality in modalities),

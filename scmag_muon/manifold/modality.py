@@ -20,6 +20,7 @@ from scmag_muon.manifold.transforms import (
     mean_logs,
     median_total,
     row_transforms,
+    scale_cells,
     scale_features,
     scale_to_median,
     size_factors,
@@ -50,6 +51,27 @@ _WIDTH = 64
 Views = dict[Transform, View]
 
 
+def _size_factors(counts: sp.csr_array, median: float) -> np.ndarray:
+    return size_factors(counts, median) if median else np.ones(counts.shape[0], dtype=np.float32)
+
+
+def _at_size(counts: sp.csr_array, median: float) -> sp.csr_array:
+    return scale_to_median(counts, median) if median else counts
+
+
+def sized_view(
+    counts: sp.csr_array, kind: Transform, median: float, *, standards: Standards | None = None, by_rows: bool
+) -> View:
+    """A transform of counts that are scaled to a library size first, or with 0 are not; by rows where there are many.
+
+    ``standards`` are those of the logarithms by which ``"scaled"`` scores.
+    """
+    if by_rows:
+        return transform_rows(counts, kind, _size_factors(counts, median), standards=standards)
+    sized = _at_size(counts, median)
+    return transform(sized, kind) if standards is None else scale_features(log2p1(sized), standards=standards)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How counts of a modality become views, the same for every cell that is ever added.
@@ -73,11 +95,11 @@ class Recipe:
 
     def size_factors(self, counts: sp.csr_array) -> np.ndarray:
         """By what each cell's counts are multiplied first, float32, ``(n_obs,)``."""
-        return size_factors(counts, self.median) if self.median else np.ones(counts.shape[0], dtype=np.float32)
+        return _size_factors(counts, self.median)
 
     def sized(self, counts: sp.csr_array) -> sp.csr_array:
         """Counts as the transforms take them, shape ``(n_obs, n_vars)``."""
-        return scale_to_median(counts, self.median) if self.median else counts
+        return _at_size(counts, self.median)
 
     def views(self, counts: sp.csr_array) -> Views:
         """The paper's three transforms of counts."""
@@ -89,12 +111,8 @@ class Recipe:
 
     def main_view(self, counts: sp.csr_array) -> View:
         """Counts in the transform in which neighbours are sought; by rows where there are many."""
-        if counts.nnz > MANY:
-            return transform_rows(counts, self.main, self.size_factors(counts), standards=self.main_standards)
-        sized = self.sized(counts)
-        if self.main_standards is not None:
-            return scale_features(log2p1(sized), standards=self.main_standards)
-        return transform(sized, self.main)
+        by_rows = counts.nnz > MANY
+        return sized_view(counts, self.main, self.median, standards=self.main_standards, by_rows=by_rows)
 
 
 @dataclass(frozen=True)
@@ -186,10 +204,7 @@ def _sized(counts: sp.csr_array, columns: slice, factors: np.ndarray | None) -> 
     """Counts of some features times each cell's factor."""
     whole = columns.stop - columns.start == counts.shape[1]
     section = counts if whole else sp.csr_array(counts[:, columns])
-    if factors is None:
-        return section
-    values = section.data * np.repeat(factors, np.diff(section.indptr))
-    return sp.csr_array((values, section.indices, section.indptr), shape=section.shape)
+    return section if factors is None else scale_cells(section, factors)
 
 
 def _together(standards: Sequence[Standards]) -> Standards:

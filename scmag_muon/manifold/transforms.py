@@ -117,7 +117,11 @@ def median_total(counts: sp.csr_array) -> float:
 
 def scale_to_median(counts: sp.csr_array, median: float | None = None) -> sp.csr_array:
     """Counts of each cell scaled to the median library size of the non-empty cells, or to the one that is given."""
-    factors = size_factors(counts, median_total(counts) if median is None else median)
+    return scale_cells(counts, size_factors(counts, median_total(counts) if median is None else median))
+
+
+def scale_cells(counts: sp.csr_array, factors: np.ndarray) -> sp.csr_array:
+    """Counts of each cell times its factor; the places of the entries are not copied."""
     return _with_values(counts, counts.data * np.repeat(factors, np.diff(counts.indptr)))
 
 
@@ -277,9 +281,13 @@ def transform_rows(
     ``standards`` are those of the logarithms by which ``"scaled"`` scores.
     """
     log = log_rows(counts, factors)
+    if kind == "log":
+        return log
+    if kind == "clr":
+        return _log_ratio(log)
     if kind == "scaled":
         return scale_features(log, standards=standards)
-    return {"log": lambda: log, "clr": lambda: _log_ratio(log)}[kind]()
+    raise KeyError(kind)
 
 
 def transforms(x: sp.csr_array, *, standards: Standards | None = None) -> dict[Transform, View]:

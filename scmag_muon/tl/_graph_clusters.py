@@ -9,10 +9,10 @@ import numpy as np
 from scmag_muon._assays import ASSAYS
 from scmag_muon._checks import shifted_seed
 from scmag_muon._mudata import modality_kind, recorded_kind
-from scmag_muon.manifold.modality import MANY
+from scmag_muon.manifold.modality import MANY, sized_view
 from scmag_muon.manifold.neighbors import jaccard_graph, nearest_in, nearest_neighbors
 from scmag_muon.manifold.profiles import group_profiles
-from scmag_muon.manifold.transforms import median_total, scale_to_median, size_factors, transform, transform_rows
+from scmag_muon.manifold.transforms import median_total
 from scmag_muon.metrics._stability import most_typical
 from scmag_muon.tl._leiden import Leiden
 
@@ -149,13 +149,8 @@ def community_profiles(
     many = max(x.nnz for x in counts.values()) > MANY
     for name, adata in mdata.mod.items():
         assay = ASSAYS[recorded_kind(adata, manifold_key) or modality_kind(name, adata)]
-        of_modality = counts[name]
-        if many:
-            median = median_total(of_modality)
-            factors = size_factors(of_modality, median) if assay.scales else np.ones(len(divisions), np.float32)
-            views.append(transform_rows(of_modality, assay.profile, factors))
-        else:
-            views.append(transform(scale_to_median(of_modality) if assay.scales else of_modality, assay.profile))
+        median = median_total(counts[name]) if assay.scales else 0.0
+        views.append(sized_view(counts[name], assay.profile, median, by_rows=many))
         weights.append(float(adata.uns[manifold_key]["modality_weight"]))
     codes = None if batches is None else batches.codes
     squared = np.square(weights) / np.square(weights).sum()

@@ -45,8 +45,10 @@ class Pattern:
         """Neighbours among some of the reference's cells, bool, ``(n_cells,)``."""
         if chosen.all():
             return self.neighbors
-        new = Neighbors(self.neighbors.x, self.neighbors.reference[chosen])
-        return self._among.setdefault(chosen.tobytes(), new)
+        key = chosen.tobytes()
+        if key not in self._among:  # of two threads that come at once, both take what the first has put there
+            self._among.setdefault(key, Neighbors(self.neighbors.x, self.neighbors.reference[chosen]))
+        return self._among[key]
 
 
 def compared(fit: ManifoldFit, found: Mapped, present: np.ndarray) -> list[Pattern]:
