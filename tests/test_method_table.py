@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TABLE = ROOT / "docs" / "method.md"
+TABLE = ROOT / "docs" / "equations.md"
 EQUATIONS = set(range(1, 34))
 
 

@@ -154,7 +154,7 @@ def _evaluate(
     parameters[0].add_(log_size)
     total = _at_once(x[:, start : start + len(biases[0])], parameters)
     for parameter, mask in zip(parameters, outside, strict=False):
-        parameter[mask] = 0
+        parameter.masked_fill_(mask, 0)
     return total
 
 

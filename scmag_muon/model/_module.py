@@ -150,9 +150,12 @@ class SCMAGModule(BaseModuleClass):
             present = without_one(present, self.modality_dropout)
         return self.predictor(z1, present)
 
-    def cluster_space(self, ungated: Tensor) -> tuple[Tensor, Tensor]:
-        """Zc and the values of the gate (eq. 17); the space as it is, and ones, before stage 3 and without a gate."""
-        if self.gate is None or not self.clustering_started:
+    def cluster_space(self, ungated: Tensor, *, clustering: bool | None = None) -> tuple[Tensor, Tensor]:
+        """Zc and the values of the gate (eq. 17); the space as it is, and ones, before stage 3 and without a gate.
+
+        ``clustering`` tells whether stage 3 has been reached, where that is known without asking the device.
+        """
+        if self.gate is None or not (self.clustering_started if clustering is None else clustering):
             return ungated, torch.ones_like(ungated)
         return self.gate(ungated, self.assign)
 
@@ -191,16 +194,18 @@ class SCMAGModule(BaseModuleClass):
         return {"inputs": [tensors[key] for key in self.input_keys], "present": _present(tensors)}
 
     @auto_move_data
-    def inference(self, inputs: Sequence[Tensor], present: Tensor | None = None) -> dict[str, Tensor]:
+    def inference(
+        self, inputs: Sequence[Tensor], present: Tensor | None = None, *, clustering: bool | None = None
+    ) -> dict[str, Tensor]:
         """Z1, Z2 with its mean and log-variance, Zr, Zc and the gate (eq. 13-17), each ``(n_cells, n_latent)``.
 
-        ``present``, ``(n_cells, n_modalities)``, is False where a cell lacks a modality.
+        ``present``, ``(n_cells, n_modalities)``, is False where a cell lacks a modality; ``clustering`` as in :meth:`cluster_space`.
         """
         z1 = self._fused_space(inputs, present)
         mean, log_variance = self.posterior(z1).to(z1.dtype).chunk(2, dim=-1)
         log_variance = nn.functional.hardtanh(log_variance, -10, 10)  # a clamp whose derivative is one operation
         z2 = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if self.training else mean
-        zc, gate = self.cluster_space(z1 if self.two_stage else mean)
+        zc, gate = self.cluster_space(z1 if self.two_stage else mean, clustering=clustering)
         return {
             "z1": z1,
             "z2": z2,

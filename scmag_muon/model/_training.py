@@ -119,7 +119,8 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.optimizer_state = optimizer_state
         self.converged = False
         self._validation_losses: list[float] = []
-        self._sums: dict[str, tuple[tuple[str, ...], Tensor]] = {}
+        self._sums: dict[str, Tensor] = {}
+        self._of_stage: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
         self._labels = torch.empty(0, dtype=torch.long)
         self._label_changes: list[float] = []
 
@@ -165,6 +166,10 @@ class SCMAGTrainingPlan(TrainingPlan):
                 group["lr"] = rate  # this call's, not that of the earlier one
         return config
 
+    def on_fit_start(self) -> None:
+        """Begin where the network stands."""
+        self._settle()
+
     def on_train_start(self) -> None:
         """Draw new noise: a model just loaded has none left from an earlier call. Each process draws its own."""
         self.module.encoder.renew_noise()
@@ -182,6 +187,7 @@ class SCMAGTrainingPlan(TrainingPlan):
             for group in self.trainer.optimizers[0].param_groups:
                 group["lr"] = self.cluster_lr
             self._update_clusters()
+        self._settle()
 
     def on_train_epoch_end(self) -> None:
         """Count the epoch; end the training when stage 3 is over."""
@@ -224,25 +230,27 @@ class SCMAGTrainingPlan(TrainingPlan):
         """The same loss on cells held out."""
         self._step(batch, "validation")
 
+    def _settle(self) -> None:
+        """Know the stage, which lies on the device: a step that asked for it would wait until the device is there."""
+        self._of_stage = (
+            {"clustering": self.stage == 3},
+            {"kl_weight": self.kl_weight, "cluster_weight": self.cluster_weight},
+        )
+
     def _step(self, batch: dict[str, Tensor], mode: str) -> Tensor:
-        weights = {"kl_weight": self.kl_weight, "cluster_weight": self.cluster_weight}
-        _, _, output = self.forward(batch, loss_kwargs=weights)
-        parts = {
-            f"reconstruction_{i}_{mode}": part.mean() for i, part in enumerate(output.reconstruction_loss.values())
-        }
-        parts[f"kl_{mode}"] = output.kl_local["kl"].mean()
-        parts[f"cluster_{mode}"] = output.extra_metrics["cluster_loss"]
-        parts[f"{mode}_loss"] = output.loss
-        n_obs = output.n_obs_minibatch
-        values = torch.stack([*parts.values(), torch.ones_like(output.loss)]).detach() * n_obs
-        _, sums = self._sums.get(mode, ((), 0))
-        self._sums[mode] = (tuple(parts), sums + values)
+        of_inference, of_loss = self._of_stage
+        _, _, output = self.forward(batch, inference_kwargs=of_inference, loss_kwargs=of_loss)
+        parts = [part.mean() for part in output.reconstruction_loss.values()]
+        parts += [output.kl_local["kl"].mean(), output.extra_metrics["cluster_loss"], output.loss]
+        sums = torch.stack([*parts, torch.ones_like(output.loss)]).detach() * output.n_obs_minibatch
+        self._sums[mode] = self._sums.get(mode, 0) + sums
         return output.loss
 
     def _log_means(self, mode: str) -> dict[str, float]:
         """Log each term's mean over the cells of the epoch; Lightning would take longer to do so in each step."""
-        names, sums = self._sums.pop(mode)
-        sums = self.trainer.strategy.reduce(sums, reduce_op="sum")  # over processes that train together
+        sums = self.trainer.strategy.reduce(self._sums.pop(mode), reduce_op="sum")  # over processes that train together
+        modalities = range(len(self.module.n_inputs))
+        names = [*(f"reconstruction_{i}_{mode}" for i in modalities), f"kl_{mode}", f"cluster_{mode}", f"{mode}_loss"]
         means = dict(zip(names, sums[:-1] / sums[-1], strict=True))
         self.log_dict(means, on_step=False, on_epoch=True, sync_dist=self.use_sync_dist)
         return {name: float(mean) for name, mean in means.items()}

@@ -82,6 +82,30 @@ def test_weights_by_stage(mdata: MuData) -> None:
     assert (history["cluster"] > 0).tolist() == [False] * 4 + [True] * 2
 
 
+def test_no_step_asks_for_the_stage(mdata: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies on the device, and to fetch it is to wait for all that the device has still to do."""
+    within = False
+    step = SCMAGTrainingPlan._step
+
+    def watched(self: SCMAGTrainingPlan, *arguments: Any) -> torch.Tensor:
+        nonlocal within
+        within = True
+        loss = step(self, *arguments)
+        within = False
+        return loss
+
+    def started(self: SCMAGModule) -> bool:
+        assert not within
+        return int(self.stage) == 3
+
+    monkeypatch.setattr(SCMAGTrainingPlan, "_step", watched)
+    monkeypatch.setattr(SCMAGModule, "clustering_started", property(started))
+    monkeypatch.setattr(SCMAGTrainingPlan, "stage", property(lambda self: 1 + 2 * started(self.module)))
+    model = SCMAG(mdata, 3)
+    model.train(max_epochs_pretrain=1, max_epochs=2, progress_bar=False, accelerator="cpu")
+    assert model.module.stage_epochs.sum() == 3
+
+
 @pytest.mark.parametrize(("pretrain", "limits"), [(0, (0, 0)), (1, (1, 0)), (4, (2, 2)), (5, (3, 2))])
 def test_stages_end_at_their_limits(mdata: MuData, pretrain: int, limits: tuple[int, int]) -> None:
     model = SCMAG(mdata, 3)

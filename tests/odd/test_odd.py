@@ -16,7 +16,7 @@ import scmag_muon as smm
 from scmag_muon._cli import main
 from tests.checksum import changed, checksums, freeze
 from tests.odd.models import model
-from tests.odd.page import PAGE, page
+from tests.odd.page import DOCS, PAGES, pages
 from tests.odd.rows import TABLE
 from tests.odd.table import SHORT, Row
 
@@ -107,9 +107,16 @@ def untouched(before: dict[str, str], mdata: MuData, before_files: dict[str, byt
     assert files(folder) == before_files
 
 
-@pytest.mark.skipif(not PAGE.exists(), reason="the docs are not part of the installed package")
-def test_the_page_is_the_table() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "run python -m tests.odd.page"
+@pytest.mark.skipif(not DOCS.exists(), reason="the docs are not part of the installed package")
+def test_the_pages_are_the_table() -> None:
+    found = {f"odd_inputs/{path.name}" for path in (DOCS / "odd_inputs").glob("*.md")} | {"odd_inputs.md"}
+    assert {name: (DOCS / name).read_text(encoding="utf-8") for name in found} == pages(), (
+        "run python -m tests.odd.page"
+    )
+
+
+def test_each_section_is_on_one_page() -> None:
+    assert sorted(section for _, sections in PAGES.values() for section in sections) == sorted(TABLE)
 
 
 def test_every_public_function_takes_part() -> None:
