@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _STANDARD_ERRORS = 2
 AGREE = 0.6
 """Agreement of clusters before and after fitting from which on fitting is believed."""
+ALIKE = 0.9
+"""Agreement of clusters with and without the network from which on those without are taken."""
 _MOST_COMPARED = 50_000
 _MOST_ELEMENTS = 2**22  # of what is computed of all cells at once
 
@@ -138,8 +141,21 @@ def join_communities(
     -------
     Integers from 0, shape ``(n_cells,)``.
     """
-    joined = _joined(z, communities, n_clusters, profiles, profile_weight)
-    return torch.as_tensor(_consensus(joined, n_clusters), device=z.device)
+    joined = join_each(z, communities, n_clusters, profiles, profile_weight)
+    return torch.as_tensor(_consensus(joined, n_clusters).astype(np.int64), device=z.device)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Clusters, integers from 0, ``(n_cells,)``, and how well two ways to find them agree, 1 where there is but one way.
+
+    ``fit_agreement`` is the adjusted Rand index of clusters from fitted and unfitted divisions, ``network_agreement`` that of clusters
+    with and without the network.
+    """
+
+    labels: Tensor
+    fit_agreement: float = 1.0
+    network_agreement: float = 1.0
 
 
 def join_before_and_after(
@@ -150,34 +166,51 @@ def join_before_and_after(
     profile_weight: float = 1.0,
     *,
     n_unfitted: int,
-) -> tuple[Tensor, float]:
+    plain: np.ndarray | None = None,
+) -> Joined:
     """Join communities as :func:`join_communities` does, where some divisions are of the space before manifold fitting.
 
     These are the last ``n_unfitted``. Fitted and unfitted divisions are joined apart first. If the two outcomes agree (adjusted
     Rand index of .6 or more) all divisions are joined together, else the unfitted ones alone: fitting may make a cluster
     clearer, but where it changes what the clusters are, it made them up.
 
-    Returns
-    -------
-    Integers from 0, shape ``(n_cells,)``, and the agreement, 1 where all divisions are of one kind.
+    With ``plain`` each division has a second outcome, and all are in one consensus: Z1 tells groups apart that the data hardly do,
+    but lets a small group run into its neighbour. If that consensus is nearly the one of the unfitted divisions without the network
+    (.9 or more), there was nothing to tell apart, and the latter is taken.
+
+    Parameters
+    ----------
+    z, communities, n_clusters, profiles, profile_weight
+        As for :func:`join_communities`.
+    n_unfitted
+        How many divisions, the last ones, are of the space before fitting.
+    plain
+        The clusters to which each division is joined in the space before fitting (:func:`join_each`), ``(n_cells, n_partitions)``.
     """
-    table = _joined(z, communities, n_clusters, profiles, profile_weight)
-    agreement = 1.0
-    if 0 < n_unfitted < table.shape[1]:
-        kinds = table[:, :-n_unfitted], table[:, -n_unfitted:]
-        agreement = float(adjusted_rand_score(*(_consensus(each, n_clusters) for each in kinds)))
-        table = table if agreement >= AGREE else kinds[1]
-    return torch.as_tensor(_consensus(table, n_clusters), device=z.device), agreement
+    table = join_each(z, communities, n_clusters, profiles, profile_weight)
+    unfitted = np.arange(table.shape[1]) >= table.shape[1] - n_unfitted
+    fit_agreement = network_agreement = 1.0
+    if unfitted.any() and not unfitted.all():
+        kinds = (_consensus(table[:, kind], n_clusters) for kind in (~unfitted, unfitted))
+        fit_agreement = float(adjusted_rand_score(*kinds))
+    believed = unfitted if fit_agreement < AGREE else np.ones_like(unfitted)
+    outcomes = [table[:, believed]] if plain is None else [table[:, believed], plain[:, believed]]
+    labels = _consensus(np.hstack(outcomes), n_clusters)
+    if plain is not None and unfitted.any():
+        without = _consensus(plain[:, unfitted], n_clusters)
+        network_agreement = float(adjusted_rand_score(labels, without))
+        labels = without if network_agreement >= ALIKE else labels
+    return Joined(torch.as_tensor(labels.astype(np.int64), device=z.device), fit_agreement, network_agreement)
 
 
-def _joined(
+def join_each(
     z: Tensor, communities: Tensor, n_clusters: int, profiles: Sequence[np.ndarray] | None, weight: float
 ) -> np.ndarray:
-    """Each division joined by itself, ``(n_cells, n_partitions)``."""
+    """Each division joined by itself as by :func:`join_communities`, int16, ``(n_cells, n_partitions)``."""
     divisions = communities.reshape(len(communities), -1).long().T
     of_divisions = [None] * len(divisions) if profiles is None else profiles
     joined = [_join(z, *each, n_clusters, weight=weight) for each in zip(divisions, of_divisions, strict=True)]
-    return torch.stack(joined, dim=1).cpu().numpy()
+    return torch.stack([labels.to(torch.int16) for labels in joined], dim=1).cpu().numpy()
 
 
 def _consensus(clusterings: np.ndarray, n_clusters: int) -> np.ndarray:

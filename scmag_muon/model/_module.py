@@ -118,6 +118,7 @@ class SCMAGModule(BaseModuleClass):
         self.register_buffer("offset", torch.zeros(n_clusters))
         self.register_buffer("spread", torch.ones(()))
         self.register_buffer("fit_agreement", torch.ones(()))
+        self.register_buffer("network_agreement", torch.ones(()))
         self.register_buffer("stage", torch.ones((), dtype=torch.long))
         self.register_buffer("stage_epochs", torch.zeros(3, dtype=torch.long))
 

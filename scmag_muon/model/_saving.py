@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 import rich.pretty  # noqa: F401 - scvi-tools prints with it and does not import it
+import torch
 from mudata import MuData
 from scvi.data import AnnDataManager
 from scvi.model._utils import parse_device_args
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from scmag_muon.model._module import SCMAGModule
 
 _VERSIONS_OF = ("scmag-muon", "scvi-tools", "torch", "safetensors", "anndata", "mudata", "numpy", "pandas")
+_ADDED = {"network_agreement": torch.ones(())}
+"""What the network of a file may lack."""
 _OWN_FOLDER = "A model has a folder of its own, so its files need no `prefix`: give the folder another name instead."
 
 
@@ -201,7 +204,7 @@ class SavingMixin(BaseModelClass):
         own = {name: value for name, value in given["non_kwargs"].items() if name != "mdata"}
         model = cls(cells, registry=registry, **own, **network)
         try:
-            model.module.load_state_dict(state.pop("module"))
+            model.module.load_state_dict({**_ADDED, **state.pop("module")})
         except RuntimeError as error:
             raise ValueError(f"The saved network is of another shape than this version makes: {error}") from error
         for name, value in state.items():

@@ -183,6 +183,8 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
             _check_profiles(initial_profiles, initial_labels)
         elif initial_profiles is not None:
             raise ValueError("`initial_profiles` are of communities: give these as `initial_labels`.")
+        if given.get("plain_labels") is not None:
+            given["plain_labels"] = _checked_plain(given["plain_labels"], initial_labels, len(self.module.centers))
         split = split_cells(self.adata.n_obs, train_size, random_state, **own["split"])
         # scvi-tools would draw its split without a seed
         splitter = {"external_indexing": split, **(trainer_kwargs.pop("datasplitter_kwargs", None) or {})}
@@ -202,7 +204,13 @@ class TrainMixin(UnsupervisedTrainingMixin, BaseModelClass):
         if own["progress_bar"]:
             callbacks.append(StageProgress((max_epochs_pretrain, max_epochs)))
         if folder is not None:
-            start = [initial_labels, initial_profiles, splitter["external_indexing"], self.optimizer_state_]
+            start = [
+                initial_labels,
+                initial_profiles,
+                plan.get("plain_labels"),
+                splitter["external_indexing"],
+                self.optimizer_state_,
+            ]
             arguments = {"batch_size": batch_size, "precision": precision, **trainer_kwargs, **plan}
             made_from = fingerprint(self.adata_manager, self.module.state_dict(), start, arguments)
             callbacks.append(Checkpoint(folder, made_from))
@@ -293,6 +301,17 @@ def _checked_labels(labels: np.ndarray, n_obs: int) -> np.ndarray:
     if labels.ndim not in (1, 2) or len(labels) != n_obs or not labels.size or not integers or labels.min() < 0:
         raise ValueError(f"`initial_labels` must hold an integer of at least 0 for each of {n_obs} cells.")
     return np.apply_along_axis(lambda column: np.unique(column, return_inverse=True)[1], 0, labels)
+
+
+def _checked_plain(plain: Any, labels: np.ndarray | None, n_clusters: int) -> np.ndarray:
+    plain = np.asarray(plain)
+    integers = np.issubdtype(plain.dtype, np.integer)
+    shape = None if labels is None else labels.reshape(len(labels), -1).shape
+    if plain.shape != shape or not integers or plain.min() < 0 or plain.max() >= n_clusters:
+        raise ValueError(
+            f"`plain_labels` must hold integers from 0 to {n_clusters - 1}, a column for each division of `initial_labels`."
+        )
+    return plain
 
 
 def _check_profiles(profiles: Sequence[np.ndarray] | None, labels: np.ndarray) -> None:

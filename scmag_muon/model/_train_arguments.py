@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 _ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu")
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", 32)
 _AT_LEAST_ZERO = ("lr", "cluster_lr", "weight_decay", "kl_weight", "cluster_weight", "profile_weight")
-_PLAN = (*_AT_LEAST_ZERO, "eps", "patience", "cluster_patience", "label_tolerance", "join_overlapping", "n_unfitted")
+_PLAN = (
+    *_AT_LEAST_ZERO,
+    "eps",
+    "patience",
+    "cluster_patience",
+    "label_tolerance",
+    "join_overlapping",
+    "n_unfitted",
+    "plain_labels",
+)
 _STAGES_END = "Stages end by themselves: set `patience`, `label_tolerance` or `cluster_patience` in plan_kwargs."
 _SAVE = "The loss is lowest before there are clusters: call save() after training, from where a second train() goes on."
 _REFUSED_BY_PLAN = dict.fromkeys(

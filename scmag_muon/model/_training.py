@@ -47,8 +47,8 @@ class SCMAGTrainingPlan(TrainingPlan):
     initial_labels
         Cluster of every cell from which the centres start, or finer communities that are joined to clusters first, or several
         such divisions side by side; ``None`` starts the centres by k-means on Z1.
-    initial_profiles, profile_weight, n_unfitted
-        Mean expression of the communities of each division, and how much it counts, for
+    initial_profiles, profile_weight, n_unfitted, plain_labels
+        Mean expression of the communities of each division, how much it counts, and clusters found without the network, for
         :func:`~scmag_muon.model._clustering.join_before_and_after`.
     join_overlapping
         Join those of the initial clusters that are one in Z1: fewer clusters than the module has centres then hold cells.
@@ -82,6 +82,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         initial_profiles: Sequence[np.ndarray] | None = None,
         profile_weight: float = 1.0,
         n_unfitted: int = 0,
+        plain_labels: np.ndarray | None = None,
         join_overlapping: bool = False,
         patience: int = 5,
         label_tolerance: float = 1e-3,
@@ -110,6 +111,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.initial_profiles = initial_profiles
         self.profile_weight = profile_weight
         self.n_unfitted = n_unfitted
+        self.plain_labels = plain_labels
         self.join_overlapping = join_overlapping
         self.patience = patience
         self.cluster_lr = cluster_lr
@@ -292,15 +294,18 @@ class SCMAGTrainingPlan(TrainingPlan):
             labels = torch.as_tensor(kmeans.fit_predict(z1.cpu().numpy()), device=z1.device)
         else:
             communities = torch.as_tensor(self.initial_labels, device=z1.device)
-            labels, agreement = join_before_and_after(
+            joined = join_before_and_after(
                 z1,
                 communities,
                 n_clusters,
                 self.initial_profiles,
                 self.profile_weight,
                 n_unfitted=self.n_unfitted,
+                plain=self.plain_labels,
             )
-            self.module.fit_agreement.fill_(agreement)
+            labels = joined.labels
+            self.module.fit_agreement.fill_(joined.fit_agreement)
+            self.module.network_agreement.fill_(joined.network_agreement)
             if self.join_overlapping:
                 labels = join_overlapping(z1, labels)
         labels = self._of_first_process(labels)

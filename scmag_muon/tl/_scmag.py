@@ -187,7 +187,8 @@ def scmag(
         log(1 + normalised count), over up to 500 cells that have it and another modality.
     ``mdata.uns[key_added]``
         ``params``, ``n_clusters``, ``fit_agreement`` (adjusted Rand index of clusters from communities before and after manifold
-        fitting; below .6 those before fitting alone decide), ``history`` (a row per epoch, the stage and a column per term of eq. 33), ``converged``
+        fitting; below .6 those before fitting alone decide), ``network_agreement`` (the same of clusters with and without the network;
+        from .9 on those without it are the start), ``history`` (a row per epoch, the stage and a column per term of eq. 33), ``converged``
         (whether stage 3 ended because cells stopped changing clusters), ``gate`` (mean gate of eq. 17 in each cluster, 0 to
         1, a row per cluster, a column per latent dimension named after its modality), ``versions``; ``tree``, arrays: ``joins`` (the
         two nodes of each, as in SciPy's ``linkage``), ``separation`` and ``height`` of each join, ``n_cells`` and ``cluster`` of each
@@ -317,6 +318,7 @@ def scmag(
                 "join_overlapping": join,
                 "profile_weight": start.profile_weight,
                 "n_unfitted": start.n_unfitted,
+                "plain_labels": start.plain,
                 **(_PAPER_PLAN if settings == "paper" else {}),
                 **(plan_kwargs or {}),
             },
@@ -379,6 +381,7 @@ def scmag(
         "history": model.training_history,
         "converged": model.converged_,
         "fit_agreement": agreement,
+        "network_agreement": float(model.module.network_agreement),
         "gate": results.gate,
         "tree": to_record(levels, mdata.obs_names),
         **(support(levels, start.compared) if start.compared is not None else {}),

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 
 from scmag_muon import _mudata
 from scmag_muon._keys import Keys
 from scmag_muon.metrics._stability import most_typical
+from scmag_muon.model._clustering import join_each
 from scmag_muon.tl._graph_clusters import communities, community_profiles, fine_communities
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ class Start:
     profiles: list[np.ndarray] | None = None
     profile_weight: float = 1.0
     n_unfitted: int = 0
+    plain: np.ndarray | None = None
+    """Clusters to which each division is joined in the unfitted space, without the network, ``(n_obs, n_partitions)``."""
     compared: list[np.ndarray] | None = None
     """Communities at several resolutions, where K is the number of those that agree best with the others."""
 
@@ -76,7 +80,12 @@ def communities_to_join(
     batches = _mudata.get_batches(work, batch_key)
     counts = expression(work, manifold_key, fit, random_state or 0)
     profiles, weight = community_profiles(work, labels, counts=counts, manifold_key=manifold_key, batches=batches)
-    return Start(labels, profiles, weight, n_unfitted=sum(each.shape[1] for each in divisions[1:]))
+    n_unfitted = sum(each.shape[1] for each in divisions[1:])
+    plain = None
+    if n_unfitted:
+        unfitted = torch.as_tensor(work.obsm[spaces[-1]])
+        plain = join_each(unfitted, torch.as_tensor(labels), n_clusters, profiles, weight)
+    return Start(labels, profiles, weight, n_unfitted=n_unfitted, plain=plain)
 
 
 def expression(work: MuData, manifold_key: str, fit: ManifoldFit | None, random_state: int) -> dict[str, sp.csr_array]:

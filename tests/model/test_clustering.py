@@ -20,6 +20,7 @@ from scmag_muon.model._clustering import (
     group_sums,
     join_before_and_after,
     join_communities,
+    join_each,
     join_overlapping,
     soft_assignment,
     squared_distances,
@@ -526,21 +527,65 @@ def _before_and_after(*, fitted_is_right: bool) -> tuple[torch.Tensor, torch.Ten
 
 def test_divisions_that_agree_before_and_after_fitting_are_joined_together() -> None:
     z, divisions = _before_and_after(fitted_is_right=True)
-    found, agreement = join_before_and_after(z, divisions, 3, n_unfitted=2)
-    assert agreement == 1
-    assert torch.equal(found, join_communities(z, divisions, 3))
+    found = join_before_and_after(z, divisions, 3, n_unfitted=2)
+    assert found.fit_agreement == 1
+    assert torch.equal(found.labels, join_communities(z, divisions, 3))
 
 
 def test_fitting_that_changes_what_the_clusters_are_is_left_out() -> None:
     z, divisions = _before_and_after(fitted_is_right=False)
-    found, agreement = join_before_and_after(z, divisions, 3, n_unfitted=2)
-    assert agreement < 0.3
-    assert torch.equal(found, join_communities(z, divisions[:, 2:], 3))
-    assert adjusted_rand_score(found, np.repeat(np.arange(3), 80)) == 1
+    found = join_before_and_after(z, divisions, 3, n_unfitted=2)
+    assert found.fit_agreement < 0.3
+    assert torch.equal(found.labels, join_communities(z, divisions[:, 2:], 3))
+    assert adjusted_rand_score(found.labels, np.repeat(np.arange(3), 80)) == 1
     for n_unfitted in (0, 4):  # nothing to compare with
-        found, agreement = join_before_and_after(z, divisions, 3, n_unfitted=n_unfitted)
-        assert agreement == 1
-        assert torch.equal(found, join_communities(z, divisions, 3))
+        found = join_before_and_after(z, divisions, 3, n_unfitted=n_unfitted)
+        assert found.fit_agreement == 1
+        assert torch.equal(found.labels, join_communities(z, divisions, 3))
+
+
+@pytest.mark.parametrize(("n_moved", "plain_is_taken"), [(0, True), (2, True), (40, False)])
+def test_clusters_without_the_network_are_taken_where_the_network_finds_the_same(
+    n_moved: int, *, plain_is_taken: bool
+) -> None:
+    z, divisions = _before_and_after(fitted_is_right=True)
+    plain = join_each(z, divisions, 3, None, 1)
+    plain[:n_moved, 2:] = (plain[:n_moved, 2:] + 1) % 3  # the unfitted ones
+    found = join_before_and_after(z, divisions, 3, n_unfitted=2, plain=plain)
+    without = plain[:, 2]
+    together = _consensus(np.hstack([join_each(z, divisions, 3, None, 1), plain]), 3)
+    assert found.network_agreement == pytest.approx(adjusted_rand_score(together, without))
+    assert (found.network_agreement >= 0.9) == plain_is_taken
+    assert adjusted_rand_score(found.labels, without if plain_is_taken else together) == 1
+    assert found.fit_agreement == 1
+
+
+def test_outcomes_with_and_without_the_network_are_in_one_consensus() -> None:
+    """Two groups lie on top of each other in Z1, which three of four outcomes therefore join; a third lies apart."""
+    group = np.repeat(np.arange(4), 60)
+    rng = np.random.default_rng(0)
+    z = torch.as_tensor(np.eye(4)[[0, 0, 1, 2]][group] * 6 + rng.normal(size=(240, 4)), dtype=torch.float32)
+    divisions = torch.as_tensor(np.column_stack([group * 2 + rng.integers(0, 2, 240) for _ in range(2)]))
+    plain = np.column_stack([group, group]).astype(np.int16)
+    found = join_before_and_after(z, divisions, 4, n_unfitted=1, plain=plain)
+    table = np.hstack([join_each(z, divisions, 4, None, 1), plain])
+    agreement = adjusted_rand_score(_consensus(table, 4), group)
+    assert found.network_agreement == pytest.approx(agreement)
+    assert adjusted_rand_score(found.labels, group if agreement >= 0.9 else _consensus(table, 4)) == 1
+
+
+def test_outcomes_of_fitted_divisions_are_left_out_with_them() -> None:
+    z, divisions = _before_and_after(fitted_is_right=False)
+    divisions = torch.cat([divisions[:, :2]] * 4 + [divisions[:, 2:]], dim=1)
+    plain = join_each(z, divisions, 3, None, 1)
+    plain[:, :8] = np.random.default_rng(1).integers(0, 3, (240, 1))
+    plain[:40, 8:] = (plain[:40, 8:] + 1) % 3  # too far from Z1's to be taken
+    found = join_before_and_after(z, divisions, 3, n_unfitted=2, plain=plain)
+    of_unfitted = np.hstack([join_each(z, divisions, 3, None, 1)[:, 8:], plain[:, 8:]])
+    assert found.fit_agreement < 0.3
+    assert found.network_agreement < 0.9
+    np.testing.assert_array_equal(found.labels, _consensus(of_unfitted, 3))
+    assert adjusted_rand_score(found.labels, _consensus(np.hstack([of_unfitted, plain[:, :8]]), 3)) < 0.9
 
 
 def test_groups_apart_are_never_joined() -> None:

@@ -210,6 +210,31 @@ def test_centres_start_from_given_labels(mdata: MuData, starts: list[tuple[torch
     torch.testing.assert_close(starts[1][0], starts[0][0] / 2)  # first in Z1, then in the Zc of those centres
 
 
+def test_centres_start_from_clusters_without_the_network_where_both_agree(
+    mdata: MuData, starts: list[tuple[torch.Tensor, torch.Tensor]]
+) -> None:
+    labels = np.random.default_rng(0).integers(0, 3, (90, 1))
+    plain = labels.copy()
+    plain[0] = (plain[0] + 1) % 3
+    model = SCMAG(mdata, 3)
+    train(model, 2, 1, initial_labels=labels, plan_kwargs={"plain_labels": plain, "n_unfitted": 1})
+    np.testing.assert_array_equal(starts[0][1].argmax(dim=1), plain[:, 0])
+    plain[:40] = (plain[:40] + 1) % 3
+    train(other := SCMAG(mdata, 3), 2, 1, initial_labels=labels, plan_kwargs={"plain_labels": plain, "n_unfitted": 1})
+    assert float(other.module.network_agreement) < float(model.module.network_agreement) == 1
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [np.zeros((89, 1), int), np.full((90, 1), -1), np.full((90, 1), 3), np.zeros((90, 2), int), np.zeros((90, 1))],
+)
+def test_clusters_without_the_network_are_checked(mdata: MuData, plain: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="plain_labels"):
+        train(SCMAG(mdata, 3), 2, 1, initial_labels=np.zeros(90, int), plan_kwargs={"plain_labels": plain})
+    with pytest.raises(ValueError, match="plain_labels"):  # of no divisions
+        train(SCMAG(mdata, 3), 2, 1, plan_kwargs={"plain_labels": np.zeros((90, 1), int)})
+
+
 def test_centres_start_from_k_means(mdata: MuData, starts: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
     train(SCMAG(mdata, 3), 2, 1)
     z1, q = starts[0]

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import scmag_muon as smm
 from scmag_muon import _mudata
+from scmag_muon.model._clustering import join_communities
 from scmag_muon.tl._graph_clusters import typical_communities
 from scmag_muon.tl._start import Start, initial_clusters
 
@@ -80,3 +82,17 @@ def test_cells_without_a_modality_count_by_their_neighbours(monkeypatch: pytest.
         donors = [cell] if cell < 80 else near[cell]
         assert any(np.array_equal(row, own.loc[mdata.obs_names[donor]]) for donor in donors)
     np.testing.assert_array_equal(given["rna"].toarray(), mdata["rna"][:, mdata["rna"].var["manifold"]].X.toarray())
+
+
+def test_each_division_is_joined_in_the_unfitted_space_too() -> None:
+    mdata, fit = fitted()
+    _, found = start(mdata, fit, 3)
+    z = torch.as_tensor(mdata.obsm["X_manifold_unfitted"])
+    assert found.plain.shape == found.labels.shape
+    for labels, profile, plain in zip(found.labels.T, found.profiles, found.plain.T, strict=True):
+        expected = join_communities(z, torch.as_tensor(labels), 3, [profile], found.profile_weight)
+        np.testing.assert_array_equal(plain, expected)
+
+
+def test_where_cells_lack_a_modality_the_network_alone_tells() -> None:
+    assert start(*fitted(80), 3)[1].plain is None
