@@ -9,6 +9,7 @@ import pandas as pd
 
 from scmag_muon import _mudata, _values
 from scmag_muon._keys import Keys
+from scmag_muon._levels import run_of
 from scmag_muon._report._query import doubts_of_query, is_query
 from scmag_muon.manifold.information import discordant
 
@@ -24,6 +25,7 @@ _LOW_COUNTS = 0.1
 _SHARE_WITH_LOW_COUNTS = 0.01
 _ONE_BATCH = 0.95
 _LOW_STABILITY = 0.5
+_LOW_AGREEMENT = {"fit_agreement": ("fitting", 0.6), "network_agreement": ("the network", 0.5)}
 _OF_FLAGS = {
     "doublets": "half of the cells or more look like two cells in one droplet. Leave such cells out, and cluster again.",
     "low counts": "the cells have less than a quarter of the usual counts in a modality. They may be dying cells or debris.",
@@ -57,6 +59,7 @@ def doubts(mdata: MuData, key: str, batch_key: str | None) -> list[str]:
         found.append(
             "Training ended before cells stopped changing clusters. More epochs (max_epochs=) may move cells still."
         )
+    found += _of_agreement(mdata, key)
     if Keys.stability(key) in mdata.uns:
         table = mdata.uns[Keys.stability(key)]["table"]
         lost = [str(cluster) for cluster, mean in table.mean(axis=1).items() if mean < _LOW_STABILITY]
@@ -67,6 +70,20 @@ def doubts(mdata: MuData, key: str, batch_key: str | None) -> list[str]:
     found += _of_health(mdata, key)
     found += _of_measured(mdata, labels, key)
     return found + _of_batches(mdata, labels, batch_key)
+
+
+def _of_agreement(mdata: MuData, key: str) -> list[str]:
+    """Where one way to find the clusters changes what they are."""
+    record = mdata.uns.get(run_of(mdata, key), {})
+    found = []
+    for slot, (what, least) in _LOW_AGREEMENT.items():
+        agreement = float(record.get(slot, 1.0))
+        if agreement < least:
+            found.append(
+                f"Clusters with and without {what} differ (adjusted Rand index {agreement:.2f}): types may be hard to tell in these "
+                "data. Trust clusters that have markers of their own."
+            )
+    return found
 
 
 def _of_modality(mdata: MuData, name: str, key: str) -> list[str]:

@@ -82,6 +82,12 @@ def _of_clusters(mdata: MuData, key: str, cite: Callable[..., str]) -> list[str]
         found = [
             f"The number of clusters, {n_of_run}, was estimated from Leiden communities {cite('leiden')} at several resolutions."
         ]
+    elif "network_agreement" in mdata.uns.get(run, {}) and record["params"].get("settings", "default") == "default":
+        found.append(
+            f"They started from Leiden communities {cite('leiden')} that were joined to clusters. Clusters from communities before and "
+            f"after manifold fitting agreed with an adjusted Rand index of {float(mdata.uns[run]['fit_agreement']):.2f}, clusters with and "
+            f"without the network with one of {float(mdata.uns[run]['network_agreement']):.2f}."
+        )
     if run == key:
         return found
     if "cluster" in record:

@@ -3,10 +3,10 @@
     python tests/benchmarks/annotation.py ../shared/data/{teaseq_pbmc_rna_adt,pbmc10k_citeseq,bmmc_cite}.h5mu
 
 For each set: the share of labelled cells that the list of the package names as their published broad type, with the published
-labels as clusters and with those of runs (``--seeds 0`` leaves them out; a column ``batch`` is their ``batch_key``); the area under
+labels as clusters and with those of runs (a column ``batch`` is their ``batch_key``); the area under
 the ROC curve of the doublet score for pairs of cells of different types that were added (5 %); and, for the runs, the expected
 calibration error of confidence and of the soft assignment of eq. 31, in ten bins, where a cell is right whose label is its cluster's
-commonest. Figures of runs are means and the seeds' own.
+commonest. Figures of runs are means over seeds.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mudata
 import numpy as np
 import pandas as pd
+import results
 import scipy.sparse as sp
 from anndata import AnnData
 from common import known, markdown
@@ -31,6 +32,7 @@ from scmag_muon.tl._doublets import LIKELY, doublet_scores
 if TYPE_CHECKING:
     from mudata import MuData
 
+COMMAND = "python tests/benchmarks/annotation.py FILES --results tests/benchmarks/results/annotation.json"
 BROAD = {
     "CD4 T cell": "T.CD4|CD4+ T|CD4 T|T reg",
     "CD8 T cell": "T.CD8|CD8+ T|CD8 T",
@@ -88,26 +90,24 @@ def is_right(labels: pd.Series, clusters: pd.Series) -> np.ndarray:
     return (labels.to_numpy() == clusters.map(commonest.to_dict()).to_numpy()).astype(bool)
 
 
-def of_set(path: Path, *, n_seeds: int) -> dict[str, str]:
+def of_set(path: Path, *, n_seeds: int) -> dict[str, Any]:
     """All figures of one set."""
     mdata = mudata.read_h5mu(path)
     labels = known(mdata.obs["cell_type"].astype(object)).astype(str)
     types = labels.map(broad)
     mdata.obs["published"] = labels.reindex(mdata.obs_names)
     smm.tl.annotate(mdata, groupby="published", key_added="from_published")
-    row = {"cells": f"{len(labels)}", "published labels": f"{_share(mdata.obs['from_published'], types):.3f}"}
-    for what, of_pairs in (("types", mdata.obs["published"]), ("broad types", types.reindex(mdata.obs_names))):
-        together, doublet = with_doublets(mdata, of_pairs)
-        scores = doublet_scores(together, ["rna", "prot"], None, key="scmag", random_state=0)
-        parts = [f"{name} {roc_auc_score(doublet, scores[name]):.3f}" for name in scores if scores[name].notna().all()]
-        flagged = [f"{(scores['score'][rows] >= LIKELY).mean():.3f}" for rows in (doublet, ~doublet)]
-        row[f"doublets of {what}"] = f"{', '.join(parts)}; flagged {flagged[0]}, of other cells {flagged[1]}"
-    runs: dict[str, list[float]] = {}
-    for seed in range(n_seeds):
-        for what, value in _of_run(mdata, labels, types, seed).items():
-            runs.setdefault(what, []).append(value)
-    for what, each in runs.items():
-        row[what] = f"{np.mean(each):.3f} ({', '.join(f'{value:.3f}' for value in each)})"
+    row: dict[str, Any] = {"set": path.stem, "cells": f"{len(labels):,}"}
+    row["named, published clusters"] = _share(mdata.obs["from_published"], types)
+    runs = pd.DataFrame([_of_run(mdata, labels, types, seed) for seed in range(n_seeds)])
+    for what in runs:
+        print(f"{path.stem}, {what}: {', '.join(f'{value:.3f}' for value in runs[what])}", flush=True)
+    row |= runs.mean().to_dict()
+    together, doublet = with_doublets(mdata, mdata.obs["published"])
+    scores = doublet_scores(together, ["rna", "prot"], None, key="scmag", random_state=0)
+    row["AUROC of doublets"] = roc_auc_score(doublet, scores["score"])
+    for what, rows in (("doublets flagged", doublet), ("other cells flagged", ~doublet)):
+        row[what] = (scores["score"][rows] >= LIKELY).mean()
     return row
 
 
@@ -117,7 +117,7 @@ def _of_run(mdata: MuData, labels: pd.Series, types: pd.Series, seed: int) -> di
     smm.tl.scmag(mdata, n_clusters=labels.nunique(), batch_key=batch_key, random_state=seed, progress_bar=False)
     smm.tl.annotate(mdata)
     right = is_right(labels, mdata.obs["scmag"].astype(str).loc[labels.index])
-    of_run = {"run's clusters": _share(mdata.obs["scmag_type"], types)}
+    of_run = {"named, clusters of a run": _share(mdata.obs["scmag_type"], types)}
     for slot in ("confidence", "q"):
         sure = mdata.obs[f"scmag_{slot}"].loc[labels.index].to_numpy()
         of_run[f"calibration error of {slot}"] = calibration_error(sure, right)
@@ -133,7 +133,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--seeds", type=int, default=3, help="runs of each set")
+    parser.add_argument("--results", type=Path, help="JSON file of the docs' table to put the rows into")
     arguments = parser.parse_args()
     logging.getLogger("scmag_muon").setLevel(logging.ERROR)
-    for path in arguments.files:
-        print(markdown(pd.DataFrame({path.stem: of_set(path, n_seeds=arguments.seeds)}), index="figure"), flush=True)
+    found = [of_set(path, n_seeds=arguments.seeds) for path in arguments.files]
+    print(markdown(pd.DataFrame(found).set_index("set").round(3).T, index="figure"))
+    if arguments.results:
+        results.merge(arguments.results, found, command=COMMAND, n_keys=1)

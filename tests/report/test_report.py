@@ -224,6 +224,16 @@ def test_named_clusters_have_a_section(finished: MuData, tmp_path: Path) -> None
     assert "lists of known markers" in text
 
 
+def test_methods_say_how_well_ways_to_the_clusters_agree(finished: MuData) -> None:
+    finished.uns["scmag"] |= {"fit_agreement": 0.9, "network_agreement": 0.8}
+    text, references = text_and_references(finished, "scmag", "batch")
+    assert "after manifold fitting agreed with an adjusted Rand index of 0.90" in text
+    assert "without the network with one of 0.80" in text
+    assert any("Leiden" in reference for reference in references)
+    finished.uns["scmag"]["params"]["settings"] = "paper"
+    assert "adjusted Rand" not in text_and_references(finished, "scmag", "batch")[0]
+
+
 def test_methods_say_what_was_done(finished: MuData, tmp_path: Path) -> None:
     text, references = text_and_references(finished, "scmag", "batch")
     assert "Raw counts of 180 cells (60 features of rna, 10 features of prot)" in text
@@ -340,6 +350,15 @@ def test_warnings_name_what_is_wrong(finished: MuData) -> None:
     for absent in ("fewer than 20 cells", "confidence", "Training ended", "one batch", "no count", "Modality rna"):
         assert absent not in found
     assert "paired" not in found
+    assert "differ (adjusted" not in found
+    finished.uns["scmag"] |= {"fit_agreement": 0.55, "network_agreement": 0.55}
+    found = "\n".join(doubts(finished, "scmag", "batch"))
+    assert "with and without fitting differ (adjusted Rand index 0.55)" in found
+    assert "the network differ" not in found
+    finished.uns["scmag"] |= {"fit_agreement": 0.65, "network_agreement": 0.45}
+    found = "\n".join(doubts(finished, "scmag", "batch"))
+    assert "with and without the network differ (adjusted Rand index 0.45)" in found
+    assert "fitting differ" not in found
     finished["rna"].uns["manifold"] |= {"replication": 0.6, "concordance": 0.5}
     finished["prot"].uns["manifold"] |= {"replication": 0.6, "concordance": 0.004, "modality_weight": 0.2}
     assert "Modality prot knows next to nothing of the same cells as any other: concordance 0.00" in "\n".join(
