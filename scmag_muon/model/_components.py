@@ -59,7 +59,9 @@ class InputNoise:
         self.n_uses = 0
 
     def like(self, x: Tensor) -> Tensor:
-        """Noise of the shape of ``x``; not to be changed."""
+        """Noise of the shape of ``x``; not to be changed. On a GPU it is drawn each time: that is quick, and a recorded step can't choose a place."""
+        if x.device.type == "cuda":
+            return torch.randn_like(x)
         self.n_uses += 1
         n_drawn = x.numel() + self._SPARE
         other_kind = (self.drawn.device, self.drawn.dtype) != (x.device, x.dtype)

@@ -26,6 +26,7 @@ _PLAN = (
     "join_overlapping",
     "n_unfitted",
     "plain_labels",
+    "record_steps",
 )
 _STAGES_END = "Stages end by themselves: set `patience`, `label_tolerance` or `cluster_patience` in plan_kwargs."
 _SAVE = "The loss is lowest before there are clusters: call save() after training, from where a second train() goes on."
@@ -77,8 +78,8 @@ def check_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
         checked["cluster_patience"] = check_number(
             "cluster_patience", plan["cluster_patience"], integer=True, low=1, optional=True
         )
-    if "join_overlapping" in plan:
-        check_choice("join_overlapping", plan["join_overlapping"], (True, False))
+    for name in {"join_overlapping", "record_steps"} & set(plan):
+        check_choice(name, plan[name], (True, False))
     return checked
 
 

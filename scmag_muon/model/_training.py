@@ -17,6 +17,7 @@ from scmag_muon._bars import hidden
 from scmag_muon.model._clustering import join_before_and_after, join_overlapping
 from scmag_muon.model._health import STAGE_NAMES, check_network, check_space, check_terms
 from scmag_muon.model._module import PRESENT
+from scmag_muon.model._recorded import RecordedSteps, can_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -50,6 +51,8 @@ class SCMAGTrainingPlan(TrainingPlan):
     initial_profiles, profile_weight, n_unfitted, plain_labels
         Mean expression of the communities of each division, how much it counts, and clusters found without the network, for
         :func:`~scmag_muon.model._clustering.join_before_and_after`.
+    record_steps
+        On one GPU, in single precision: record a step once as a CUDA graph and replay it.
     join_overlapping
         Join those of the initial clusters that are one in Z1: fewer clusters than the module has centres then hold cells.
     patience
@@ -83,6 +86,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         profile_weight: float = 1.0,
         n_unfitted: int = 0,
         plain_labels: np.ndarray | None = None,
+        record_steps: bool = False,
         join_overlapping: bool = False,
         patience: int = 5,
         label_tolerance: float = 1e-3,
@@ -112,6 +116,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.profile_weight = profile_weight
         self.n_unfitted = n_unfitted
         self.plain_labels = plain_labels
+        self.record_steps = record_steps
         self.join_overlapping = join_overlapping
         self.patience = patience
         self.cluster_lr = cluster_lr
@@ -123,6 +128,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         self._validation_losses: list[float] = []
         self._sums: dict[str, Tensor] = {}
         self._of_stage: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+        self._recorded: RecordedSteps | None = None
         self._labels = torch.empty(0, dtype=torch.long)
         self._label_changes: list[float] = []
 
@@ -175,6 +181,8 @@ class SCMAGTrainingPlan(TrainingPlan):
     def on_train_start(self) -> None:
         """Draw new noise: a model just loaded has none left from an earlier call. Each process draws its own."""
         self.module.encoder.renew_noise()
+        if self.record_steps and can_record(self.trainer):
+            self._take_own_steps(own=True)
         if self.trainer.global_rank:
             torch.manual_seed(torch.initial_seed() + _BETWEEN_PROCESSES * self.trainer.global_rank)
 
@@ -216,6 +224,8 @@ class SCMAGTrainingPlan(TrainingPlan):
 
     def on_train_end(self) -> None:
         """Leave centres that fit the final network, the largest cluster first."""
+        if self._recorded is not None:
+            self._take_own_steps(own=False)
         check_network(self.module, **self._now())
         if self.stage == 3:
             self._update_clusters()
@@ -224,29 +234,56 @@ class SCMAGTrainingPlan(TrainingPlan):
             sizes = torch.bincount(q.argmax(dim=1), minlength=len(self.module.centers))
             self.module.reorder_clusters(torch.argsort(sizes, descending=True, stable=True))
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor | None:
         """One minibatch: eq. 33 with the weights of the stage."""
-        return self._step(batch, "train")
+        if self._recorded is not None:
+            self._add("train", self._recorded(batch))
+            return None
+        loss, sums = self._evaluate(batch)
+        self._add("train", sums)
+        return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """The same loss on cells held out."""
-        self._step(batch, "validation")
+        self._add("validation", self._evaluate(batch)[1])
 
     def _settle(self) -> None:
         """Know the stage, which lies on the device: a step that asked for it would wait until the device is there."""
-        self._of_stage = (
+        of_stage = (
             {"clustering": self.stage == 3},
             {"kl_weight": self.kl_weight, "cluster_weight": self.cluster_weight},
         )
+        if self._recorded is not None and of_stage != self._of_stage:
+            self._recorded.forget()
+        self._of_stage = of_stage
 
-    def _step(self, batch: dict[str, Tensor], mode: str) -> Tensor:
+    def _evaluate(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Loss of a minibatch, and its terms times the number of its cells, with that number last."""
         of_inference, of_loss = self._of_stage
         _, _, output = self.forward(batch, inference_kwargs=of_inference, loss_kwargs=of_loss)
         parts = [part.mean() for part in output.reconstruction_loss.values()]
         parts += [output.kl_local["kl"].mean(), output.extra_metrics["cluster_loss"], output.loss]
         sums = torch.stack([*parts, torch.ones_like(output.loss)]).detach() * output.n_obs_minibatch
+        return output.loss, sums
+
+    def _add(self, mode: str, sums: Tensor) -> None:
         self._sums[mode] = self._sums.get(mode, 0) + sums
-        return output.loss
+
+    def _whole_step(self, batch: dict[str, Tensor]) -> Tensor:
+        """Training on one minibatch, with nothing that waits for the device."""
+        optimizer = self.trainer.optimizers[0]
+        loss, sums = self._evaluate(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return sums
+
+    def _take_own_steps(self, *, own: bool) -> None:
+        """Take the optimiser's steps in place of Lightning, so that they can be recorded, or leave them to it again."""
+        self._recorded = RecordedSteps(self._whole_step) if own else None
+        self.automatic_optimization = not own
+        for group in self.trainer.optimizers[0].param_groups:
+            group["capturable"] = own
 
     def _log_means(self, mode: str) -> dict[str, float]:
         """Log each term's mean over the cells of the epoch; Lightning would take longer to do so in each step."""

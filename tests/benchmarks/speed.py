@@ -164,17 +164,24 @@ def _fitted_model(mdata: MuData) -> Any:
 
 
 def _of_step(mdata: MuData, repeats: int) -> dict[str, Any]:
-    """A training step of stage 2, and the matrix products of its linear layers alone."""
+    """A training step of stage 2, recorded where a GPU is, and the matrix products of its linear layers alone."""
     import torch
 
     model = _fitted_model(mdata)
-    module, step = _training_step(model)
+    module, tensors, step = _training_step(model)
 
     def step_bf16() -> None:
         with torch.autocast(_device(), torch.bfloat16):
-            step()
+            step(tensors)
 
-    return _seconds_in_turn({"step": step, "products": _products(module), "step_bf16": step_bf16}, repeats)
+    works = {"step": lambda: step(tensors), "products": _products(module), "step_bf16": step_bf16}
+    if _device() == "cuda":
+        from scmag_muon.model._recorded import RecordedSteps
+
+        works["plain_step"] = works["step"]
+        recorded = RecordedSteps(step)
+        works["step"] = lambda: recorded(tensors)
+    return _seconds_in_turn(works, repeats, warm_up=5)
 
 
 def _of_epochs() -> dict[str, Any]:
@@ -226,21 +233,22 @@ def _of_epoch_bf16(mdata: MuData, repeats: int) -> dict[str, Any]:
     return _of_epoch(mdata, repeats, "bf16-mixed")
 
 
-def _training_step(model: Any) -> tuple[Any, Callable[[], None]]:
+def _training_step(model: Any) -> tuple[Any, dict[str, Any], Callable[[dict[str, Any]], Any]]:
     import torch
 
     module = model.module.train().to(_device())
     tensors = next(iter(model._make_data_loader(model.adata, indices=np.arange(_BATCH_SIZE), batch_size=_BATCH_SIZE)))
     tensors = {key: value.to(_device()) for key, value in tensors.items() if torch.is_tensor(value)}
-    optimizer = torch.optim.Adam(module.parameters(), fused=True)
+    optimizer = torch.optim.Adam(module.parameters(), fused=True, capturable=_device() == "cuda")
 
-    def step() -> None:
-        _, _, output = module(tensors, loss_kwargs={"kl_weight": 0.01})
+    def step(batch: dict[str, Any]) -> Any:
+        _, _, output = module(batch, inference_kwargs={"clustering": False}, loss_kwargs={"kl_weight": 0.01})
         optimizer.zero_grad()
         output.loss.backward()
         optimizer.step()
+        return output.loss.detach()
 
-    return module, step
+    return module, tensors, step
 
 
 def _products(module: Any) -> Callable[[], None]:
@@ -358,9 +366,9 @@ def _of_profile(mdata: MuData, repeats: int) -> dict[str, Any]:
     from speed_profile import shares_of_fit, shares_of_run, shares_of_step
 
     raw = mdata.copy()
-    _, step = _training_step(_fitted_model(mdata))
-    step()
-    return {"step": shares_of_step(step), "fit": shares_of_fit(mdata), "run": shares_of_run(raw)}
+    _, tensors, step = _training_step(_fitted_model(mdata))
+    step(tensors)
+    return {"step": shares_of_step(lambda: step(tensors)), "fit": shares_of_fit(mdata), "run": shares_of_run(raw)}
 
 
 def _table(rows: list[list[str]], name: str) -> str:
@@ -386,6 +394,13 @@ def _rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
     if "step" in found:
         step = found["step"]
         row("training step over its matrix products", step["step"], step["products"], in_turn=True)
+        if "plain_step" in step:
+            row(
+                "the step as Python takes it over its matrix products",
+                step["plain_step"],
+                step["products"],
+                in_turn=True,
+            )
         row("step in half precision over that in single", step["step_bf16"], step["step"], in_turn=True)
     if "epochs" in found:
         epochs = found["epochs"]

@@ -12,6 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 import scmag_muon as smm
 from scmag_muon.model._data import ReadyDataSplitter
 from scmag_muon.model._likelihood import zinb_log_likelihood_of_heads
+from scmag_muon.model._recorded import RecordedSteps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,3 +106,75 @@ def test_saved_on_a_gpu_and_loaded_on_the_cpu(citeseq: MuData, tmp_path: Path) -
     np.testing.assert_allclose(
         loaded.get_latent_representation(), model.get_latent_representation(), rtol=1e-3, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_recorded_steps_are_those_that_python_takes(
+    make_module: Callable[..., SCMAGModule], tensors: dict[str, torch.Tensor], stage: int
+) -> None:
+    batches = [
+        {key: value[rows].cuda() for key, value in tensors.items()} for rows in _rows_of_steps(len(tensors["batch"]))
+    ]
+
+    def after_all(*, recorded: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        module = make_module(relative_distance=True).eval().cuda()  # no noise
+        module.stage.fill_(stage)
+        optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True, capturable=True)
+
+        def work(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            weights = {"kl_weight": 0.01, "cluster_weight": 10.0 if stage == 3 else 0.0}
+            _, _, output = module(batch, inference_kwargs={"clustering": stage == 3}, loss_kwargs=weights)
+            optimizer.zero_grad()
+            output.loss.backward()
+            optimizer.step()
+            return output.loss.detach()
+
+        step = RecordedSteps(work) if recorded else work
+        losses = torch.stack([step(batch).clone() for batch in batches])
+        return [losses, *(parameter.detach().clone() for parameter in module.parameters())]
+
+    for one, other in zip(after_all(recorded=True), after_all(recorded=False), strict=True):
+        assert torch.linalg.norm(one - other) <= 1e-4 * torch.linalg.norm(other)
+
+
+def _rows_of_steps(n_obs: int) -> list[slice]:
+    whole, part = slice(0, n_obs - 2), slice(0, n_obs // 2)
+    return [whole, whole, part, whole, whole, slice(1, n_obs - 1), part, slice(2, n_obs), whole]
+
+
+def test_recorded_steps_draw_new_numbers() -> None:
+    steps = RecordedSteps(lambda batch: torch.randn_like(batch["x"]))
+    drawn = torch.stack([steps({"x": torch.zeros(100, device="cuda")}).clone() for _ in range(10)])
+    assert len(torch.unique(drawn, dim=0)) == len(drawn)
+
+
+def test_training_in_recorded_steps_finds_what_plain_training_finds() -> None:
+    found = {}
+    for record in (True, False):
+        mdata = smm.datasets.simulate_citeseq(n_obs=2000, n_vars=200, n_prot=20, n_clusters=4)
+        plan = {"record_steps": record}
+        model = smm.tl.scmag(
+            mdata, n_clusters=4, accelerator="gpu", progress_bar=False, return_model=True, plan_kwargs=plan
+        )
+        found[record] = mdata.obs["scmag"], model.training_history
+        assert model.optimizer_state_["param_groups"][0]["capturable"] is False
+    labels, histories = zip(*found.values(), strict=True)
+    assert adjusted_rand_score(*labels) > 0.97
+    lowest = [history["validation_loss"].min() for history in histories]
+    assert lowest[0] == pytest.approx(lowest[1], rel=0.01)
+
+
+def test_steps_are_recorded(citeseq: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
+    n_replays = 0
+    replay = torch.cuda.CUDAGraph.replay
+
+    def counted(self: torch.cuda.CUDAGraph) -> None:
+        nonlocal n_replays
+        n_replays += 1
+        replay(self)
+
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", counted)
+    epochs = {"max_epochs_pretrain": 20, "max_epochs": 10, "batch_size": 16, "plan_kwargs": {"record_steps": True}}
+    smm.tl.scmag(citeseq, n_clusters=3, accelerator="gpu", progress_bar=False, **epochs)
+    assert n_replays > 20

@@ -85,20 +85,20 @@ def test_weights_by_stage(mdata: MuData) -> None:
 def test_no_step_asks_for_the_stage(mdata: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
     """It lies on the device, and to fetch it is to wait for all that the device has still to do."""
     within = False
-    step = SCMAGTrainingPlan._step
+    evaluate = SCMAGTrainingPlan._evaluate
 
-    def watched(self: SCMAGTrainingPlan, *arguments: Any) -> torch.Tensor:
+    def watched(self: SCMAGTrainingPlan, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal within
         within = True
-        loss = step(self, *arguments)
+        found = evaluate(self, *arguments)
         within = False
-        return loss
+        return found
 
     def started(self: SCMAGModule) -> bool:
         assert not within
         return int(self.stage) == 3
 
-    monkeypatch.setattr(SCMAGTrainingPlan, "_step", watched)
+    monkeypatch.setattr(SCMAGTrainingPlan, "_evaluate", watched)
     monkeypatch.setattr(SCMAGModule, "clustering_started", property(started))
     monkeypatch.setattr(SCMAGTrainingPlan, "stage", property(lambda self: 1 + 2 * started(self.module)))
     model = SCMAG(mdata, 3)
