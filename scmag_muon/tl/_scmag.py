@@ -188,7 +188,7 @@ def scmag(
     ``mdata.uns[key_added]``
         ``params``, ``n_clusters``, ``fit_agreement`` (adjusted Rand index of clusters from communities before and after manifold
         fitting; below .6 those before fitting alone decide), ``network_agreement`` (the same of clusters with and without the network;
-        from .9 on those without it are the start), ``history`` (a row per epoch, the stage and a column per term of eq. 33), ``converged``
+        from .9 on those without it are the start; not there where K is estimated or cells lack a modality), ``history`` (a row per epoch, the stage and a column per term of eq. 33), ``converged``
         (whether stage 3 ended because cells stopped changing clusters), ``gate`` (mean gate of eq. 17 in each cluster, 0 to
         1, a row per cluster, a column per latent dimension named after its modality), ``versions``; ``tree``, arrays: ``joins`` (the
         two nodes of each, as in SciPy's ``linkage``), ``separation`` and ``height`` of each join, ``n_cells`` and ``cluster`` of each
@@ -381,7 +381,7 @@ def scmag(
         "history": model.training_history,
         "converged": model.converged_,
         "fit_agreement": agreement,
-        "network_agreement": float(model.module.network_agreement),
+        **({} if start.plain is None else {"network_agreement": float(model.module.network_agreement)}),
         "gate": results.gate,
         "tree": to_record(levels, mdata.obs_names),
         **(support(levels, start.compared) if start.compared is not None else {}),

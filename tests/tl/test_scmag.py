@@ -121,8 +121,12 @@ def test_communities_that_are_to_be_joined_come_with_their_expression(
         assert [len(profile) for profile in given["initial_profiles"]] == numbers.tolist()
         weights = np.array([citeseq[name].uns["manifold"]["modality_weight"] for name in ("rna", "prot")])
         assert given["plan_kwargs"]["profile_weight"] == pytest.approx(2 * (weights**2).max() / (weights**2).sum())
+        assert given["plan_kwargs"]["plain_labels"].shape == given["initial_labels"].shape
+        assert 0 < citeseq.uns["scmag"]["network_agreement"] <= 1
     else:
         assert given["initial_profiles"] is None
+        assert given["plan_kwargs"]["plain_labels"] is None
+        assert "network_agreement" not in citeseq.uns["scmag"]
 
 
 def test_same_seed_same_labels_other_seed_other_latent(citeseq: MuData) -> None:
