@@ -12,6 +12,7 @@ from scmag_muon._keys import Keys
 from scmag_muon._levels import run_of
 from scmag_muon._report._query import doubts_of_query, is_query
 from scmag_muon.manifold.information import discordant
+from scmag_muon.model._clustering import AGREE, DOUBTFUL
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -25,7 +26,7 @@ _LOW_COUNTS = 0.1
 _SHARE_WITH_LOW_COUNTS = 0.01
 _ONE_BATCH = 0.95
 _LOW_STABILITY = 0.5
-_LOW_AGREEMENT = {"fit_agreement": ("fitting", 0.6), "network_agreement": ("the network", 0.5)}
+_LOW_AGREEMENT = {"fit_agreement": ("fitting", AGREE), "network_agreement": ("the network", DOUBTFUL)}
 _OF_FLAGS = {
     "doublets": "half of the cells or more look like two cells in one droplet. Leave such cells out, and cluster again.",
     "low counts": "the cells have less than a quarter of the usual counts in a modality. They may be dying cells or debris.",

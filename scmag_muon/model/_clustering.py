@@ -21,6 +21,8 @@ AGREE = 0.6
 """Agreement of clusters before and after fitting from which on fitting is believed."""
 ALIKE = 0.9
 """Agreement of clusters with and without the network from which on those without are taken."""
+DOUBTFUL = 0.5
+"""Agreement of clusters with and without the network below which they are doubted."""
 _MOST_COMPARED = 50_000
 _MOST_ELEMENTS = 2**22  # of what is computed of all cells at once
 

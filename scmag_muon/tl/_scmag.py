@@ -17,7 +17,7 @@ from scmag_muon._memory import give_back
 from scmag_muon._versions import versions_of
 from scmag_muon.model import SCMAG
 from scmag_muon.model._checkpoint import check_folder
-from scmag_muon.model._clustering import AGREE
+from scmag_muon.model._clustering import AGREE, DOUBTFUL
 from scmag_muon.tl._arguments import ABLATIONS, check_further, check_keys, check_paper
 from scmag_muon.tl._cut import check_levels, write_levels
 from scmag_muon.tl._derived import forget_derived, older_maps, renew_markers, same_run
@@ -334,6 +334,12 @@ def scmag(
             "start. Types may be hard to tell in these data.",
             agreement,
         )
+    if (of_network := float(model.module.network_agreement)) < DOUBTFUL:
+        logger.warning(
+            "Clusters with and without the network differ (adjusted Rand index %.2f). Types may be hard to tell in these data: trust "
+            "clusters that have markers of their own.",
+            of_network,
+        )
     present = results.clusters
     if len(present) < n_clusters:
         if join:
@@ -381,7 +387,7 @@ def scmag(
         "history": model.training_history,
         "converged": model.converged_,
         "fit_agreement": agreement,
-        **({} if start.plain is None else {"network_agreement": float(model.module.network_agreement)}),
+        **({} if start.plain is None else {"network_agreement": of_network}),
         "gate": results.gate,
         "tree": to_record(levels, mdata.obs_names),
         **(support(levels, start.compared) if start.compared is not None else {}),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import logging
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import mudata
@@ -14,6 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import scmag_muon as smm
 from scmag_muon._mudata import make_mudata, no_pull_on_update
+from scmag_muon.model import _training
 from scmag_muon.model._confidence import confidence
 
 if TYPE_CHECKING:
@@ -127,6 +129,26 @@ def test_communities_that_are_to_be_joined_come_with_their_expression(
         assert given["initial_profiles"] is None
         assert given["plan_kwargs"]["plain_labels"] is None
         assert "network_agreement" not in citeseq.uns["scmag"]
+
+
+@pytest.mark.parametrize(("agreement", "doubted"), [(0.49, True), (0.51, False)])
+def test_clusters_that_the_network_alone_finds_are_doubted(
+    citeseq: MuData,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    agreement: float,
+    *,
+    doubted: bool,
+) -> None:
+    joined = _training.join_before_and_after
+    monkeypatch.setattr(
+        _training,
+        "join_before_and_after",
+        lambda *given, **named: replace(joined(*given, **named), network_agreement=agreement),
+    )
+    smm.tl.scmag(citeseq, n_clusters=3, **SHORT)
+    assert citeseq.uns["scmag"]["network_agreement"] == pytest.approx(agreement)
+    assert ("Clusters with and without the network differ" in caplog.text) == doubted
 
 
 def test_same_seed_same_labels_other_seed_other_latent(citeseq: MuData) -> None:
