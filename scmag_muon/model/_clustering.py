@@ -152,12 +152,13 @@ class Joined:
     """Clusters, integers from 0, ``(n_cells,)``, and how well two ways to find them agree, 1 where there is but one way.
 
     ``fit_agreement`` is the adjusted Rand index of clusters from fitted and unfitted divisions, ``network_agreement`` that of clusters
-    with and without the network.
+    with and without the network. ``are_plain`` where the latter are taken.
     """
 
     labels: Tensor
     fit_agreement: float = 1.0
     network_agreement: float = 1.0
+    are_plain: bool = False
 
 
 def join_before_and_after(
@@ -191,7 +192,7 @@ def join_before_and_after(
     """
     table = join_each(z, communities, n_clusters, profiles, profile_weight)
     unfitted = np.arange(table.shape[1]) >= table.shape[1] - n_unfitted
-    fit_agreement = network_agreement = 1.0
+    fit_agreement, network_agreement, are_plain = 1.0, 1.0, False
     if unfitted.any() and not unfitted.all():
         kinds = (_consensus(table[:, kind], n_clusters) for kind in (~unfitted, unfitted))
         fit_agreement = float(adjusted_rand_score(*kinds))
@@ -201,8 +202,10 @@ def join_before_and_after(
     if plain is not None and unfitted.any():
         without = _consensus(plain[:, unfitted], n_clusters)
         network_agreement = float(adjusted_rand_score(labels, without))
-        labels = without if network_agreement >= ALIKE else labels
-    return Joined(torch.as_tensor(labels.astype(np.int64), device=z.device), fit_agreement, network_agreement)
+        are_plain = network_agreement >= ALIKE
+        labels = without if are_plain else labels
+    clusters = torch.as_tensor(labels.astype(np.int64), device=z.device)
+    return Joined(clusters, fit_agreement, network_agreement, are_plain)
 
 
 def join_each(

@@ -130,6 +130,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         self._of_stage: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
         self._recorded: RecordedSteps | None = None
         self._labels = torch.empty(0, dtype=torch.long)
+        self._anchors: Tensor | None = None
         self._label_changes: list[float] = []
 
     def progress(self) -> dict[str, Any]:
@@ -137,6 +138,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         return {
             "validation_losses": list(self._validation_losses),
             "labels": self._labels,
+            "anchors": self._anchors,
             "label_changes": list(self._label_changes),
         }
 
@@ -144,6 +146,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         """Go on from where :meth:`progress` was asked for."""
         self._validation_losses = list(progress["validation_losses"])
         self._labels = progress["labels"].to(self.device)
+        self._anchors = None if progress["anchors"] is None else progress["anchors"].to(self.device)
         self._label_changes = list(progress["label_changes"])
 
     @property
@@ -325,7 +328,7 @@ class SCMAGTrainingPlan(TrainingPlan):
     @torch.no_grad()
     def _start_clusters(self) -> None:
         z1 = self._ungated_space()
-        n_clusters = len(self.module.centers)
+        n_clusters, are_plain = len(self.module.centers), False
         if self.initial_labels is None:
             kmeans = KMeans(n_clusters, n_init=10, random_state=self.random_state)
             labels = torch.as_tensor(kmeans.fit_predict(z1.cpu().numpy()), device=z1.device)
@@ -340,7 +343,7 @@ class SCMAGTrainingPlan(TrainingPlan):
                 n_unfitted=self.n_unfitted,
                 plain=self.plain_labels,
             )
-            labels = joined.labels
+            labels, are_plain = joined.labels, joined.are_plain
             self.module.fit_agreement.fill_(joined.fit_agreement)
             self.module.network_agreement.fill_(joined.network_agreement)
             if self.join_overlapping:
@@ -350,12 +353,19 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.module.set_centers(z1, q)
         self.module.set_centers(self.module.cluster_space(z1)[0], q)
         self._labels = q.argmax(dim=1)
+        self._anchors = self._labels.clone() if are_plain else None
 
     @torch.no_grad()
     def _update_clusters(self) -> None:
+        """Expectation step. Centres of clusters that were found without the network stay those of their cells: else they drift."""
         zc = self.module.cluster_space(self._ungated_space())[0]
+        if self._anchors is not None:
+            self.module.set_centers(
+                zc, torch.nn.functional.one_hot(self._anchors, len(self.module.centers)).to(zc.dtype)
+            )
         q = self.module.assign(zc)
-        self.module.set_centers(zc, q)
+        if self._anchors is None:
+            self.module.set_centers(zc, q)
         labels = self._of_first_process(q.argmax(dim=1))
         same_cells = len(self._labels) == len(labels)
         self._label_change = float((labels != self._labels).float().mean()) if same_cells else 1.0

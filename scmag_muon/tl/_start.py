@@ -83,7 +83,7 @@ def communities_to_join(
     n_unfitted = sum(each.shape[1] for each in divisions[1:])
     plain = None
     if n_unfitted:
-        unfitted = torch.as_tensor(work.obsm[spaces[-1]])
+        unfitted = torch.from_numpy(np.require(work.obsm[spaces[-1]], requirements="W"))
         plain = join_each(unfitted, torch.as_tensor(labels), n_clusters, profiles, weight)
     return Start(labels, profiles, weight, n_unfitted=n_unfitted, plain=plain)
 

@@ -224,6 +224,19 @@ def test_centres_start_from_clusters_without_the_network_where_both_agree(
     assert float(other.module.network_agreement) < float(model.module.network_agreement) == 1
 
 
+@pytest.mark.parametrize("plain_is_taken", [True, False])
+def test_centres_stay_those_of_clusters_without_the_network(mdata: MuData, *, plain_is_taken: bool) -> None:
+    labels = np.random.default_rng(0).integers(0, 3, (90, 1))
+    plan = {"plain_labels": labels, "n_unfitted": 1, "lr": 1e-2} if plain_is_taken else {"lr": 1e-2}
+    recorder = train(SCMAG(mdata, 3), 2, 4, initial_labels=labels, plan_kwargs=plan)
+    inputs = [torch.as_tensor(mdata.mod[name].layers["manifold"]) for name in ("rna", "prot")]
+    for before, after in list(zip(recorder.before, recorder.after, strict=True))[3:]:
+        with torch.no_grad():
+            zc = before.eval().cluster_space(before.encoder(inputs))[0]
+        means = torch.stack([zc[labels[:, 0] == k].mean(dim=0) for k in range(3)])
+        assert torch.allclose(after.centers, means, rtol=1e-4, atol=1e-5) == plain_is_taken
+
+
 @pytest.mark.parametrize(
     "plain",
     [np.zeros((89, 1), int), np.full((90, 1), -1), np.full((90, 1), 3), np.zeros((90, 2), int), np.zeros((90, 1))],
@@ -330,8 +343,9 @@ def test_clustering_ends_when_labels_only_drift(mdata: MuData, monkeypatch: pyte
 def test_progress_is_taken_up_whole(make_module: Callable[..., SCMAGModule]) -> None:
     before, after = (SCMAGTrainingPlan(make_module()) for _ in range(2))
     progress = {"validation_losses": [3.0, 2.0], "labels": torch.arange(4), "label_changes": [1.0, 0.25]}
-    before.take_up(progress)
+    before.take_up({**progress, "anchors": torch.tensor([3, 2, 1, 0])})
     after.take_up(before.progress())
+    assert after._anchors.tolist() == [3, 2, 1, 0]
     assert after._validation_losses == [3.0, 2.0]
     assert after._label_changes == [1.0, 0.25]
     assert after._labels.tolist() == [0, 1, 2, 3]
