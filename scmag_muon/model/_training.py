@@ -349,7 +349,7 @@ class SCMAGTrainingPlan(TrainingPlan):
             if self.join_overlapping:
                 labels = join_overlapping(z1, labels)
         labels = self._of_first_process(labels)
-        q = torch.nn.functional.one_hot(labels.long(), n_clusters).to(z1.dtype)
+        q = self._hard(labels, z1)
         self.module.set_centers(z1, q)
         self.module.set_centers(self.module.cluster_space(z1)[0], q)
         self._labels = q.argmax(dim=1)
@@ -360,9 +360,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         """Expectation step. Centres of clusters that were found without the network stay those of their cells: else they drift."""
         zc = self.module.cluster_space(self._ungated_space())[0]
         if self._anchors is not None:
-            self.module.set_centers(
-                zc, torch.nn.functional.one_hot(self._anchors, len(self.module.centers)).to(zc.dtype)
-            )
+            self.module.set_centers(zc, self._hard(self._anchors, zc))
         q = self.module.assign(zc)
         if self._anchors is None:
             self.module.set_centers(zc, q)
@@ -370,6 +368,10 @@ class SCMAGTrainingPlan(TrainingPlan):
         same_cells = len(self._labels) == len(labels)
         self._label_change = float((labels != self._labels).float().mean()) if same_cells else 1.0
         self._labels = labels
+
+    def _hard(self, labels: Tensor, z: Tensor) -> Tensor:
+        """The assignment Q of cells of known clusters."""
+        return torch.nn.functional.one_hot(labels.long(), len(self.module.centers)).to(z.dtype)
 
     def _of_first_process(self, labels: Tensor) -> Tensor:
         """So that rounding on another machine changes neither the clusters' start nor when the training ends."""

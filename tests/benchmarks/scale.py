@@ -45,7 +45,7 @@ FEATURE_TYPES = {"rna": "Gene Expression", "prot": "Antibody Capture"}
 ASKED = 300
 OURS = "scmag_muon"
 COLUMNS = ("s", "CPU s", "fit s", "epochs", "peak GB", "recall", "ARI")
-COMMAND = "python tests/benchmarks/scale.py --cells 100000 1000000 --output FOLDER --results tests/benchmarks/results/scale.json"
+COMMAND = "python tests/benchmarks/scale.py --cells 100000 300000 1000000 --output FOLDER --results tests/benchmarks/results/scale.json"
 
 
 def main() -> None:

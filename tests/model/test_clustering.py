@@ -561,7 +561,7 @@ def test_clusters_without_the_network_are_taken_where_the_network_finds_the_same
 
 
 def test_outcomes_with_and_without_the_network_are_in_one_consensus() -> None:
-    """Two groups lie on top of each other in Z1, which three of four outcomes therefore join; a third lies apart."""
+    """Two groups lie on top of each other in Z1, and apart without it."""
     group = np.repeat(np.arange(4), 60)
     rng = np.random.default_rng(0)
     z = torch.as_tensor(np.eye(4)[[0, 0, 1, 2]][group] * 6 + rng.normal(size=(240, 4)), dtype=torch.float32)
