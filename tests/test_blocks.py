@@ -13,7 +13,11 @@ from mudata import MuData
 
 import scmag_muon as smm
 from scmag_muon import _made_from, _mudata
-from scmag_muon._mudata import _blocks
+from scmag_muon._mudata import _blocks, _fitted
+from scmag_muon.manifold import joint, scratch
+from scmag_muon.manifold import modality as of_modality
+from scmag_muon.model import _data
+from scmag_muon.tl import _graph_clusters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,8 +80,19 @@ def test_of_a_file_counts_of_other_features_are_not_kept(backed: MuData) -> None
     np.testing.assert_array_equal(found.toarray()[:, chosen], expected.toarray())
 
 
+@pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("mask_var", [None, "mine"])
-def test_fit_and_clusters_of_a_file_are_those_in_memory(file: Path, backed: MuData, mask_var: str | None) -> None:
+def test_fit_and_clusters_of_a_file_are_those_in_memory(
+    file: Path, backed: MuData, mask_var: str | None, many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if many:  # as of a million cells: counts in scratch files, views by rows, no layers
+        monkeypatch.setattr(scratch, "MOST", 100)
+        monkeypatch.setattr(scratch, "ENTRIES_AT_A_TIME", 90)
+        for module in (of_modality, joint, _graph_clusters):
+            monkeypatch.setattr(module, "MANY", 0)
+        monkeypatch.setattr(_fitted, "LARGE", 0)
+        monkeypatch.setattr(_data, "_MOST_BYTES", 0)
+    assert scratch.is_mapped(_mudata.get_counts(backed["rna"], modality="rna").data) == many
     before, mdata = file.read_bytes(), cells()
     for each in (mdata, backed):
         if mask_var is not None:

@@ -29,7 +29,7 @@ def row_blocks(matrix: Any) -> list[slice]:
     if not in_file(matrix):
         return [slice(0, n_rows)]
     at_once = max(1, _VALUES_AT_A_TIME // max(1, n_columns))
-    return [slice(start, min(start + at_once, n_rows)) for start in range(0, n_rows, at_once)]
+    return [slice(start, min(start + at_once, n_rows)) for start in range(0, max(n_rows, 1), at_once)]
 
 
 def read_rows(matrix: Any, rows: slice, *, where: str) -> Any:

@@ -22,7 +22,9 @@ def padded(counts: sp.csr_array, cells: np.ndarray, n_obs: int) -> sp.csr_array:
         return counts
     indptr = np.zeros(n_obs + 1, dtype=counts.indptr.dtype)
     indptr[cells + 1] = np.diff(counts.indptr)
-    return sp.csr_array((counts.data, counts.indices, np.cumsum(indptr)), shape=(n_obs, counts.shape[1]))
+    return sp.csr_array(
+        (counts.data, counts.indices, np.cumsum(indptr, dtype=indptr.dtype)), shape=(n_obs, counts.shape[1])
+    )
 
 
 def borrowed(counts: sp.csr_array, fit: ManifoldFit, name: str, *, random_state: int) -> sp.csr_array:

@@ -6,15 +6,16 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from scmag_muon._mudata._blocks import in_file, only_features, read_rows, row_blocks
 from scmag_muon._mudata._raw import as_integers, check_range
 from scmag_muon._mudata._storage import read_csr
+from scmag_muon.manifold.scratch import stacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import scipy.sparse as sp
     from anndata import AnnData
     from mudata import MuData
 
@@ -76,7 +77,8 @@ def get_counts(
 ) -> sp.csr_array:
     """Validated raw counts of a modality, shape ``(n_obs, n_vars)``: canonical CSR, float32.
 
-    The arrays are the user's own where they need no change: never write to them. A matrix in a file is read by blocks of rows.
+    The arrays are the user's own where they need no change: never write to them. A matrix in a file is read by blocks of rows, and
+    where it has many entries they go to a scratch file.
 
     Parameters
     ----------
@@ -109,7 +111,7 @@ def get_counts(
         If they lie in a file that can't be read.
     """
     chosen = features if in_file(_slot(adata, modality, layer)[0]) else None
-    blocks = [
+    blocks = (
         counts if chosen is None else only_features(counts, chosen)
         for _, counts in count_blocks(
             adata,
@@ -120,8 +122,8 @@ def get_counts(
             rounding=rounding,
             put_back=put_back,
         )
-    ]
-    return blocks[0] if len(blocks) == 1 else sp.vstack(blocks, format="csr")
+    )
+    return stacked(blocks)
 
 
 def count_blocks(

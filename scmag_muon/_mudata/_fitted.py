@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from scmag_muon import _fingerprint
 from scmag_muon._keys import Keys
 from scmag_muon._mudata._fit import read_fit
 from scmag_muon.manifold.lazy import FittedRows
+from scmag_muon.manifold.scratch import only_columns, reordered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import scipy.sparse as sp
     from mudata import MuData
 
 
@@ -86,5 +87,5 @@ def fitted_layer(
         return adata.layers[key]
     fit, mask = read_fit(mdata, key, present=present), adata.var[key].to_numpy()
     own, cells = counts(), fit.modality(name).cells
-    own = own if len(cells) == fit.n_obs else own[cells]
-    return FittedLayer(FittedRows(fit, name, own if mask.all() else sp.csr_array(own[:, mask])), mask)
+    own = own if len(cells) == fit.n_obs else reordered(own, cells)
+    return FittedLayer(FittedRows(fit, name, only_columns(own, mask)), mask)

@@ -22,6 +22,7 @@ _MOST_LOG = 15.0
 _CELLS_LOOKED_AT = 500
 _VALUES_LOOKED_AT = 1000
 _STORED_LOOKED_AT = 100_000
+_VALUES_AT_A_TIME = 2**22
 _UNDO: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "squares": np.square,
     "expm1": np.expm1,
@@ -82,9 +83,9 @@ def as_integers(
 ) -> tuple[sp.csr_array, int]:
     """The counts as integers: as they are, or rounded where nothing but noise, or what the user agrees to, is lost; how many."""
     values = counts.data
-    nearest = np.rint(values)
-    if np.array_equal(values, nearest):
+    if _are_integers(values):
         return counts, 0
+    nearest = np.rint(values)
     off = np.abs(values - nearest)
     wrong = off > np.clip(1e-5 * values, 1e-3, 0.1)
     if wrong.any():
@@ -103,6 +104,12 @@ def as_integers(
         counts = counts.copy()
         counts.eliminate_zeros()
     return counts, int(wrong.sum())
+
+
+def _are_integers(values: np.ndarray) -> bool:
+    """Whether all are; of many values some are looked at at a time, so that no second array of their size is made."""
+    parts = (values[start : start + _VALUES_AT_A_TIME] for start in range(0, len(values), _VALUES_AT_A_TIME))
+    return all(np.array_equal(part, np.rint(part)) for part in parts)
 
 
 def _source(wrong: np.ndarray) -> str:

@@ -13,6 +13,7 @@ from scmag_muon._mudata._complete import fitted_everywhere, padded
 from scmag_muon._mudata._counts import check_layer, get_counts, layer_of
 from scmag_muon._mudata._features import expand_features, used_features
 from scmag_muon._mudata._fit import lend_fit, read_fit
+from scmag_muon.manifold.scratch import only_columns, reordered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,7 +54,7 @@ def working_copy(
         # rows of a modality that lacks cells may have any order
         order = np.argsort(mdata.obs_names.get_indexer(adata.obs_names))
         if (order[1:] < order[:-1]).any():
-            mods[name] = AnnData(counts[order], obs=adata.obs[[]].iloc[order], var=adata.var.copy())
+            mods[name] = AnnData(reordered(counts, order), obs=adata.obs[[]].iloc[order], var=adata.var.copy())
         else:
             mods[name] = AnnData(counts, obs=adata.obs[[]], var=adata.var.copy())
     obs = pd.DataFrame(index=mdata.obs_names)
@@ -82,7 +83,7 @@ def complete_mudata(
     for name in names:
         adata = work.mod[name]
         mask = adata.var[manifold_key].to_numpy()
-        counts = used = adata.X if mask.all() else adata.X[:, mask]
+        counts = used = only_columns(adata.X, mask)
         fitted: Any = None
         if all_features or manifold_key in adata.layers:
             fitted = _fitted(work, name, manifold_key, used)

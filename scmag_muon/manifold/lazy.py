@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from scmag_muon.manifold.modality import VIEWS
+from scmag_muon.manifold.scratch import is_mapped
 from scmag_muon.manifold.threads import in_threads, n_threads
 from scmag_muon.manifold.transforms import LOG_2, Z_CLIP, mean_logs
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 class FittedRows:
     """Rows as of :meth:`~scmag_muon.manifold.fit.ManifoldFit.rows`, for training, which asks for all of them again and again.
 
-    Nothing of the size of the counts is there beside them: they are transformed as they are read.
+    Nothing of the size of the counts is there beside them: they are transformed as they are read. Of counts in a scratch file a copy of
+    three or four bytes each is held in memory.
 
     Parameters
     ----------
@@ -61,9 +63,10 @@ class FittedRows:
                 self._slopes[kernel][0] += np.float32(LOG_2 if kind == "clr" else 1) * slopes[:, i]
             if kind == "clr":
                 self._slopes[kernel][2] += slopes[:, i]
-        self._counts = counts
         self._starts = counts.indptr.astype(np.int64, copy=False)
-        self._columns = counts.indices.astype(np.int32, copy=False)
+        self._columns, self._values = counts.indices.astype(np.int32, copy=False), counts.data
+        if is_mapped(counts.data):
+            self._columns, self._values = _packed(counts)
         self._factors = modality.recipe.size_factors(counts)
         self._mean_logs = mean_logs(counts, self._factors)
         standards = modality.recipe.standards
@@ -100,7 +103,7 @@ class FittedRows:
                 np.float32(1 - self._step),
                 self._starts,
                 self._columns,
-                self._counts.data,
+                self._values,
                 self._factors,
                 of_logs,
                 of_scores,
@@ -122,13 +125,23 @@ class FittedRows:
             self._codes,
             self._starts,
             self._columns,
-            self._counts.data,
+            self._values,
             self._factors,
             self._slopes,
             self._intercepts,
             self._mean,
             self._inverse,
         ]
+
+
+def _packed(counts: sp.csr_array) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and counts in memory, each of as few bytes as hold them: three or four in place of eight.
+
+    Rows at random places of a file would bring most of it into memory, since the system maps it by many rows at a time.
+    """
+    columns = np.min_scalar_type(max(counts.shape[1] - 1, 0))
+    values = np.min_scalar_type(int(counts.data.max(initial=0)))
+    return counts.indices.astype(columns), counts.data.astype(values)
 
 
 @njit(nogil=True, cache=True)
@@ -138,8 +151,8 @@ def _add_rows(
     share: np.float32,
     of_first: np.float32,
     starts: NDArray[np.int64],
-    columns: NDArray[np.int32],
-    counts: NDArray[np.float32],
+    columns: NDArray[Any],
+    counts: NDArray[Any],
     factors: NDArray[np.float32],
     of_logs: NDArray[np.float32],
     of_scores: NDArray[np.float32],
@@ -160,7 +173,7 @@ def _add_rows(
             weight = share + of_first if j == 0 else share
             for k in range(starts[row], starts[row + 1]):
                 column = columns[k]
-                sized = counts[k] * factors[row]
+                sized = np.float32(counts[k]) * factors[row]
                 score = (sized - mean[column]) * inverse[column]
                 score = min(max(score, -Z_CLIP), Z_CLIP) - of_zero[column]
                 found = np.log2(sized + one) * of_logs[code, column]

@@ -15,12 +15,15 @@ from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
-import scipy.sparse as sp
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+from scmag_muon.manifold.scratch import ENTRIES_AT_A_TIME, rows_between
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager, _GeneratorContextManager
+
+    import scipy.sparse as sp
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -133,27 +136,22 @@ def elsewhere() -> bool:
     return _BLOCKS_BY.get() is not None
 
 
-def row_parts(matrix: sp.csr_array) -> list[sp.csr_array]:
-    """The matrix in as many blocks of rows as there are threads, each with as many entries; nothing is copied."""
-    threads = n_threads()
-    cuts = np.searchsorted(matrix.indptr, np.linspace(0, matrix.nnz, threads + 1)[1:-1])
+def row_parts(matrix: sp.csr_array) -> list[slice]:
+    """Blocks of rows with as many entries each: one for each thread, or more where there are many entries.
+
+    SciPy copies the entries of a transposed block, so none may be large.
+    """
+    n_parts = max(n_threads(), -(-matrix.nnz // ENTRIES_AT_A_TIME))
+    cuts = np.searchsorted(matrix.indptr, np.linspace(0, matrix.nnz, n_parts + 1)[1:-1])
     bounds = [0, *cuts.tolist(), matrix.shape[0]]
-    parts = []
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
-        entries = slice(matrix.indptr[start], matrix.indptr[stop])
-        indptr = matrix.indptr[start : stop + 1] - matrix.indptr[start]
-        shape = (stop - start, matrix.shape[1])
-        parts.append(sp.csr_array((matrix.data[entries], matrix.indices[entries], indptr), shape=shape))
-    return parts
+    return [slice(start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
-def product(parts: Sequence[sp.csr_array], x: np.ndarray) -> np.ndarray:
-    """Product of the matrix that :func:`row_parts` has cut with a dense matrix."""
-    return np.concatenate(in_threads(lambda part: part @ x, parts))
+def product(matrix: sp.csr_array, parts: Sequence[slice], x: np.ndarray) -> np.ndarray:
+    """Product with a dense matrix, by the blocks of :func:`row_parts`."""
+    return np.concatenate(in_threads(lambda rows: rows_between(matrix, rows.start, rows.stop) @ x, parts))
 
 
-def transposed_product(parts: Sequence[sp.csr_array], x: np.ndarray) -> np.ndarray:
-    """Product of the transpose of the matrix that :func:`row_parts` has cut with a dense matrix; nothing is copied."""
-    stops = np.cumsum([part.shape[0] for part in parts])
-    of_parts = list(zip(parts, np.split(x, stops[:-1]), strict=True))
-    return np.sum(in_threads(lambda pair: pair[0].T @ pair[1], of_parts), axis=0)
+def transposed_product(matrix: sp.csr_array, parts: Sequence[slice], x: np.ndarray) -> np.ndarray:
+    """Product of the transpose with a dense matrix, by the blocks of :func:`row_parts`."""
+    return np.sum(in_threads(lambda rows: rows_between(matrix, rows.start, rows.stop).T @ x[rows], parts), axis=0)

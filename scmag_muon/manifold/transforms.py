@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator
 
+from scmag_muon.manifold.scratch import Gathered, entry_blocks, rows_between
 from scmag_muon.manifold.threads import product, row_parts, transposed_product
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ Transform = Literal["log", "zscore", "clr", "scaled"]
 
 Z_CLIP = 10.0
 LOG_2 = float(np.log(2.0))
-_ENTRIES_AT_A_TIME = 2**22
 POWER = 0.75
 """Of its deviation, by which a feature is divided so that neither abundant genes nor the noise of rare ones decide."""
 
@@ -75,16 +75,20 @@ class View:
         by_rows = isinstance(self.values, sp.csr_array)
         means = self.value_means().astype(np.float32) if by_rows else np.asarray(self.values.mean(axis=0)).ravel()
         scale = np.float32(self.scale)
-        values = row_parts(self.values.tocsr())
-        transposed = None if by_rows else row_parts(self.values.T)
+        values = self.values.tocsr()
+        transposed = None if by_rows else self.values.T
+        parts, of_transposed = row_parts(values), [] if transposed is None else row_parts(transposed)
 
         def matmat(x: np.ndarray) -> np.ndarray:
-            return scale * (product(values, x) - means @ x) + np.multiply.outer(rows, x.sum(axis=0))
+            return scale * (product(values, parts, x) - means @ x) + np.multiply.outer(rows, x.sum(axis=0))
 
         def rmatmat(x: np.ndarray) -> np.ndarray:
             total = x.sum(axis=0)
             shift = rows @ x
-            found = transposed_product(values, x) if transposed is None else product(transposed, x)
+            if transposed is None:
+                found = transposed_product(values, parts, x)
+            else:
+                found = product(transposed, of_transposed, x)
             return scale * (found - np.multiply.outer(means, total)) + shift
 
         return LinearOperator(
@@ -157,7 +161,7 @@ def _logs(counts: sp.csr_array, factors: np.ndarray, rows: slice, entries: slice
 
 def row_blocks(x: sp.csr_array) -> Iterator[tuple[slice, slice]]:
     """Rows with so many entries at most, or one row, and the entries."""
-    yield from column_blocks(x.T)
+    return entry_blocks(x.indptr)
 
 
 def _with_values(like: sp.sparray, values: np.ndarray) -> sp.sparray:
@@ -166,13 +170,8 @@ def _with_values(like: sp.sparray, values: np.ndarray) -> sp.sparray:
 
 
 def column_blocks(x: sp.csc_array) -> Iterator[tuple[slice, slice]]:
-    """Columns with so many entries at most, or one column, and the entries: what is computed of them in double precision is small."""
-    start = 0
-    while start < x.shape[1]:
-        most = int(x.indptr[start]) + _ENTRIES_AT_A_TIME
-        stop = max(int(np.searchsorted(x.indptr, most, side="right")) - 1, start + 1)
-        yield slice(start, stop), slice(int(x.indptr[start]), int(x.indptr[stop]))
-        start = stop
+    """Columns with so many entries at most, or one column, and the entries."""
+    return entry_blocks(x.indptr)
 
 
 def log2p1(x: sp.sparray) -> View:
@@ -280,6 +279,19 @@ def transform_rows(
 
     ``standards`` are those of the logarithms by which ``"scaled"`` scores.
     """
+    if kind == "scaled" and standards is None:
+        standards = feature_standards(log_rows(counts, factors).values)
+    values, of_rows, view = Gathered(np.float32), [np.empty(0, np.float32)], None
+    for rows, _ in row_blocks(counts):
+        view = _few_rows(rows_between(counts, rows.start, rows.stop), kind, factors[rows], standards)
+        values.append(view.values.data)
+        of_rows.append(view.row_offset)
+    if view is None:
+        return _few_rows(counts, kind, factors, standards)
+    return View(_with_values(counts, values.array()), np.concatenate(of_rows), view.column_offset, view.scale)
+
+
+def _few_rows(counts: sp.csr_array, kind: Transform, factors: np.ndarray, standards: Standards | None) -> View:
     log = log_rows(counts, factors)
     if kind == "log":
         return log

@@ -15,6 +15,7 @@ from scmag_muon._memory import give_back
 from scmag_muon.manifold.fusion import fitted_view
 from scmag_muon.manifold.joint import joint_space
 from scmag_muon.manifold.modality import VIEWS, make_modality
+from scmag_muon.manifold.scratch import only_columns, reordered
 from scmag_muon.pp._features import select_features
 from scmag_muon.pp._messages import keeps_data, warn_of_little_information, warn_of_single_cells
 from scmag_muon.pp._neighborhoods import by_own, by_shared
@@ -190,7 +191,7 @@ def manifold_fit(
         modality = make_modality(
             name,
             kind,
-            _ordered(_chosen(counts.pop(name), masks[name]), np.argsort(cells[name])),
+            _ordered(only_columns(counts.pop(name), masks[name]), np.argsort(cells[name])),
             features=mdata.mod[name].var_names[masks[name]].to_numpy(),
             main=_mudata.ASSAYS[kind].main,
             scales=_mudata.ASSAYS[kind].scales,
@@ -287,10 +288,8 @@ def manifold_fit(
     return mdata if copy else None
 
 
-def _chosen(counts: sp.csr_array, mask: np.ndarray) -> sp.csr_array:
-    return counts if mask.all() else sp.csr_array(counts[:, mask])
-
-
 def _ordered(x: Any, rows: np.ndarray) -> Any:
     """The rows of ``x`` in an order; itself where that is its own."""
-    return x if np.array_equal(rows, np.arange(len(rows))) else x[rows]
+    if np.array_equal(rows, np.arange(len(rows))):
+        return x
+    return reordered(x, rows) if isinstance(x, sp.csr_array) else x[rows]

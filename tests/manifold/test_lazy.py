@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from scmag_muon.manifold import scratch
 from scmag_muon.manifold.lazy import FittedRows
 from tests.manifold.test_fit import N, case, own
 
@@ -63,3 +64,21 @@ def test_parts_tell_of_another_library_size(case: tuple) -> None:
     assert not np.array_equal(other[:], rows[:])
     assert pickle.dumps(other.parts()) != pickle.dumps(rows.parts())
     assert pickle.dumps(FittedRows(learnt, "rna", x).parts()) == pickle.dumps(rows.parts())
+
+
+@pytest.mark.parametrize("largest", [3, 300, 70_000])
+def test_of_counts_in_a_scratch_file_few_bytes_are_held(
+    case: tuple, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "MOST", 0)
+    counts, learnt, _, _ = case
+    for name, x in own(counts, learnt).items():
+        x.data = np.minimum(x.data, largest)
+        x.data[:2] = largest
+        mapped = scratch.stacked([x[:50], x[50:]])
+        assert scratch.is_mapped(mapped.data)
+        found = FittedRows(learnt, name, mapped)
+        np.testing.assert_array_equal(found[:], FittedRows(learnt, name, x)[:])
+        assert found._columns.dtype == np.uint8
+        assert found._values.dtype == {3: np.uint8, 300: np.uint16, 70_000: np.uint32}[largest]
+        assert not scratch.is_mapped(found._values)

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.spatial.distance import pdist, squareform
 
-from scmag_muon.manifold import transforms
+from scmag_muon.manifold import scratch, transforms
 from scmag_muon.manifold.profiles import group_profiles
 
 
@@ -126,7 +126,7 @@ def test_blocks_of_features_give_the_same_bits(
 ) -> None:
     batches = np.random.default_rng(3).integers(0, 3, 120)
     at_once = group_profiles(views, [1.0, 0.5], groups[:, None], batches)[0]
-    monkeypatch.setattr(transforms, "_ENTRIES_AT_A_TIME", 100)
+    monkeypatch.setattr(scratch, "ENTRIES_AT_A_TIME", 100)
     assert len(list(transforms.column_blocks(views[0].values))) > 10
     np.testing.assert_array_equal(group_profiles(views, [1.0, 0.5], groups[:, None], batches)[0], at_once)
 
@@ -140,7 +140,7 @@ def test_views_by_rows_give_the_same_distances(
         transforms.transform_rows(counts_of(40, 0), "log", np.ones(120, np.float32)),
         transforms.transform_rows(counts_of(9, 1), "clr", np.ones(120, np.float32)),
     ]
-    monkeypatch.setattr(transforms, "_ENTRIES_AT_A_TIME", entries)
+    monkeypatch.setattr(scratch, "ENTRIES_AT_A_TIME", entries)
     for weights in ([1.0, 0.5], [0.0, 1.0]):
         found, expected = (group_profiles(of, weights, groups[:, None], batches)[0] for of in (by_rows, views))
         np.testing.assert_allclose(pdist(found), pdist(expected), rtol=1e-5)

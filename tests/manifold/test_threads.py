@@ -37,17 +37,21 @@ def test_results_are_in_order_and_products_in_one_thread(n: int, monkeypatch: py
     assert n == 1 or blas <= {1}
 
 
+@pytest.mark.parametrize("most", [10**6, 20])
 @pytest.mark.parametrize("n", [1, 2, 7])
 @pytest.mark.parametrize("empty", [[], [0, 1, 2], range(40)])
-def test_product_in_parts(n: int, empty: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_in_parts(n: int, empty: object, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "n_threads", lambda: n)
+    monkeypatch.setattr(threads, "ENTRIES_AT_A_TIME", most)
     matrix = sp.random_array((40, 9), density=0.3, rng=np.random.default_rng(0), format="lil")
     matrix[list(empty)] = 0
     matrix = sp.csr_array(matrix)
-    x = np.random.default_rng(1).normal(size=(9, 5))
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(9, 5)), rng.normal(size=(40, 5))
     parts = threads.row_parts(matrix)
-    assert len(parts) == n
-    np.testing.assert_allclose(threads.product(parts, x), matrix @ x)
+    assert len(parts) == max(n, -(-matrix.nnz // most))
+    np.testing.assert_allclose(threads.product(matrix, parts, x), matrix @ x)
+    np.testing.assert_allclose(threads.transposed_product(matrix, parts, y), matrix.T @ y, atol=1e-12)
 
 
 def test_limit_is_taken_back_by_the_last_thread_that_leaves() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scmag_muon.manifold import transforms
+from scmag_muon.manifold import scratch, transforms
 from tests.reference import manifold as reference
 
 KINDS = pytest.mark.parametrize("kind", ["log", "zscore", "clr", "scaled"])
@@ -115,7 +115,7 @@ def test_by_rows_as_by_columns_and_nothing_but_values_is_made(
     kind: str, entries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x = sp.csr_array(awkward_counts().astype(np.float32))
-    monkeypatch.setattr(transforms, "_ENTRIES_AT_A_TIME", entries)
+    monkeypatch.setattr(scratch, "ENTRIES_AT_A_TIME", entries)
     factors = np.random.default_rng(0).gamma(3, 0.5, x.shape[0]).astype(np.float32)
     found = transforms.transform_rows(x, kind, factors)
     expected = transforms.transform(sp.csr_array(x * factors[:, None]), kind).toarray()
@@ -130,7 +130,7 @@ def test_mean_logs_are_the_offsets_of_the_log_ratio(entries: int, monkeypatch: p
     x = sp.csr_array(awkward_counts().astype(np.float32))
     factors = np.random.default_rng(0).gamma(3, 0.5, x.shape[0]).astype(np.float32)
     sized = sp.csr_array(x * factors[:, None])
-    monkeypatch.setattr(transforms, "_ENTRIES_AT_A_TIME", entries)
+    monkeypatch.setattr(scratch, "ENTRIES_AT_A_TIME", entries)
     np.testing.assert_allclose(transforms.mean_logs(x, factors), -transforms.clr(sized).row_offset, rtol=1e-5)
 
 
@@ -189,7 +189,7 @@ def test_blocks_of_features_change_nothing(entries: int, monkeypatch: pytest.Mon
     rng = np.random.default_rng(0)
     x = sp.csr_array(rng.poisson(rng.gamma(0.3, 1, (70, 30))).astype(np.float32))
     whole, standards = transforms.transforms(x), transforms.feature_standards(x)
-    monkeypatch.setattr(transforms, "_ENTRIES_AT_A_TIME", entries)
+    monkeypatch.setattr(scratch, "ENTRIES_AT_A_TIME", entries)
     found = transforms.feature_standards(x)
     np.testing.assert_array_equal(found.mean, standards.mean)
     np.testing.assert_array_equal(found.deviation, standards.deviation)
