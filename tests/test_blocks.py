@@ -16,6 +16,7 @@ from scmag_muon import _made_from, _mudata
 from scmag_muon._mudata import _blocks, _fitted
 from scmag_muon.manifold import joint, scratch
 from scmag_muon.manifold import modality as of_modality
+from scmag_muon.manifold.packed import PackedCounts
 from scmag_muon.model import _data
 from scmag_muon.tl import _graph_clusters
 
@@ -93,6 +94,8 @@ def test_fit_and_clusters_of_a_file_are_those_in_memory(
         monkeypatch.setattr(_fitted, "LARGE", 0)
         monkeypatch.setattr(_data, "_MOST_BYTES", 0)
     assert scratch.is_mapped(_mudata.get_counts(backed["rna"], modality="rna").data) == many
+    rows_of, asked = PackedCounts.__getitem__, []
+    monkeypatch.setattr(PackedCounts, "__getitem__", lambda x, rows: asked.append(x.shape[1]) or rows_of(x, rows))
     before, mdata = file.read_bytes(), cells()
     for each in (mdata, backed):
         if mask_var is not None:
@@ -101,6 +104,7 @@ def test_fit_and_clusters_of_a_file_are_those_in_memory(
         smm.tl.scmag(each, manifold_key="fit", mask_var=mask_var, **QUICK)
     for key in ("X_fit", "X_scmag"):
         np.testing.assert_array_equal(backed.obsm[key], mdata.obsm[key])
+    assert set(asked) == ({40 if mask_var is None else 30, 8} if many else set())  # in training, not rows of the file
     assert (backed.obs["scmag"].to_numpy() == mdata.obs["scmag"].to_numpy()).all()
     assert backed.uns["scmag"]["made_from"] == mdata.uns["scmag"]["made_from"]
     for name in ("rna", "prot"):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
     from mudata import MuData
 
+    from scmag_muon.manifold.fit import ManifoldFit
+    from scmag_muon.manifold.packed import PackedCounts
+
 
 LARGE = 2 * 10**8
 """Values, cells by features that take part, above which layers are written on request only: .8 GB each, or 1.6 as sparse ones."""
@@ -43,6 +46,12 @@ class FittedLayer:
         self.mask = mask
         self.shape = (len(rows), len(mask))
 
+    @property
+    def counts(self) -> PackedCounts | None:
+        """Counts of all cells and features, where the rows hold a copy of just these."""
+        packed = self.rows.packed
+        return packed if packed is not None and packed.shape == self.shape else None
+
     def __getitem__(self, cells: Any) -> np.ndarray:
         values = self.rows[cells]
         if self.mask.all():
@@ -67,7 +76,13 @@ def has_fitted_rows(mdata: MuData, name: str, key: str, present: np.ndarray | No
 
 
 def fitted_layer(
-    mdata: MuData, name: str, key: str, *, counts: Callable[[], sp.csr_array], present: np.ndarray | None = None
+    mdata: MuData,
+    name: str,
+    key: str,
+    *,
+    counts: Callable[[], sp.csr_array],
+    present: np.ndarray | None = None,
+    fit: ManifoldFit | None = None,
 ) -> Any:
     """The fitted layer where it is there, else a :class:`FittedLayer`.
 
@@ -81,11 +96,13 @@ def fitted_layer(
         Gives the modality's counts, ``(n_obs, n_vars)``.
     present
         Which modalities each cell has, in the order of the fit, bool, ``(n_obs, n_modalities)``; by default all.
+    fit
+        The stored fit, where it was read already: the layers of several modalities share its tables.
     """
     adata = mdata.mod[name]
     if key in adata.layers:
         return adata.layers[key]
-    fit, mask = read_fit(mdata, key, present=present), adata.var[key].to_numpy()
+    fit, mask = fit or read_fit(mdata, key, present=present), adata.var[key].to_numpy()
     own, cells = counts(), fit.modality(name).cells
     own = own if len(cells) == fit.n_obs else reordered(own, cells)
     return FittedLayer(FittedRows(fit, name, only_columns(own, mask)), mask)

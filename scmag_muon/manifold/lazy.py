@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from scmag_muon.manifold.modality import VIEWS
+from scmag_muon.manifold.packed import PackedCounts
 from scmag_muon.manifold.scratch import is_mapped
 from scmag_muon.manifold.threads import in_threads, n_threads
 from scmag_muon.manifold.transforms import LOG_2, Z_CLIP, mean_logs
@@ -63,10 +64,12 @@ class FittedRows:
                 self._slopes[kernel][0] += np.float32(LOG_2 if kind == "clr" else 1) * slopes[:, i]
             if kind == "clr":
                 self._slopes[kernel][2] += slopes[:, i]
-        self._starts = counts.indptr.astype(np.int64, copy=False)
-        self._columns, self._values = counts.indices.astype(np.int32, copy=False), counts.data
-        if is_mapped(counts.data):
-            self._columns, self._values = _packed(counts)
+        self.packed = PackedCounts(counts) if is_mapped(counts.data) else None
+        if self.packed is None:
+            self._starts = counts.indptr.astype(np.int64, copy=False)
+            self._columns, self._values = counts.indices.astype(np.int32, copy=False), counts.data
+        else:
+            self._starts, self._columns, self._values = self.packed.starts, self.packed.columns, self.packed.values
         self._factors = modality.recipe.size_factors(counts)
         self._mean_logs = mean_logs(counts, self._factors)
         standards = modality.recipe.standards
@@ -132,16 +135,6 @@ class FittedRows:
             self._mean,
             self._inverse,
         ]
-
-
-def _packed(counts: sp.csr_array) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and counts in memory, each of as few bytes as hold them: three or four in place of eight.
-
-    Rows at random places of a file would bring most of it into memory, since the system maps it by many rows at a time.
-    """
-    columns = np.min_scalar_type(max(counts.shape[1] - 1, 0))
-    values = np.min_scalar_type(int(counts.data.max(initial=0)))
-    return counts.indices.astype(columns), counts.data.astype(values)
 
 
 @njit(nogil=True, cache=True)

@@ -212,7 +212,7 @@ def join_each(
     z: Tensor, communities: Tensor, n_clusters: int, profiles: Sequence[np.ndarray] | None, weight: float
 ) -> np.ndarray:
     """Each division joined by itself as by :func:`join_communities`, int16, ``(n_cells, n_partitions)``."""
-    divisions = communities.reshape(len(communities), -1).long().T
+    divisions = [division.long() for division in communities.reshape(len(communities), -1).T]
     of_divisions = [None] * len(divisions) if profiles is None else profiles
     joined = [_join(z, *each, n_clusters, weight=weight) for each in zip(divisions, of_divisions, strict=True)]
     return torch.stack([labels.to(torch.int16) for labels in joined], dim=1).cpu().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,9 +48,10 @@ class CountsManager(AnnDataManager):
         made: dict[int, Any] = self.__dict__.setdefault("_fitted_layers", {})
         if which not in made:
             present = self.get_from_registry(PRESENT) if PRESENT in self.data_registry else None
-            made[which] = _mudata.fitted_layer(
-                self.adata, name, key, counts=lambda: self.get_from_registry(counts_key(which)), present=present
-            )
+            fit = _mudata.read_fit(self.adata, key, present=present)
+            for i, each in enumerate(setup["modalities"]):
+                counts = partial(self.get_from_registry, counts_key(i))
+                made[i] = _mudata.fitted_layer(self.adata, each, key, counts=counts, present=present, fit=fit)
         return made[which]
 
 

@@ -12,7 +12,7 @@ from scvi.dataloaders import DataSplitter
 from torch import Tensor
 
 from scmag_muon._mudata import FittedLayer
-from scmag_muon.model._module import input_key
+from scmag_muon.model._module import counts_key, input_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -160,10 +160,19 @@ class ReadyDataSplitter(DataSplitter):
         )
         return bool(plain and not self.load_sparse_tensor)
 
+    def _packed(self) -> dict[str, Any]:
+        """Counts of which fitted rows hold a copy."""
+        modalities = range(len(self.adata_manager.registry["setup_args"]["modalities"]))
+        layers = {counts_key(i): self.adata_manager.get_from_registry(input_key(i)) for i in modalities}
+        copies = {key: of.counts for key, of in layers.items() if isinstance(of, FittedLayer)}
+        return {key: counts for key, counts in copies.items() if counts is not None}
+
     def _tensors(self, *, dense: bool) -> dict[str, Any]:
         n_obs = self.adata_manager.adata.n_obs
-        tensors: dict[str, Any] = {}
+        tensors: dict[str, Any] = {} if dense else self._packed()
         for key in self.adata_manager.data_registry:
+            if key in tensors:
+                continue
             values = self.adata_manager.get_from_registry(key)
             if not dense and (isinstance(values, FittedLayer) or sp.issparse(values)):
                 tensors[key] = values

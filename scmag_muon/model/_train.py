@@ -295,12 +295,12 @@ def _joined(before: dict[str, pd.DataFrame] | None, now: dict[str, pd.DataFrame]
 
 
 def _checked_labels(labels: np.ndarray, n_obs: int) -> np.ndarray:
-    """Labels numbered without gaps, column by column where there are several divisions."""
+    """Labels numbered without gaps, int32, column by column where there are several divisions."""
     labels = np.asarray(labels)
     integers = np.issubdtype(labels.dtype, np.integer)
     if labels.ndim not in (1, 2) or len(labels) != n_obs or not labels.size or not integers or labels.min() < 0:
         raise ValueError(f"`initial_labels` must hold an integer of at least 0 for each of {n_obs} cells.")
-    return np.apply_along_axis(lambda column: np.unique(column, return_inverse=True)[1], 0, labels)
+    return np.apply_along_axis(lambda column: np.unique(column, return_inverse=True)[1].astype(np.int32), 0, labels)
 
 
 def _checked_plain(plain: Any, labels: np.ndarray | None, n_clusters: int) -> np.ndarray:
