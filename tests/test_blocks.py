@@ -113,6 +113,19 @@ def test_fit_and_clusters_of_a_file_are_those_in_memory(
     assert file.read_bytes() == before
 
 
+def test_the_model_of_a_large_file_reads_its_scratch_file(backed: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
+    mdata = cells()
+    expected = smm.tl.scmag(mdata, return_model=True, **QUICK)
+    monkeypatch.setattr(scratch, "MOST", 100)
+    monkeypatch.setattr(scratch, "ENTRIES_AT_A_TIME", 90)
+    model = smm.tl.scmag(backed, return_model=True, **QUICK)
+    for name in ("rna", "prot"):
+        assert scratch.is_mapped(model.adata[name].X.data)
+        found, wanted = (of.get_normalized_expression(modality=name).to_numpy() for of in (model, expected))
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    np.testing.assert_array_equal(model.get_latent_representation(), expected.get_latent_representation())
+
+
 def test_what_is_wrong_in_a_later_block_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mdata = cells()
     counts = mdata["rna"].X.toarray()

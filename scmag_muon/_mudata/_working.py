@@ -13,7 +13,7 @@ from scmag_muon._mudata._complete import fitted_everywhere, padded
 from scmag_muon._mudata._counts import check_layer, get_counts, layer_of
 from scmag_muon._mudata._features import expand_features, used_features
 from scmag_muon._mudata._fit import lend_fit, read_fit
-from scmag_muon.manifold.scratch import only_columns, reordered
+from scmag_muon.manifold.scratch import is_mapped, only_columns, reordered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,13 +114,14 @@ def complete_mudata(
 def unshare_counts(work: MuData, mdata: MuData, layer: str | Mapping[str, str | None] | None) -> None:
     """Give ``work`` counts of its own where they may be those of ``mdata``, which users normalise in place."""
     for name, adata in work.mod.items():
-        if adata.n_vars < mdata.mod[name].n_vars:
-            continue
         place = layer_of(layer, name)
+        counts = adata.X if place is None else adata.layers[place]
+        if adata.n_vars < mdata.mod[name].n_vars or is_mapped(counts.data):
+            continue
         if place is None:
-            adata.X = adata.X.copy()
+            adata.X = counts.copy()
         else:
-            adata.layers[place] = adata.layers[place].copy()
+            adata.layers[place] = counts.copy()
 
 
 def _fitted(work: MuData, name: str, manifold_key: str, counts: sp.csr_array) -> np.ndarray:
