@@ -6,16 +6,16 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from scmag_muon._mudata._blocks import in_file, only_features, read_rows, row_blocks
 from scmag_muon._mudata._raw import as_integers, check_range
 from scmag_muon._mudata._storage import read_csr
-from scmag_muon.manifold.scratch import stacked
+from scmag_muon.manifold.scratch import is_mapped, stacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import scipy.sparse as sp
     from anndata import AnnData
     from mudata import MuData
 
@@ -138,6 +138,9 @@ def count_blocks(
 ) -> Iterator[tuple[slice, sp.csr_array]]:
     """Rows and their counts as of :func:`get_counts`, block by block, or all at once where they are in memory."""
     matrix, where = _slot(adata, modality, layer)
+    if sp.issparse(matrix) and is_mapped(matrix.data):  # nothing lies in a scratch file but counts that were checked
+        yield slice(0, matrix.shape[0]), matrix
+        return
     stored = kept = rounded = 0
     for rows in row_blocks(matrix):
         counts = read_csr(read_rows(matrix, rows, where=where), where=where)
