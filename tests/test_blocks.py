@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import anndata
@@ -124,6 +126,11 @@ def test_the_model_of_a_large_file_reads_its_scratch_file(backed: MuData, monkey
         found, wanted = (of.get_normalized_expression(modality=name).to_numpy() for of in (model, expected))
         np.testing.assert_allclose(found, wanted, rtol=1e-4)
     np.testing.assert_array_equal(model.get_latent_representation(), expected.get_latent_representation())
+    data = weakref.ref(model.adata)
+    del model
+    gc.collect()
+    gc.collect()  # the model lets go of the data when it goes itself
+    assert data() is None  # with the model, its scratch file is gone
 
 
 def test_what_is_wrong_in_a_later_block_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -281,6 +282,12 @@ class SCMAG(QueryMixin, TrainMixin, SavingMixin, OutputsMixin):
         self._setup_adata_manager_store.pop(self.adata_manager.adata_uuid, None)
         self._per_instance_manager_store.pop(self.id, None)
         self.trainer: Any = None  # it holds the data too, in a circle with the network
+
+    def take_data_along(self) -> None:
+        """When the model is gone let go of the MuData too, where nobody else needs it: scvi-tools would hold it."""
+        stores = self._setup_adata_manager_store, self._per_instance_manager_store
+        for store, key in zip(stores, (self.adata_manager.adata_uuid, self.id), strict=True):
+            weakref.finalize(self, store.pop, key, None)
 
     def __repr__(self) -> str:
         return f"{self._model_summary_string}\nTraining status: {'trained' if self.is_trained_ else 'not trained'}"

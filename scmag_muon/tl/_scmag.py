@@ -398,6 +398,7 @@ def scmag(
     if return_model:
         _mudata.unshare_counts(lean, mdata, layer)
         model.adata_manager.forget_fitted_rows()
+        model.take_data_along()
         for column, values in _mudata.text_columns(mdata.obs).items():
             if column not in lean.obs:
                 lean.obs[column] = pd.Categorical(values)  # labels that the model may transfer to other cells
