@@ -138,7 +138,8 @@ def count_blocks(
 ) -> Iterator[tuple[slice, sp.csr_array]]:
     """Rows and their counts as of :func:`get_counts`, block by block, or all at once where they are in memory."""
     matrix, where = _slot(adata, modality, layer)
-    if sp.issparse(matrix) and is_mapped(matrix.data):  # nothing lies in a scratch file but counts that were checked
+    # nothing lies in a scratch file but counts that were checked
+    if sp.issparse(matrix) and matrix.format == "csr" and is_mapped(matrix.data):
         yield slice(0, matrix.shape[0]), matrix
         return
     stored = kept = rounded = 0
