@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from scmag_muon.manifold.scratch import entry_blocks
+
 
 class PackedCounts:
     """A copy of counts in memory, three or four bytes each in place of eight, that gives rows.
@@ -34,8 +36,9 @@ class PackedCounts:
     def __init__(self, counts: sp.csr_array) -> None:
         self.shape = counts.shape
         self.starts = counts.indptr.astype(np.int64)
-        self.columns = counts.indices.astype(np.min_scalar_type(max(counts.shape[1] - 1, 0)))
-        self.values = counts.data.astype(np.min_scalar_type(int(counts.data.max(initial=0))))
+        self.columns = _packed(counts, counts.indices, max(counts.shape[1] - 1, 0))
+        largest = max((int(counts.data[part].max(initial=0)) for _, part in entry_blocks(counts.indptr)), default=0)
+        self.values = _packed(counts, counts.data, largest)
 
     def __getitem__(self, rows: Any) -> sp.csr_array:
         """Rows by their numbers, in any order, CSR, float32."""
@@ -45,3 +48,10 @@ class PackedCounts:
         entries = np.repeat(self.starts[rows] - starts[:-1], sizes) + np.arange(starts[-1])
         parts = self.values[entries].astype(np.float32), self.columns[entries].astype(np.int32), starts
         return sp.csr_array(parts, shape=(len(rows), self.shape[1]))
+
+
+def _packed(counts: sp.csr_array, array: np.ndarray, largest: int) -> np.ndarray:
+    result = np.empty(len(array), dtype=np.min_scalar_type(largest))
+    for _, part in entry_blocks(counts.indptr):
+        result[part] = array[part]
+    return result

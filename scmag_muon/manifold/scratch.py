@@ -166,13 +166,14 @@ def is_mapped(array: np.ndarray) -> bool:
 def entry_blocks(indptr: np.ndarray) -> Iterator[tuple[slice, slice]]:
     """Rows of a CSR matrix, or columns of a CSC one, with so many entries at most, or one, and the entries.
 
-    What is computed of them in double precision is small.
+    What is computed of them in double precision is small. Between two blocks, what was read of mapped files is let go of.
     """
     start, n_rows = 0, len(indptr) - 1
     while start < n_rows:
         most = int(indptr[start]) + ENTRIES_AT_A_TIME
         stop = max(int(np.searchsorted(indptr, most, side="right")) - 1, start + 1)
         yield slice(start, stop), slice(int(indptr[start]), int(indptr[stop]))
+        _let_go()
         start = stop
 
 
@@ -206,12 +207,19 @@ def _keep_letting_go() -> None:
         time.sleep(_LET_GO_EVERY)
 
 
+def _let_go() -> None:
+    """Let go of what was read of mapped files; a fast pass reads gigabytes between two rounds of the thread."""
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    with _Mapped.lock:
+        for mapping in list(_Mapped.files):
+            mapping.madvise(mmap.MADV_DONTNEED)
+
+
 def _let_go_once() -> bool:
     """Whether there is a mapped file still."""
+    _let_go()
     with _Mapped.lock:
-        mappings = list(_Mapped.files)
-        for mapping in mappings:
-            mapping.madvise(mmap.MADV_DONTNEED)
-        if not mappings:
+        if not _Mapped.files:
             _Mapped.thread = None
-        return bool(mappings)
+        return bool(_Mapped.files)

@@ -17,6 +17,7 @@ import pytest
 import scipy.sparse as sp
 
 from scmag_muon.manifold import scratch
+from scmag_muon.manifold.packed import PackedCounts
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +175,20 @@ def test_what_was_read_is_let_go_of(tmp_path: Path) -> None:
         while in_file() > before + 16 and time.monotonic() < wait:
             time.sleep(0.02)
         assert in_file() <= before + 16
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells what is held")
+def test_packing_lets_go_of_what_it_has_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch, "ENTRIES_AT_A_TIME", 2**18)
+    monkeypatch.setattr(scratch, "_let_go_once", lambda: True)  # the thread does not help
+    values = np.ones(2**19, np.float32)
+    columns, starts = np.tile(np.arange(2**10, dtype=np.int32), 2**9), np.arange(0, 2**19 + 1, 2**10, dtype=np.int32)
+    block = sp.csr_array((values, columns, starts), shape=(2**9, 2**10))
+    counts = scratch.stacked(block for _ in range(32))  # 128 MB
+    before = in_file()
+    packed = PackedCounts(counts)
+    assert in_file() <= before + 16
+    assert (packed.values == 1).all()
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="pages can't be let go of")
