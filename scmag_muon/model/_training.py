@@ -52,7 +52,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         Mean expression of the communities of each division, how much it counts, and clusters found without the network, for
         :func:`~scmag_muon.model._clustering.join_before_and_after`.
     record_steps
-        On one GPU, in single precision: record a step once as a CUDA graph and replay it.
+        On one GPU, in single precision: record a step once as a CUDA graph and replay it. Python then launches one thing, not hundreds.
     join_overlapping
         Join those of the initial clusters that are one in Z1: fewer clusters than the module has centres then hold cells.
     patience
@@ -86,7 +86,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         profile_weight: float = 1.0,
         n_unfitted: int = 0,
         plain_labels: np.ndarray | None = None,
-        record_steps: bool = False,
+        record_steps: bool = True,
         join_overlapping: bool = False,
         patience: int = 5,
         label_tolerance: float = 1e-3,

@@ -74,7 +74,7 @@ def test_clusters_are_those_of_the_cpu() -> None:
         model = smm.tl.scmag(mdata, n_clusters=4, accelerator=accelerator, progress_bar=False, return_model=True)
         assert model.device.type == {"gpu": "cuda", "cpu": "cpu"}[accelerator]
         labels[accelerator] = mdata.obs["scmag"]
-    assert adjusted_rand_score(labels["gpu"], labels["cpu"]) > 0.97
+    assert adjusted_rand_score(labels["gpu"], labels["cpu"]) > 0.88  # two seeds on the CPU have .89 to .94
 
 
 def test_data_are_kept_on_the_device(citeseq: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,16 +165,56 @@ def test_training_in_recorded_steps_finds_what_plain_training_finds() -> None:
     assert lowest[0] == pytest.approx(lowest[1], rel=0.01)
 
 
-def test_steps_are_recorded(citeseq: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
-    n_replays = 0
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> list[torch.cuda.CUDAGraph]:
+    """Graphs in the order of their replays."""
+    done: list[torch.cuda.CUDAGraph] = []
     replay = torch.cuda.CUDAGraph.replay
 
     def counted(self: torch.cuda.CUDAGraph) -> None:
-        nonlocal n_replays
-        n_replays += 1
+        done.append(self)
         replay(self)
 
     monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", counted)
-    epochs = {"max_epochs_pretrain": 20, "max_epochs": 10, "batch_size": 16, "plan_kwargs": {"record_steps": True}}
-    smm.tl.scmag(citeseq, n_clusters=3, accelerator="gpu", progress_bar=False, **epochs)
-    assert n_replays > 20
+    return done
+
+
+def _mosaic() -> MuData:
+    mdata = smm.datasets.simulate_citeseq(n_obs=200, n_vars=60, n_prot=12)
+    return type(mdata)({"rna": mdata.mod["rna"], "prot": mdata.mod["prot"][50:].copy()})
+
+
+@pytest.mark.parametrize(
+    "of_model",
+    [
+        {},
+        {"settings": "paper"},
+        {"model_kwargs": {"dispersion": "gene-cell"}},
+        {"batch_key": "batch"},
+        {"mosaic": True},
+    ],
+    ids=str,
+)
+def test_steps_are_recorded(replays: list[torch.cuda.CUDAGraph], of_model: dict[str, Any]) -> None:
+    mdata = (
+        smm.datasets.simulate_citeseq(n_obs=200, n_vars=60, n_prot=12)
+        if not of_model.pop("mosaic", False)
+        else _mosaic()
+    )
+    mdata.obs["batch"] = np.resize(["a", "b"], mdata.n_obs)
+    epochs = {"max_epochs_pretrain": 20, "max_epochs": 10, "batch_size": 16}
+    smm.tl.scmag(mdata, n_clusters=3, accelerator="gpu", progress_bar=False, **epochs, **of_model)
+    assert len(replays) > 20
+    assert len(set(map(id, replays))) >= 3  # each stage
+
+
+def test_work_that_fetches_a_value_is_done_as_it_comes(replays: list[torch.cuda.CUDAGraph]) -> None:
+    steps = RecordedSteps(lambda batch: batch["x"] * float(batch["x"].sum()))
+    x = torch.ones(3, device="cuda")
+    for _ in range(6):
+        assert steps({"x": x}).tolist() == [3, 3, 3]
+    assert not replays
+    steps = RecordedSteps(lambda batch: torch.randn_like(batch["x"]) + batch["x"])  # others still are
+    drawn = torch.stack([steps({"x": x}).clone() for _ in range(6)])
+    assert len(torch.unique(drawn)) == drawn.numel()
+    assert replays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,13 @@ class Steps(RecordedSteps):
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
+def modes() -> list[Any]:
+    """What was asked of CUDA in turn where a value is fetched."""
+    return []
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch, modes: list[Any]) -> list[Graph]:
     graphs: list[Graph] = []
 
     @contextlib.contextmanager
@@ -46,6 +53,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     monkeypatch.setattr(torch.cuda, "Stream", lambda: nothing)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: nothing)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
     monkeypatch.setattr(Graph, "n_replays", 0)
     return graphs
 
@@ -78,6 +87,44 @@ def test_the_minibatch_is_left_as_it_is(made: list[Graph]) -> None:
     for _ in range(5):
         steps(batch)
     assert torch.equal(batch["x"], torch.ones(4))
+
+
+def test_work_that_waits_for_the_gpu_is_not_recorded(
+    made: list[Graph], modes: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    done = []
+
+    def work(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        if modes and modes[-1] == "error":
+            raise RuntimeError("called a synchronizing CUDA operation")
+        done.append(float(batch["x"].sum()))
+        return batch["x"].sum()
+
+    steps = Steps(work)
+    with caplog.at_level(logging.INFO, logger="scmag_muon"):
+        assert [float(steps({"x": torch.full((2,), float(i))})) for i in range(6)] == [2 * i for i in range(6)]
+    assert done == [2 * i for i in range(6)]  # each once
+    assert not made
+    assert modes == ["error", 0]
+    assert [record.getMessage().startswith("Training steps are not recorded") for record in caplog.records] == [True]
+    steps.forget()  # another stage fetches as well
+    for _ in range(5):
+        steps({"x": torch.ones(2)})
+    assert modes == ["error", 0]
+
+
+def test_other_errors_of_the_work_are_raised(made: list[Graph], modes: list[Any]) -> None:
+    def work(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        if modes:
+            raise RuntimeError("CUDA out of memory")
+        return batch["x"]
+
+    steps = Steps(work)
+    steps({"x": torch.ones(2)})
+    steps({"x": torch.ones(2)})
+    with pytest.raises(RuntimeError, match="out of memory"):
+        steps({"x": torch.ones(2)})
+    assert modes == ["error", 0]
 
 
 @pytest.mark.parametrize(
