@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
+
+from scmag_muon.manifold.scratch import entry_blocks, rows_between
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_ENTRIES_AT_A_TIME = 2**24
+    import scipy.sparse as sp
 
 
 def of_cells(cells: Sequence[str] | pd.Index) -> str:
@@ -40,17 +41,8 @@ def of_counts(
     if mask is not None:
         weights = np.where(np.asarray(mask, dtype=bool), weights, np.uint64(0))
     sums = np.zeros(counts.shape[0], dtype=np.uint64)
-    for first, last in _blocks(counts.indptr):
-        start, end = counts.indptr[first], counts.indptr[last]
-        block = sp.csr_array(
-            (
-                counts.data[start:end].astype(np.uint64),
-                counts.indices[start:end],
-                counts.indptr[first : last + 1] - start,
-            ),
-            shape=(last - first, counts.shape[1]),
-        )
-        sums[first:last] = block @ weights
+    for rows, _ in entry_blocks(counts.indptr):
+        sums[rows] = rows_between(counts, rows.start, rows.stop).astype(np.uint64) @ weights
     return _joined(_mixed(_hashes(cells) + _mixed(sums)))
 
 
@@ -107,12 +99,3 @@ def _mixed(x: np.ndarray) -> np.ndarray:
 def _joined(hashes: np.ndarray) -> str:
     # a sum, so that the order of cells does not matter
     return f"{len(hashes)}-{int(_mixed(hashes).sum(dtype=np.uint64)):016x}"
-
-
-def _blocks(indptr: np.ndarray) -> list[tuple[int, int]]:
-    """Runs of rows with so many entries at most, or one row."""
-    edges, n_rows = [0], len(indptr) - 1
-    while edges[-1] < n_rows:
-        last = int(np.searchsorted(indptr, int(indptr[edges[-1]]) + _ENTRIES_AT_A_TIME, side="right")) - 1
-        edges.append(min(max(last, edges[-1] + 1), n_rows))
-    return list(zip(edges[:-1], edges[1:], strict=True))

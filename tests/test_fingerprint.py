@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 from scmag_muon import _fingerprint
+from scmag_muon.manifold import scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ def test_the_order_of_cells_and_features_does_not_matter() -> None:
 
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = of(COUNTS)
-    monkeypatch.setattr(_fingerprint, "_ENTRIES_AT_A_TIME", 25)
+    monkeypatch.setattr(scratch, "ENTRIES_AT_A_TIME", 25)
     assert of(COUNTS) == whole
 
 

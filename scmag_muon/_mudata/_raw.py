@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import scipy.sparse as sp
 
+from scmag_muon.manifold.scratch import ENTRIES_AT_A_TIME
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,7 +24,6 @@ _MOST_LOG = 15.0
 _CELLS_LOOKED_AT = 500
 _VALUES_LOOKED_AT = 1000
 _STORED_LOOKED_AT = 100_000
-_VALUES_AT_A_TIME = 2**22
 _UNDO: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "squares": np.square,
     "expm1": np.expm1,
@@ -108,7 +109,7 @@ def as_integers(
 
 def _are_integers(values: np.ndarray) -> bool:
     """Whether all are; of many values some are looked at at a time, so that no second array of their size is made."""
-    parts = (values[start : start + _VALUES_AT_A_TIME] for start in range(0, len(values), _VALUES_AT_A_TIME))
+    parts = (values[start : start + ENTRIES_AT_A_TIME] for start in range(0, len(values), ENTRIES_AT_A_TIME))
     return all(np.array_equal(part, np.rint(part)) for part in parts)
 
 

@@ -279,15 +279,21 @@ class SCMAG(QueryMixin, TrainMixin, SavingMixin, OutputsMixin):
         if self._query is not None:  # its cells were never registered
             self._adata = None
             return
-        self._setup_adata_manager_store.pop(self.adata_manager.adata_uuid, None)
-        self._per_instance_manager_store.pop(self.id, None)
+        for store, key in self._held():
+            store.pop(key, None)
         self.trainer: Any = None  # it holds the data too, in a circle with the network
 
     def take_data_along(self) -> None:
         """When the model is gone let go of the MuData too, where nobody else needs it: scvi-tools would hold it."""
-        stores = self._setup_adata_manager_store, self._per_instance_manager_store
-        for store, key in zip(stores, (self.adata_manager.adata_uuid, self.id), strict=True):
+        for store, key in self._held():
             weakref.finalize(self, store.pop, key, None)
+
+    def _held(self) -> tuple[tuple[dict[str, Any], str], ...]:
+        """Where scvi-tools holds the cells, and under which key."""
+        return (
+            (self._setup_adata_manager_store, self.adata_manager.adata_uuid),
+            (self._per_instance_manager_store, self.id),
+        )
 
     def __repr__(self) -> str:
         return f"{self._model_summary_string}\nTraining status: {'trained' if self.is_trained_ else 'not trained'}"
