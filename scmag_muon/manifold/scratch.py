@@ -1,7 +1,7 @@
 """Large arrays in a file without a name: they are read by mapping it, and what was read is soon let go of.
 
 Counts of a million cells take gigabytes, and every step reads them from one end to the other. In a scratch file they are not part of the
-memory that the process holds: what it has read counts as its own until the pages are let go of, which a thread does a few times
+memory that the process holds: what it has read counts as its own until the pages are let go of, which a thread does many times
 a second. The system keeps them for as long as it has room.
 """
 
@@ -30,7 +30,7 @@ MOST = 2**26
 """Entries up to which an array stays in memory."""
 
 ENTRIES_AT_A_TIME = 2**22
-_LET_GO_EVERY = 0.1
+_LET_GO_EVERY = 0.02
 
 
 class Gathered:
@@ -192,7 +192,7 @@ class _Mapped:
 
 
 def _let_go_of(mapping: mmap.mmap) -> None:
-    """Let go of the file's pages a few times a second, for as long as someone holds an array of it."""
+    """Let go of the file's pages many times a second, for as long as someone holds an array of it."""
     if not hasattr(mmap, "MADV_DONTNEED"):
         return
     with _Mapped.lock:

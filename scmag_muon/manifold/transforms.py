@@ -131,7 +131,9 @@ def scale_cells(counts: sp.csr_array, factors: np.ndarray) -> sp.csr_array:
 
 def size_factors(counts: sp.csr_array, median: float) -> np.ndarray:
     """By what the counts of each cell are multiplied to reach this library size, float32, ``(n_obs,)``; 0 for empty cells."""
-    totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    totals = np.empty(counts.shape[0])
+    for rows, _ in row_blocks(counts):
+        totals[rows] = rows_between(counts, rows.start, rows.stop).sum(axis=1)
     return np.divide(median, totals, out=np.zeros_like(totals), where=totals > 0).astype(np.float32)
 
 
