@@ -156,6 +156,21 @@ def test_without_room_all_stays_in_memory(
     assert ("Permission denied" if at == "open" else "No space left on device") in record.getMessage()
 
 
+def test_blocks_hold_as_many_rows_as_fit() -> None:
+    sizes = np.random.default_rng(0).integers(0, 4, 60)
+    sizes[[7, 8, 30]] = 9, 6, 5  # more than a block may hold
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    blocks, row = list(scratch.entry_blocks(starts)), 0
+    for rows, entries in blocks:
+        assert rows.start == row
+        row = rows.stop
+        assert entries == slice(starts[rows.start], starts[row])
+        assert sizes[rows].sum() <= 4 or row - rows.start == 1
+        assert row == len(sizes) or sizes[rows.start : row + 1].sum() > 4
+    assert row == len(sizes)
+    assert not list(scratch.entry_blocks(np.zeros(1, dtype=int)))
+
+
 def in_file() -> float:
     """Megabytes of files that the process holds."""
     status = Path("/proc/self/status").read_text()
