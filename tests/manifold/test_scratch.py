@@ -109,15 +109,19 @@ def test_rows_that_follow_each_other(start: int, stop: int) -> None:
         assert np.shares_memory(found.indices, x.indices)
 
 
-def test_blocks_hold_all_rows_once_and_few_entries() -> None:
-    x = matrix()
-    starts = x.indptr.copy()
-    blocks = list(scratch.entry_blocks(starts))
-    assert [rows.start for rows, _ in blocks] == [0, *(rows.stop for rows, _ in blocks[:-1])]
-    assert blocks[-1][0].stop == 30
+def test_blocks_hold_as_many_rows_as_fit() -> None:
+    sizes = np.random.default_rng(0).integers(0, 4, 60)
+    sizes[[7, 8, 30]] = 9, 6, 5  # more than a block may hold
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    blocks, row = list(scratch.entry_blocks(starts)), 0
     for rows, entries in blocks:
-        assert (entries.start, entries.stop) == (starts[rows.start], starts[rows.stop])
-        assert entries.stop - entries.start <= 4 or rows.stop - rows.start == 1
+        assert rows.start == row
+        row = rows.stop
+        assert entries == slice(starts[rows.start], starts[row])
+        assert sizes[rows].sum() <= 4 or row - rows.start == 1
+        assert row == len(sizes) or sizes[rows.start : row + 1].sum() > 4
+    assert row == len(sizes)
+    assert not list(scratch.entry_blocks(np.zeros(1, dtype=int)))
 
 
 @pytest.mark.parametrize("at", ["open", "write"])
@@ -154,21 +158,6 @@ def test_without_room_all_stays_in_memory(
     (record,) = caplog.records
     assert "TMPDIR" in record.getMessage()
     assert ("Permission denied" if at == "open" else "No space left on device") in record.getMessage()
-
-
-def test_blocks_hold_as_many_rows_as_fit() -> None:
-    sizes = np.random.default_rng(0).integers(0, 4, 60)
-    sizes[[7, 8, 30]] = 9, 6, 5  # more than a block may hold
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    blocks, row = list(scratch.entry_blocks(starts)), 0
-    for rows, entries in blocks:
-        assert rows.start == row
-        row = rows.stop
-        assert entries == slice(starts[rows.start], starts[row])
-        assert sizes[rows].sum() <= 4 or row - rows.start == 1
-        assert row == len(sizes) or sizes[rows.start : row + 1].sum() > 4
-    assert row == len(sizes)
-    assert not list(scratch.entry_blocks(np.zeros(1, dtype=int)))
 
 
 def in_file() -> float:
