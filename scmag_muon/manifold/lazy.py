@@ -69,7 +69,7 @@ class FittedRows:
             self._starts = counts.indptr.astype(np.int64, copy=False)
             self._columns, self._values = counts.indices.astype(np.int32, copy=False), counts.data
         else:
-            self._starts, self._columns, self._values = self.packed.starts, self.packed.columns, self.packed.values
+            self._starts, self._columns, self._values = self.packed.starts, self.packed.gaps, self.packed.values
         self._factors = modality.recipe.size_factors(counts)
         self._mean_logs = mean_logs(counts, self._factors)
         standards = modality.recipe.standards
@@ -106,6 +106,7 @@ class FittedRows:
                 np.float32(1 - self._step),
                 self._starts,
                 self._columns,
+                self.packed is not None,
                 self._values,
                 self._factors,
                 of_logs,
@@ -145,6 +146,7 @@ def _add_rows(
     of_first: np.float32,
     starts: NDArray[np.int64],
     columns: NDArray[Any],
+    are_gaps: bool,  # noqa: FBT001
     counts: NDArray[Any],
     factors: NDArray[np.float32],
     of_logs: NDArray[np.float32],
@@ -164,8 +166,11 @@ def _add_rows(
         for j in range(table.shape[1]):
             row = table[i, j]
             weight = share + of_first if j == 0 else share
+            column = 0
             for k in range(starts[row], starts[row + 1]):
-                column = columns[k]
+                column = column + columns[k] if are_gaps else columns[k]
+                if counts[k] == 0:  # it bridges a gap
+                    continue
                 sized = np.float32(counts[k]) * factors[row]
                 score = (sized - mean[column]) * inverse[column]
                 score = min(max(score, -Z_CLIP), Z_CLIP) - of_zero[column]

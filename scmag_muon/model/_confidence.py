@@ -15,6 +15,7 @@ N_VOTES = 50
 """Nearest cells that vote, at most."""
 _FEWEST_VOTES = 5
 _MOST_VOTERS = 50_000
+_ROWS_AT_A_TIME = 50_000
 
 
 def confidence(joint: np.ndarray, latent: np.ndarray | None, labels: np.ndarray) -> np.ndarray:
@@ -71,11 +72,15 @@ def share_of_neighbors(
     x = np.ascontiguousarray(space, dtype=np.float32)
     if len(voters) == n_obs:
         return _share(codes[nearest_neighbors(x, int(asked.max()) + 1)[:, 1:]] == codes[:, None], asked)
-    nearest = voters[nearest_in(x, x[voters], int(asked.max()) + 1)]
-    others = nearest != np.arange(n_obs)[:, None]
-    order = np.argsort(~others, axis=1, kind="stable")  # the cell itself, if it may vote, comes last
-    same = np.take_along_axis((codes[nearest] == codes[:, None]) & others, order, axis=1)
-    return _share(same, asked)
+    share, of_voters = np.empty(n_obs), x[voters]
+    for start in range(0, n_obs, _ROWS_AT_A_TIME):
+        rows = np.arange(start, min(start + _ROWS_AT_A_TIME, n_obs))
+        nearest = voters[nearest_in(x[rows], of_voters, int(asked.max()) + 1)]
+        others = nearest != rows[:, None]
+        order = np.argsort(~others, axis=1, kind="stable")  # the cell itself, if it may vote, comes last
+        same = np.take_along_axis((codes[nearest] == codes[rows, None]) & others, order, axis=1)
+        share[rows] = _share(same, asked[rows])
+    return share
 
 
 def confidence_among(

@@ -140,6 +140,17 @@ class OutputsMixin(BaseModelClass):
         ):
             yield tensors, self.module.inference(**self.module._get_inference_input(tensors))
 
+    def _of_all(self, cells: MuData, rows: np.ndarray, batch_size: int, *, what: str) -> np.ndarray:
+        """One of the network's outputs, put in place minibatch by minibatch: parts and whole would be held side by side."""
+        found, start = np.empty((len(rows), 0), dtype=np.float32), 0
+        for _, inference in self._inferred(cells, rows, batch_size):
+            part = inference[what].cpu().numpy()
+            if start == 0:
+                found = np.empty((len(rows), part.shape[1]), dtype=part.dtype)
+            found[start : start + len(part)] = part
+            start += len(part)
+        return found
+
     def get_latent_representation(
         self,
         mdata: MuData | None = None,
@@ -182,7 +193,7 @@ class OutputsMixin(BaseModelClass):
         if kind not in list(_LATENT):
             raise ValueError(f"`kind` must be one of {sorted(_LATENT)}, got {kind!r}.")
         asked = self._asked(mdata, indices, batch_size)
-        return torch.cat([inference[_LATENT[kind]].cpu() for _, inference in self._inferred(*asked)]).numpy()
+        return self._of_all(*asked, what=_LATENT[kind])
 
     def get_cluster_assignments(
         self,
@@ -224,7 +235,7 @@ class OutputsMixin(BaseModelClass):
         without a gate.
         """
         asked = self._asked(mdata, indices, batch_size)
-        return torch.cat([inference["gate"].cpu() for _, inference in self._inferred(*asked)]).numpy()
+        return self._of_all(*asked, what="gate")
 
     def get_normalized_expression(
         self,
