@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scmag_muon.manifold import scratch
+from scmag_muon.manifold import packed, scratch
 from scmag_muon.manifold.lazy import FittedRows
 from tests.manifold.test_fit import N, case, own
 
@@ -66,11 +66,13 @@ def test_parts_tell_of_another_library_size(case: tuple) -> None:
     assert pickle.dumps(FittedRows(learnt, "rna", x).parts()) == pickle.dumps(rows.parts())
 
 
+@pytest.mark.parametrize("gap", [2, 255])
 @pytest.mark.parametrize("largest", [3, 300, 70_000])
 def test_of_counts_in_a_scratch_file_few_bytes_are_held(
-    case: tuple, largest: int, monkeypatch: pytest.MonkeyPatch
+    case: tuple, largest: int, gap: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scratch, "MOST", 0)
+    monkeypatch.setattr(packed, "_LARGEST_GAP", gap)  # most of them are bridged, or none
     counts, learnt, _, _ = case
     for name, x in own(counts, learnt).items():
         x.data = np.minimum(x.data, largest)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from scmag_muon.manifold.neighbors import nearest_in
+from scmag_muon.model import _confidence
 from scmag_muon.model._confidence import confidence, confidence_among, share_of_neighbors
 
 
@@ -89,3 +90,11 @@ def test_of_many_cells_a_sample_votes_and_no_cell_for_itself() -> None:
     alone[7] = "alone"
     assert share_of_neighbors(space, alone, most_voters=899)[7] == pytest.approx(0.5 / 6)
     assert share_of_neighbors(space, labels, most_voters=899).mean() == pytest.approx(every.mean(), abs=0.005)
+
+
+def test_how_many_cells_ask_at_a_time_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, labels = two_groups(2.0)
+    whole = share_of_neighbors(space, labels, most_voters=90)
+    monkeypatch.setattr(_confidence, "_ROWS_AT_A_TIME", 37)
+    np.testing.assert_array_equal(share_of_neighbors(space, labels, most_voters=90), whole)
+    assert len(np.unique(whole)) > 10
