@@ -25,7 +25,7 @@ class FittedRows:
     """Rows as of :meth:`~scmag_muon.manifold.fit.ManifoldFit.rows`, for training, which asks for all of them again and again.
 
     Nothing of the size of the counts is there beside them: they are transformed as they are read. Of counts in a scratch file a copy of
-    three or four bytes each is held in memory.
+    two or three bytes each is held in memory.
 
     Parameters
     ----------
