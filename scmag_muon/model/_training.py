@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from scmag_muon.model._module import SCMAGModule
 
+_CELLS_AT_A_TIME = 2**16
 _BETWEEN_PROCESSES = 1_000_003  # so that seeds near each other have no noise in common
 
 
@@ -233,7 +234,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         if self.stage == 3:
             self._update_clusters()
             with torch.no_grad():
-                q = self.module.assign(self.module.cluster_space(self._ungated_space())[0])
+                q = self.module.assign(self._cluster_space(self._ungated_space()))
             sizes = torch.bincount(q.argmax(dim=1), minlength=len(self.module.centers))
             self.module.reorder_clusters(torch.argsort(sizes, descending=True, stable=True))
 
@@ -351,14 +352,14 @@ class SCMAGTrainingPlan(TrainingPlan):
         labels = self._of_first_process(labels)
         q = self._hard(labels, z1)
         self.module.set_centers(z1, q)
-        self.module.set_centers(self.module.cluster_space(z1)[0], q)
+        self.module.set_centers(self._cluster_space(z1), q)
         self._labels = q.argmax(dim=1)
         self._anchors = self._labels.clone() if are_plain else None
 
     @torch.no_grad()
     def _update_clusters(self) -> None:
         """Expectation step. Centres of clusters that were found without the network stay those of their cells: else they drift."""
-        zc = self.module.cluster_space(self._ungated_space())[0]
+        zc = self._cluster_space(self._ungated_space())
         if self._anchors is not None:
             self.module.set_centers(zc, self._hard(self._anchors, zc))
         q = self.module.assign(zc)
@@ -368,6 +369,10 @@ class SCMAGTrainingPlan(TrainingPlan):
         same_cells = len(self._labels) == len(labels)
         self._label_change = float((labels != self._labels).float().mean()) if same_cells else 1.0
         self._labels = labels
+
+    def _cluster_space(self, ungated: Tensor) -> Tensor:
+        """Zc of all cells, of some at a time: the gate takes several times as much memory as what it gives."""
+        return torch.cat([self.module.cluster_space(part)[0] for part in ungated.split(_CELLS_AT_A_TIME)])
 
     def _hard(self, labels: Tensor, z: Tensor) -> Tensor:
         """The assignment Q of cells of known clusters."""

@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 import scmag_muon as smm
-from scmag_muon.model import SCMAG
+from scmag_muon.model import SCMAG, _training
 from scmag_muon.model._module import SCMAGModule
 from scmag_muon.model._training import SCMAGTrainingPlan, StageProgress, _Bar
 
@@ -278,6 +278,17 @@ def test_centres_fit_the_final_network(mdata: MuData) -> None:
     assert sorted(order.tolist()) == [0, 1, 2]
     torch.testing.assert_close(module.centers, renewed[order], rtol=1e-3, atol=1e-4)
     assert not torch.allclose(last.centers[order], module.centers, rtol=1e-3, atol=1e-3)
+
+
+def test_how_many_cells_are_gated_at_a_time_does_not_matter(mdata: MuData, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for at_a_time in (2**16, 17):
+        monkeypatch.setattr(_training, "_CELLS_AT_A_TIME", at_a_time)
+        model = SCMAG(mdata, 3)
+        train(model, 2, 3, plan_kwargs={"lr": 1e-2})
+        found.append((model.module.centers, torch.as_tensor(model.get_latent_representation())))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_second_training_does_not_warn(mdata: MuData) -> None:
