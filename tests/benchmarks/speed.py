@@ -352,9 +352,8 @@ def _of_growth(mdata: MuData, repeats: int) -> dict[str, Any]:
 
 def _of_whole(mdata: MuData, repeats: int) -> dict[str, Any]:
     results = {}
-    smm.tl.scmag(
-        mdata[:1000].copy(), max_epochs_pretrain=2, max_epochs=1, progress_bar=False
-    )  # compiles what is compiled
+    few = mdata[:1000].copy()
+    smm.tl.scmag(few, max_epochs_pretrain=2, max_epochs=1, progress_bar=False)  # compiles what is compiled
     for precision in ("32-true", "bf16-mixed"):
         copy = mdata.copy()
         started = time.perf_counter()

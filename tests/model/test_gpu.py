@@ -179,28 +179,29 @@ def replays(monkeypatch: pytest.MonkeyPatch) -> list[torch.cuda.CUDAGraph]:
     return done
 
 
+def _pairs() -> MuData:
+    return smm.datasets.simulate_citeseq(n_obs=200, n_vars=60, n_prot=12)
+
+
 def _mosaic() -> MuData:
-    mdata = smm.datasets.simulate_citeseq(n_obs=200, n_vars=60, n_prot=12)
+    mdata = _pairs()
     return type(mdata)({"rna": mdata.mod["rna"], "prot": mdata.mod["prot"][50:].copy()})
 
 
 @pytest.mark.parametrize(
-    "of_model",
+    ("made", "of_model"),
     [
-        {},
-        {"settings": "paper"},
-        {"model_kwargs": {"dispersion": "gene-cell"}},
-        {"batch_key": "batch"},
-        {"mosaic": True},
+        (_pairs, {}),
+        (_pairs, {"settings": "paper"}),
+        (_pairs, {"model_kwargs": {"dispersion": "gene-cell"}}),
+        (_pairs, {"batch_key": "batch"}),
+        (_mosaic, {}),
     ],
-    ids=str,
 )
-def test_steps_are_recorded(replays: list[torch.cuda.CUDAGraph], of_model: dict[str, Any]) -> None:
-    mdata = (
-        smm.datasets.simulate_citeseq(n_obs=200, n_vars=60, n_prot=12)
-        if not of_model.pop("mosaic", False)
-        else _mosaic()
-    )
+def test_steps_are_recorded(
+    replays: list[torch.cuda.CUDAGraph], made: Callable[[], MuData], of_model: dict[str, Any]
+) -> None:
+    mdata = made()
     mdata.obs["batch"] = np.resize(["a", "b"], mdata.n_obs)
     epochs = {"max_epochs_pretrain": 20, "max_epochs": 10, "batch_size": 16}
     smm.tl.scmag(mdata, n_clusters=3, accelerator="gpu", progress_bar=False, **epochs, **of_model)
