@@ -27,7 +27,7 @@ _BY_FEATURE = ("mean", "deviation", "main_mean", "main_deviation", "center", "sl
 def write_fit(mdata: MuData, fit: ManifoldFit, key: str) -> None:
     """Write what is needed to read the fit again (:func:`read_fit`); :func:`scmag_muon.pp.manifold_fit` writes the rest."""
     for kernel in KERNELS:
-        mdata.obsp[Keys.neighbor_lists(key, kernel)] = sp.csr_matrix(indicator(fit.lists[kernel]))
+        mdata.obsp[Keys.neighbor_lists(key, kernel)] = sp.csr_matrix(indicator(fit.lists[kernel], dtype=np.int8))
     for modality in fit.modalities:
         adata = mdata.mod[modality.name]
         stored = {name: value for name, value in modality.to_dict().items() if name not in _ELSEWHERE}

@@ -146,10 +146,12 @@ def nearest_in(
     return np.concatenate(parts) if parts else np.empty((0, min(n_neighbors, len(reference))), np.int32)
 
 
-def indicator(neighbors: np.ndarray, n_columns: int | None = None) -> sp.csr_array:
+def indicator(
+    neighbors: np.ndarray, n_columns: int | None = None, *, dtype: type[np.number] = np.float32
+) -> sp.csr_array:
     """Sparse 0/1 matrix of a neighbour table, shape ``(n_obs, n_obs)`` or ``(n_obs, n_columns)``."""
     n_obs, k = neighbors.shape
-    data = np.ones(neighbors.size, dtype=np.float32)
+    data = np.ones(neighbors.size, dtype=dtype)
     indptr = np.arange(0, neighbors.size + 1, k, dtype=index_type(neighbors.size))
     return sp.csr_array((data, neighbors.ravel(), indptr), shape=(n_obs, n_columns or n_obs))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.spatial.distance import cdist, pdist
 from sklearn.metrics import adjusted_rand_score
@@ -33,11 +34,11 @@ def squared_distances(z: Tensor, centers: Tensor) -> Tensor:
     Differences are taken before they are squared, for products would lose digits far from the origin; and of some cells at a
     time, since differences of all of them would be ``n_latent`` times as large as the distances.
     """
-    parts = _blocks(z, centers.numel())
+    parts = blocks(z, centers.numel())
     return torch.cat([(part.unsqueeze(1) - centers).square().sum(dim=-1) for part in parts])
 
 
-def _blocks(cells: Tensor, n_elements: int) -> tuple[Tensor, ...]:
+def blocks(cells: Tensor, n_elements: int) -> tuple[Tensor, ...]:
     """The cells in parts for which ``n_elements`` numbers a cell are not too many."""
     return cells.split(max(_MOST_ELEMENTS // max(n_elements, 1), 1))
 
@@ -59,20 +60,25 @@ def clustering_loss(distances: Tensor, q: Tensor) -> Tensor:
 
 def total_variance(z: Tensor) -> Tensor:
     """Sum over dimensions of the variance over cells."""
-    return (z - z.mean(dim=0)).square().sum(dim=1).mean()
+    center = z.mean(dim=0)
+    return torch.cat([(part - center).square().sum(dim=1) for part in blocks(z, z.shape[1])]).mean()
 
 
-def within_covariance(z: Tensor, centers: Tensor, weight: Tensor, sums: Tensor, *, shrinkage: float = 0.1) -> Tensor:
-    """Covariance of the cells around their centres, pooled over clusters, shrunk towards its mean variance.
+def within_covariance(
+    products: Tensor, n_cells: int, centers: Tensor, weight: Tensor, sums: Tensor, *, shrinkage: float = 0.1
+) -> Tensor:
+    """Covariance of cells around their centres, pooled over clusters, shrunk towards its mean variance.
 
     Parameters
     ----------
-    z
-        Cells, shape ``(n_cells, n_latent)``.
+    products
+        :math:`Z^T Z` of the cells, shape ``(n_latent, n_latent)``.
+    n_cells
+        Number of cells.
     centers
         Shape ``(n_clusters, n_latent)``.
     weight, sums
-        Sum over the cells of their assignments, ``(n_clusters,)``, and of these times z, ``(n_clusters, n_latent)``.
+        Sum over the cells of their assignments, ``(n_clusters,)``, and of these times Z, ``(n_clusters, n_latent)``.
     shrinkage
         Share of the mean variance.
 
@@ -80,11 +86,10 @@ def within_covariance(z: Tensor, centers: Tensor, weight: Tensor, sums: Tensor, 
     -------
     Shape ``(n_latent, n_latent)``.
     """
-    n_latent = z.shape[1]
     crossed = centers.T @ sums
-    scatter = z.T @ z - crossed - crossed.T + (centers.T * weight) @ centers
-    covariance = scatter / len(z)
-    even = torch.eye(n_latent, dtype=z.dtype, device=z.device) * covariance.diagonal().mean()
+    scatter = products - crossed - crossed.T + (centers.T * weight) @ centers
+    covariance = scatter / n_cells
+    even = torch.eye(len(products), dtype=products.dtype, device=products.device) * covariance.diagonal().mean()
     return (1 - shrinkage) * covariance + shrinkage * even
 
 
@@ -100,7 +105,7 @@ def group_sums(z: Tensor, groups: Tensor, n_groups: int) -> tuple[Tensor, Tensor
     By products of some cells at a time: a GPU adds by index in another order each time.
     """
     sizes, sums = z.new_zeros(n_groups), z.new_zeros(n_groups, z.shape[1])
-    for part, members in zip(_blocks(z, n_groups), _blocks(groups, n_groups), strict=True):
+    for part, members in zip(blocks(z, n_groups), blocks(groups, n_groups), strict=True):
         q = nn.functional.one_hot(members.long(), n_groups).to(z.dtype)
         sizes += q.sum(dim=0)
         sums += q.T @ part
@@ -212,10 +217,12 @@ def join_each(
     z: Tensor, communities: Tensor, n_clusters: int, profiles: Sequence[np.ndarray] | None, weight: float
 ) -> np.ndarray:
     """Each division joined by itself as by :func:`join_communities`, int16, ``(n_cells, n_partitions)``."""
-    divisions = [division.long() for division in communities.reshape(len(communities), -1).T]
-    of_divisions = [None] * len(divisions) if profiles is None else profiles
-    joined = [_join(z, *each, n_clusters, weight=weight) for each in zip(divisions, of_divisions, strict=True)]
-    return torch.stack([labels.to(torch.int16) for labels in joined], dim=1).cpu().numpy()
+    divisions = communities.reshape(len(communities), -1)
+    joined = np.empty(tuple(divisions.shape), dtype=np.int16)
+    for i in range(divisions.shape[1]):
+        of_division = None if profiles is None else profiles[i]
+        joined[:, i] = _join(z, divisions[:, i].long(), of_division, n_clusters, weight=weight).cpu().numpy()
+    return joined
 
 
 def _consensus(clusterings: np.ndarray, n_clusters: int) -> np.ndarray:
@@ -227,9 +234,9 @@ def _consensus(clusterings: np.ndarray, n_clusters: int) -> np.ndarray:
     """
     if clusterings.shape[1] == 1:
         return clusterings[:, 0]
-    cells, index, sizes = np.unique(clusterings, axis=0, return_inverse=True, return_counts=True)
-    points = np.hstack([np.eye(column.max() + 1)[column] for column in cells.T]) / np.sqrt(2)
-    found = centroid_linkage(points, sizes, n_clusters)[index.ravel()]
+    kinds, index = _distinct_rows(clusterings)
+    points = np.hstack([np.eye(column.max() + 1)[column] for column in kinds.T]) / np.sqrt(2)
+    found = centroid_linkage(points, np.bincount(index), n_clusters)[index]
     step = -(-len(found) // _MOST_COMPARED)
     compared = clusterings[::step].T
     typical = (agreements(list(compared)).sum(axis=0) - 1) / (len(compared) - 1)
@@ -237,6 +244,17 @@ def _consensus(clusterings: np.ndarray, n_clusters: int) -> np.ndarray:
     reached = np.mean([adjusted_rand_score(found[::step], each) for each in compared])
     is_better = reached < typical[best] and len(np.unique(clusterings[:, best])) <= n_clusters
     return clusterings[:, best] if is_better else found
+
+
+def _distinct_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that occur, sorted, and which of them each row is: column by column, for NumPy holds several copies of all rows."""
+    index = np.zeros(len(table), dtype=np.int64)
+    for column in table.T:
+        values, codes = np.unique(column, return_inverse=True)
+        index = pd.factorize(index * len(values) + codes, sort=True)[0]
+    first = np.empty(index.max() + 1, dtype=np.int64)
+    first[index[::-1]] = np.arange(len(index))[::-1]
+    return table[first], index
 
 
 def join_overlapping(z: Tensor, communities: Tensor) -> Tensor:
@@ -262,7 +280,7 @@ def _join(
         return communities
     sizes, sums = group_sums(z, communities, n_communities)
     means = sums / sizes.clamp_min(1).unsqueeze(1)
-    points = (means @ whitening(within_covariance(z, means, sizes, sums))).cpu().numpy()
+    points = (means @ whitening(within_covariance(z.T @ z, len(z), means, sizes, sums))).cpu().numpy()
     chance = 0.0
     if profile is not None:
         unit = median_distance(profile) / np.sqrt(weight)

@@ -177,7 +177,7 @@ class SCMAGModule(BaseModuleClass):
         used = weight > 1e-3
         self.centers.copy_(torch.where(used.unsqueeze(1), means, self.centers))
         if self.relative_distance:
-            self.whitening.copy_(whitening(within_covariance(zc, self.centers, weight, sums)))
+            self.whitening.copy_(whitening(within_covariance(zc.T @ zc, len(zc), self.centers, weight, sums)))
             offset = -2 * (weight.clamp_min(1) / len(zc)).log()
             self.offset.copy_(torch.where(used, offset, torch.inf))
             self.spread.copy_(total_variance(zc))

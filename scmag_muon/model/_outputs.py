@@ -14,6 +14,7 @@ import torch
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
+from scmag_muon.model._clustering import group_sums
 from scmag_muon.model._new_cells import (
     cells_signature,
     check_cells,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from scmag_muon.model._module import SCMAGModule
 
 logger = logging.getLogger(__name__)
+
+_CELLS_AT_A_TIME = 2**16
 
 LatentKind = Literal["clustering", "reconstruction", "fused", "variational"]
 
@@ -140,16 +143,36 @@ class OutputsMixin(BaseModelClass):
         ):
             yield tensors, self.module.inference(**self.module._get_inference_input(tensors))
 
-    def _of_all(self, cells: MuData, rows: np.ndarray, batch_size: int, *, what: str) -> np.ndarray:
-        """One of the network's outputs, put in place minibatch by minibatch: parts and whole would be held side by side."""
-        found, start = np.empty((len(rows), 0), dtype=np.float32), 0
+    def _of_all(self, cells: MuData, rows: np.ndarray, batch_size: int, *what: str) -> list[np.ndarray]:
+        """Some of the network's outputs, put in place minibatch by minibatch: parts and whole would be held side by side."""
+        found, start = [np.empty((len(rows), 0), dtype=np.float32) for _ in what], 0
         for _, inference in self._inferred(cells, rows, batch_size):
-            part = inference[what].cpu().numpy()
+            parts = [inference[name].cpu().numpy() for name in what]
             if start == 0:
-                found = np.empty((len(rows), part.shape[1]), dtype=part.dtype)
-            found[start : start + len(part)] = part
-            start += len(part)
+                found = [np.empty((len(rows), part.shape[1]), dtype=part.dtype) for part in parts]
+            for whole, part in zip(found, parts, strict=True):
+                whole[start : start + len(part)] = part
+            start += len(parts[0])
         return found
+
+    def of_run(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What a run writes of its own cells: Q, Zc, Zr, and the mean gate of each cluster, ``(K, 16 * n_modalities)``.
+
+        In two passes over the cells, and without the gate of each cell.
+        """
+        cells, rows, size = self._asked(None, None, None)
+        latent, reconstruction = self._of_all(cells, rows, size, "zc", "zr")
+        q = self._assigned(latent)
+        self._clusters = q.argmax(axis=1).astype(np.int32)
+        of_cluster, sizes, start = np.zeros((q.shape[1], latent.shape[1])), np.zeros((q.shape[1], 1)), 0
+        for _, inference in self._inferred(cells, rows, size):
+            gate = inference["gate"].cpu().double()
+            labels = torch.from_numpy(self._clusters[start : start + len(gate)])
+            n_cells, sums = group_sums(gate, labels, len(sizes))
+            sizes += n_cells.numpy()[:, None]
+            of_cluster += sums.numpy()
+            start += len(gate)
+        return q, latent, reconstruction, of_cluster / sizes.clip(min=1)
 
     def get_latent_representation(
         self,
@@ -193,7 +216,7 @@ class OutputsMixin(BaseModelClass):
         if kind not in list(_LATENT):
             raise ValueError(f"`kind` must be one of {sorted(_LATENT)}, got {kind!r}.")
         asked = self._asked(mdata, indices, batch_size)
-        return self._of_all(*asked, what=_LATENT[kind])
+        return self._of_all(*asked, _LATENT[kind])[0]
 
     def get_cluster_assignments(
         self,
@@ -214,13 +237,20 @@ class OutputsMixin(BaseModelClass):
         """
         if not self.module.clustering_started:
             raise RuntimeError("There are no clusters yet: train with max_epochs of at least 1.")
-        zc = torch.from_numpy(self.get_latent_representation(mdata, indices, batch_size=batch_size))
-        with torch.inference_mode():
-            q = self.module.assign(zc.to(self.device)).cpu().numpy()
+        q = self._assigned(self.get_latent_representation(mdata, indices, batch_size=batch_size))
         labels = q.argmax(axis=1)
         if mdata is None and indices is None:
             self._clusters = labels.astype(np.int32)
         return q if soft else labels
+
+    @torch.inference_mode()
+    def _assigned(self, latent: np.ndarray) -> np.ndarray:
+        """Q of cells at these coordinates, of some of them at a time."""
+        q = np.empty((len(latent), len(self.module.centers)), dtype=np.float32)
+        for start in range(0, len(latent), _CELLS_AT_A_TIME):
+            cells = slice(start, start + _CELLS_AT_A_TIME)
+            q[cells] = self.module.assign(torch.from_numpy(latent[cells]).to(self.device)).cpu().numpy()
+        return q
 
     def get_gate(
         self,
@@ -235,7 +265,7 @@ class OutputsMixin(BaseModelClass):
         without a gate.
         """
         asked = self._asked(mdata, indices, batch_size)
-        return self._of_all(*asked, what="gate")
+        return self._of_all(*asked, "gate")[0]
 
     def get_normalized_expression(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from scmag_muon.model._module import PRESENT
 from scmag_muon.model._recorded import RecordedSteps, can_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from scmag_muon.model._module import SCMAGModule
 
@@ -234,7 +235,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         if self.stage == 3:
             self._update_clusters()
             with torch.no_grad():
-                q = self.module.assign(self._cluster_space(self._ungated_space()))
+                q = self._assign(self._cluster_space(self._ungated_space()))
             sizes = torch.bincount(q.argmax(dim=1), minlength=len(self.module.centers))
             self.module.reorder_clusters(torch.argsort(sizes, descending=True, stable=True))
 
@@ -319,7 +320,8 @@ class SCMAGTrainingPlan(TrainingPlan):
     @torch.no_grad()
     def _ungated_space(self) -> Tensor:
         self.module.eval()
-        z1 = torch.cat(list(self._ungated_batches()))
+        n_cells = math.ceil(self.trainer.datamodule.n_obs / self.trainer.world_size)
+        z1 = _stacked(self._ungated_batches(), n_cells)
         if self.trainer.world_size > 1:
             z1 = self.all_gather(z1).flatten(0, 1)[: self.trainer.datamodule.n_obs]
         self.module.train()
@@ -362,7 +364,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         zc = self._cluster_space(self._ungated_space())
         if self._anchors is not None:
             self.module.set_centers(zc, self._hard(self._anchors, zc))
-        q = self.module.assign(zc)
+        q = self._assign(zc)
         if self._anchors is None:
             self.module.set_centers(zc, q)
         labels = self._of_first_process(q.argmax(dim=1))
@@ -372,11 +374,16 @@ class SCMAGTrainingPlan(TrainingPlan):
 
     def _cluster_space(self, ungated: Tensor) -> Tensor:
         """Zc of all cells, of some at a time: the gate takes several times as much memory as what it gives."""
-        return torch.cat([self.module.cluster_space(part)[0] for part in ungated.split(_CELLS_AT_A_TIME)])
+        parts = (self.module.cluster_space(part)[0] for part in ungated.split(_CELLS_AT_A_TIME))
+        return _stacked(parts, len(ungated))
+
+    def _assign(self, zc: Tensor) -> Tensor:
+        """Q of all cells, of some at a time."""
+        return _stacked(map(self.module.assign, zc.split(_CELLS_AT_A_TIME)), len(zc))
 
     def _hard(self, labels: Tensor, z: Tensor) -> Tensor:
         """The assignment Q of cells of known clusters."""
-        return torch.nn.functional.one_hot(labels.long(), len(self.module.centers)).to(z.dtype)
+        return z.new_zeros(len(z), len(self.module.centers)).scatter_(1, labels.long().unsqueeze(1), 1)
 
     def _of_first_process(self, labels: Tensor) -> Tensor:
         """So that rounding on another machine changes neither the clusters' start nor when the training ends."""
@@ -384,6 +391,17 @@ class SCMAGTrainingPlan(TrainingPlan):
             return labels
         of_first: Tensor = self.trainer.strategy.broadcast(labels.cpu())
         return of_first.to(labels.device)
+
+
+def _stacked(parts: Iterable[Tensor], n_rows: int) -> Tensor:
+    """Rows put in place part by part: ``torch.cat`` holds all parts beside the whole."""
+    whole, start = torch.empty(0), 0
+    for part in parts:
+        if start == 0:
+            whole = part.new_empty(n_rows, *part.shape[1:])
+        whole[start : start + len(part)] = part
+        start += len(part)
+    return whole
 
 
 def _stalled(values: list[float], patience: int) -> bool:

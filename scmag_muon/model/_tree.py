@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _STANDARD_ERRORS = 2
+_CELLS_AT_A_TIME = 2**16
 FEWEST_CELLS = 10
 """Of a leaf: as many as a community has on average at the finest."""
 
@@ -43,10 +44,12 @@ def find_leaves(clusters: np.ndarray, communities: np.ndarray, space: np.ndarray
     -------
     Integers from 0, shape ``(n_obs,)``.
     """
-    points = space @ _whitening(space, clusters)
+    white = _means(space, clusters)[2]
     crossed = np.zeros((clusters.max() + 1, communities.max() + 1), dtype=np.int64)
     np.add.at(crossed, (clusters, communities), 1)
     home = crossed.argmax(axis=0)
+    is_home = home[communities] == clusters
+    means = _means(space, np.where(is_home, communities, crossed.shape[1]))[0] @ white
     leaves = np.empty(len(clusters), dtype=np.int64)
     n_leaves = 0
     for cluster, sizes in enumerate(crossed):
@@ -56,12 +59,12 @@ def find_leaves(clusters: np.ndarray, communities: np.ndarray, space: np.ndarray
             own = own[:0]
             leaves[cells] = n_leaves
         else:
-            inside = communities[cells]
-            means = np.stack([points[cells[inside == community]].mean(axis=0) for community in own])
-            nearest = cdist(points[cells], means, "sqeuclidean").argmin(axis=1)
             place = np.full(crossed.shape[1], -1)
             place[own] = np.arange(len(own))
-            leaves[cells] = n_leaves + np.where(place[inside] >= 0, place[inside], nearest)
+            leaves[cells] = n_leaves + place[communities[cells]]
+            others = cells[place[communities[cells]] < 0]
+            for part in np.split(others, range(_CELLS_AT_A_TIME, len(others), _CELLS_AT_A_TIME)):
+                leaves[part] = n_leaves + cdist(space[part] @ white, means[own], "sqeuclidean").argmin(axis=1)
         n_leaves += max(len(own), 1)
     return leaves
 
@@ -101,9 +104,11 @@ def grow(
     n_leaves, n_clusters = int(leaves.max()) + 1, int(clusters.max()) + 1
     cluster_of_leaf = np.empty(n_leaves, dtype=np.int64)
     cluster_of_leaf[leaves] = clusters
-    means, sizes = _means(space @ _whitening(space, leaves), leaves)
+    means, sizes, white = _means(space, leaves)
+    means = means @ white
     below = centroid_joins(means, sizes, n_clusters, within=cluster_of_leaf)
-    points, chance = _means(latent @ _whitening(latent, clusters), clusters)[0], 0.0
+    centers, _, white = _means(latent, clusters)
+    points, chance = centers @ white, 0.0
     if communities is not None and profiles is not None and n_clusters > 1:
         crossed = np.zeros((n_clusters, len(profiles)))
         np.add.at(crossed, (clusters, communities), 1)
@@ -139,15 +144,19 @@ def _as_linkage(
     return joins, separation
 
 
-def _whitening(space: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    z = torch.from_numpy(np.ascontiguousarray(space, dtype=np.float64))
-    sizes, sums = group_sums(z, torch.from_numpy(groups), int(groups.max()) + 1)
-    return whitening(within_covariance(z, sums / sizes.unsqueeze(1), sizes, sums)).numpy()
-
-
-def _means(points: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of each group and its number of cells."""
-    sizes, sums = group_sums(
-        torch.from_numpy(np.ascontiguousarray(points)), torch.from_numpy(groups), int(groups.max()) + 1
+def _means(points: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of each group, its number of cells, and the whitening of the spread within groups, of some cells at a time."""
+    n_groups, n_dims = int(groups.max()) + 1, points.shape[1]
+    sizes, sums, products = (
+        torch.zeros(shape, dtype=torch.float64) for shape in (n_groups, (n_groups, n_dims), (n_dims, n_dims))
     )
-    return (sums / sizes.unsqueeze(1)).numpy(), sizes.numpy().astype(np.int64)
+    for start in range(0, len(points), _CELLS_AT_A_TIME):
+        cells = slice(start, start + _CELLS_AT_A_TIME)
+        z = torch.from_numpy(points[cells].astype(np.float64))
+        of_part = group_sums(z, torch.from_numpy(groups[cells]), n_groups)
+        sizes += of_part[0]
+        sums += of_part[1]
+        products += z.T @ z
+    means = sums / sizes.clamp_min(1).unsqueeze(1)
+    white = whitening(within_covariance(products, len(points), means, sizes, sums))
+    return means.numpy(), sizes.numpy().astype(np.int64), white.numpy()

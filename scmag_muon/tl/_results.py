@@ -84,13 +84,14 @@ def collect(
     denoised: bool = True,
 ) -> Results:
     """Ask the model for all that a run writes; with ``fit``, where cells lack modalities, also how well it imputes."""
-    q, latent = model.get_cluster_assignments(soft=True), model.get_latent_representation()
+    q, latent, reconstruction_latent, gate = model.of_run()
+    labels = q.argmax(axis=1)
     return Results(
         q=q,
-        confidence=confidence(np.asarray(work.obsm[Keys.joint_embedding(manifold_key)]), latent, q.argmax(axis=1)),
+        confidence=confidence(np.asarray(work.obsm[Keys.joint_embedding(manifold_key)]), latent, labels),
         latent=latent,
-        reconstruction_latent=model.get_latent_representation(kind="reconstruction"),
-        gate=_gate_by_cluster(model.get_gate(), q.argmax(axis=1), names),
+        reconstruction_latent=reconstruction_latent,
+        gate=_gate_by_cluster(gate, np.unique(labels), names),
         denoised=_denoised(model, work, names, fit) if denoised else {},
         imputation={} if fit is None else imputation_scores(model, lean, work, fit),
     )
@@ -163,9 +164,9 @@ def _forget_imputation(mdata: MuData, name: str, key: str) -> None:
             del mdata.mod[name].var[column]
 
 
-def _gate_by_cluster(gate: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
-    """Mean gate of each cluster; columns are named after the modality whose code the dimension is (eq. 15)."""
+def _gate_by_cluster(gate: np.ndarray, clusters: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+    """Mean gate of each cluster that holds any cell; columns are named after the modality whose code the dimension is (eq. 15)."""
     width = gate.shape[1] // len(names)
     columns = [f"{name} {i + 1}" for name in names for i in range(width)]
-    means = pd.DataFrame(gate, columns=columns).groupby(labels).mean()
-    return means.set_axis(means.index.astype(str), axis=0).rename_axis("cluster")
+    index = pd.Index(clusters.astype(str), name="cluster")
+    return pd.DataFrame(gate[clusters].astype(np.float32), index=index, columns=columns)

@@ -327,6 +327,8 @@ def scmag(
         results = collect(
             model, lean, work, names, fit, manifold_key=manifold_key, denoised=written in ("all", "denoised")
         )
+    if not return_model:
+        model.forget_data()
     agreement = float(model.module.fit_agreement)
     if agreement < AGREE:
         logger.warning(
@@ -403,8 +405,6 @@ def scmag(
             if column not in lean.obs:
                 lean.obs[column] = pd.Categorical(values)  # labels that the model may transfer to other cells
         lean.obs[key_added] = pd.Categorical(results.labels.astype(str))
-    else:
-        model.forget_data()
     if copy:
         mdata = _mudata.copy_of(mdata)
     _mudata.unview(mdata)
