@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,28 @@ def test_fit_and_clusters_of_a_file_are_those_in_memory(
         assert backed[name].uns["fit"]["made_from"] == mdata[name].uns["fit"]["made_from"]
     assert not _made_from.differences(backed, backed.uns["scmag"], counts=True)
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("return_model", [False, True])
+def test_what_training_reads_is_gone_before_the_tree_grows(
+    backed: MuData, return_model: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "MOST", 100)
+    monkeypatch.setattr(_fitted, "LARGE", 0)
+    monkeypatch.setattr(_data, "_MOST_BYTES", 0)
+    of_run = importlib.import_module("scmag_muon.tl._scmag")
+    made, alive = [], []
+    make, grow = PackedCounts.__init__, of_run.grow_levels
+    monkeypatch.setattr(PackedCounts, "__init__", lambda x, counts: made.append(weakref.ref(x)) or make(x, counts))
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        gc.collect()
+        alive.extend(packed() is not None for packed in made)
+        return grow(*arguments, **options)
+
+    monkeypatch.setattr(of_run, "grow_levels", watched)
+    smm.tl.scmag(backed, return_model=return_model, **QUICK)
+    assert alive == [return_model]
 
 
 def test_the_model_of_a_large_file_reads_its_scratch_file(backed: MuData, monkeypatch: pytest.MonkeyPatch) -> None:

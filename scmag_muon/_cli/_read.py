@@ -16,7 +16,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from scmag_muon._mudata import make_mudata, no_pull_on_update, recognize
+from scmag_muon._mudata import make_mudata, no_pull_on_update, read_lazy, recognize, stored_raw, stored_values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MANY = 2**26
+"""Values above which a MuData is not read whole."""
 _KNOWN = "a MuData (.h5mu or .zarr), a 10x matrix (.h5, or the folder of matrix.mtx), or an AnnData (.h5ad)"
 _PROTEINS = re.compile(r"prot|adt|antibod|cite", re.IGNORECASE)
 _NAMES = {"rna": "rna", "protein": "prot", "atac": "atac"}
@@ -60,6 +62,15 @@ def read(path: Path) -> MuData:
             raise ValueError(f"{path} can't be read: {error}") from error
 
 
+def _read_lazy(path: Path) -> MuData | None:
+    """A MuData of many values, which stay in its file; ``None`` where there are not so many."""
+    count = stored_values(path)
+    if count <= MANY:
+        return None
+    logger.info("%s holds %.3g values. They stay there and are read by blocks of cells.", path, count)
+    return read_lazy(path)
+
+
 class _Unsuitable(ValueError):
     """The file was understood and does not serve."""
 
@@ -72,11 +83,17 @@ def _read_folder(path: Path) -> MuData:
         if len(matrices) > 1:
             raise _Unsuitable(f"{path} holds {len(matrices)} matrices: {matrices[:3]}. Give each a folder of its own.")
         return _read_10x_folder(path, prefix=matrices[0].partition("matrix.mtx")[0])
+    if (path / "mod").is_dir() and (lazy := _read_lazy(path)) is not None:
+        return lazy
     try:
         data = mudata.read_zarr(path)
     except ImportError as error:
         raise ImportError("Reading .zarr needs zarr. Install it with: pip install zarr") from error
-    return data if isinstance(data, mudata.MuData) else _split(data, path)
+    if not isinstance(data, mudata.MuData):
+        return _split(data, path)
+    for name, raw in stored_raw(path).items():  # which mudata leaves out
+        data.mod[name].raw = raw
+    return data
 
 
 def _read_file(path: Path) -> MuData:
@@ -88,7 +105,8 @@ def _read_file(path: Path) -> MuData:
         raise _Unsuitable(f"{path} is no HDF5 file{': ' + why if why else ''}. The input must be {_KNOWN}.")
     groups = _groups(path)
     if "mod" in groups:
-        return mudata.read_h5mu(path)
+        lazy = _read_lazy(path)
+        return mudata.read_h5mu(path) if lazy is None else lazy
     if {"obs", "var"} <= set(groups):
         return _split(anndata.read_h5ad(path), path)
     if any("barcodes" in inside for inside in groups.values()):  # "matrix", or in old files the genome

@@ -35,7 +35,7 @@ from scmag_muon._mudata._features import (
 from scmag_muon._mudata._fit import deleted_part, drop_fit, lend_fit, read_fit, write_fit
 from scmag_muon._mudata._fitted import LARGE, FittedLayer, are_large, fitted_layer, has_fitted_rows, is_large
 from scmag_muon._mudata._kinds import check_kinds, kinds_of, modality_kind, recognize, recorded_kind
-from scmag_muon._mudata._lazy import read_lazy
+from scmag_muon._mudata._lazy import read_lazy, stored_raw, stored_values
 from scmag_muon._mudata._pairing import check_paired, read_first
 from scmag_muon._mudata._presence import FEWEST_CELLS, check_cells, check_complete, check_named, modality_names
 from scmag_muon._mudata._query import MOST_CATEGORIES, Query, read_query, text_columns
@@ -125,6 +125,8 @@ __all__ = [
     "read_lazy",
     "recognize",
     "recorded_kind",
+    "stored_raw",
+    "stored_values",
     "plain",
     "to_json",
     "to_uns",

@@ -24,6 +24,10 @@ class Draft(io.FileIO):
     def __fspath__(self) -> str:
         return str(self._path)
 
+    def has_failed(self) -> bool:
+        """Whether a write has failed, so that the rest is in vain."""
+        return self.failure is not None
+
     def write(self, data: Any) -> int:
         rest = memoryview(data).cast("B")
         size = len(rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from anndata import AnnData
 from scmag_muon._mudata._cells import make_mudata
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mudata import MuData
 
 _OF_MODALITIES = ("obs", "var", "uns", "obsm", "varm", "obsp", "varp")
@@ -34,7 +37,7 @@ def read_lazy(path: str | os.PathLike[str]) -> MuData:
     Returns
     -------
     Matrices in ``.X`` and ``.layers`` give rows when they are asked for: sparse ones as :func:`anndata.io.sparse_dataset` makes them,
-    dense ones as arrays of zarr or h5py. Everything else is in memory. ``.raw`` is left out.
+    dense ones as arrays of zarr or h5py. So do those of ``.raw``. Everything else is in memory.
 
     Raises
     ------
@@ -69,6 +72,23 @@ def read_lazy(path: str | os.PathLike[str]) -> MuData:
     return mdata
 
 
+def stored_raw(path: str | os.PathLike[str]) -> dict[str, AnnData]:
+    """``.raw`` of the modalities that have one, in memory."""
+    modalities = _opened(Path(path))["mod"]
+    found = {str(name): _raw(modalities[name], _read) for name in modalities if "raw" in modalities[name]}
+    return {name: AnnData(**raw) for name, raw in found.items()}
+
+
+def stored_values(path: str | os.PathLike[str]) -> int:
+    """How many values the counts, layers and ``.raw`` of a MuData's file hold; of sparse ones those that are stored."""
+    count, modalities = 0, _opened(Path(path))["mod"]
+    for group in (modalities[name] for name in modalities):
+        layers = [f"layers/{name}" for name in group["layers"]] if "layers" in group else []
+        for element in (group[slot] for slot in ("X", "raw/X", *layers) if slot in group):
+            count += math.prod(getattr(element, "shape", None) or element["data"].shape)
+    return count
+
+
 def _opened(path: Path) -> Any:
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
@@ -92,8 +112,14 @@ def _modality(group: Any) -> AnnData:
     return AnnData(
         _matrix(group["X"]) if "X" in group else None,
         layers=layers,
+        raw=_raw(group, _matrix) if "raw" in group else None,
         **{slot: _read(group[slot]) for slot in _OF_MODALITIES if slot in group},
     )
+
+
+def _raw(modality: Any, matrix: Callable[[Any], Any]) -> dict[str, Any]:
+    raw = modality["raw"]
+    return {"X": matrix(raw["X"]), **{slot: _read(raw[slot]) for slot in ("var", "varm") if slot in raw}}
 
 
 def _matrix(element: Any) -> Any:

@@ -13,9 +13,11 @@ import anndata
 import h5py
 import numpy as np
 import pandas as pd
+from anndata.abc import CSRDataset
 
 from scmag_muon._files import folder_beside, written_aside
 from scmag_muon._mudata._cells import no_pull_on_update
+from scmag_muon._mudata._copied import copy_blocks, left_out
 from scmag_muon._mudata._draft import Draft
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ def check_writable(mdata: MuData, path: str | os.PathLike[str], *, further_bytes
 def write_mudata(mdata: MuData, path: str | os.PathLike[str]) -> None:
     """Write ``mdata`` compressed, as ``.h5mu`` or ``.zarr`` by the ending of ``path``; aside first, so ``path`` is never half.
 
+    Matrices that lie in a file (:func:`~scmag_muon.read_lazy`) are copied by blocks of rows.
+
     Raises
     ------
     OSError
@@ -90,7 +94,7 @@ def write_mudata(mdata: MuData, path: str | os.PathLike[str]) -> None:
     try:
         with written_aside(path) as draft, no_pull_on_update(), nullable_strings():
             if suffix == ".zarr":
-                mdata.write_zarr(draft)
+                _write_zarr(mdata, draft)
             else:
                 _write_h5mu(mdata, draft)
     except OSError as error:
@@ -102,12 +106,33 @@ def write_mudata(mdata: MuData, path: str | os.PathLike[str]) -> None:
 def _write_h5mu(mdata: MuData, path: Path) -> None:
     with Draft(path) as draft, draft.noting_interrupts():
         try:
-            mdata.write_h5mu(draft, compression="gzip")
+            with left_out(mdata) as matrices:
+                mdata.write_h5mu(draft, compression="gzip")
+            _copy(matrices, draft)
         except Exception:
             if draft.failure is None:
                 raise
         if draft.failure is not None:
             raise draft.failure
+
+
+def _copy(matrices: dict[str, Any], draft: Draft) -> None:
+    if not matrices or draft.has_failed():
+        return
+    with h5py.File(draft, "r+") as file:
+        for _ in copy_blocks(file, matrices, compression="gzip"):
+            if draft.has_failed():
+                return
+
+
+def _write_zarr(mdata: MuData, path: Path) -> None:
+    with left_out(mdata) as matrices:
+        mdata.write_zarr(path)
+    if matrices:
+        import zarr
+
+        for _ in copy_blocks(zarr.open_group(str(path), mode="r+"), matrices):
+            pass
 
 
 def _reason(error: OSError) -> str:
@@ -134,6 +159,8 @@ def _stored_bytes(mdata: MuData) -> int:
 
 
 def _bytes_of(matrix: Any) -> int:
+    if isinstance(matrix, CSRDataset):
+        return int(matrix.group["data"].nbytes + matrix.group["indices"].nbytes)
     if hasattr(matrix, "indptr"):
         return int(matrix.data.nbytes + matrix.indices.nbytes)
     return int(getattr(matrix, "nbytes", 0))

@@ -279,6 +279,7 @@ class SCMAG(QueryMixin, TrainMixin, SavingMixin, OutputsMixin):
         if self._query is not None:  # its cells were never registered
             self._adata = None
             return
+        self.adata_manager.forget_fitted_rows()
         for store, key in self._held():
             store.pop(key, None)
         self.trainer: Any = None  # it holds the data too, in a circle with the network

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import scmag_muon as smm
-from scmag_muon._cli import main
+from scmag_muon._cli import _read, main
 from scmag_muon._mudata import make_mudata, no_pull_on_update
 
 if TYPE_CHECKING:
@@ -43,6 +43,25 @@ def test_map_writes_what_map_query_gives(folder: Path, tmp_path: Path, capsys: p
     assert (found.obs["scmag_cell_type"].astype(str) == expected.obs["scmag_cell_type"].astype(str)).all()
     assert found.obsm["scmag_imputed_prot"].shape == (40, 10)
     assert "scmag" in found["rna"].layers
+
+
+@pytest.mark.parametrize("suffix", [".h5mu", ".zarr"])
+def test_cells_of_a_large_file_are_mapped_as_those_of_a_small_one(
+    folder: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = tmp_path / f"query{suffix}"
+    with no_pull_on_update():
+        getattr(mudata.read_h5mu(folder / "query.h5mu"), f"write_{suffix.lstrip('.')}")(query)
+    found = []
+    for most in (_read.MANY, 0):
+        monkeypatch.setattr(_read, "MANY", most)
+        out = tmp_path / f"{most}.h5mu"
+        assert main(["map", str(query), "--reference", str(folder / "model"), "-o", str(out)]) == 0
+        assert ("They stay there" in capsys.readouterr().err) == (most == 0)
+        found.append(mudata.read_h5mu(out))
+    assert found[0].obs.equals(found[1].obs)
+    np.testing.assert_array_equal(found[0].obsm["X_scmag"], found[1].obsm["X_scmag"])
+    np.testing.assert_array_equal(found[0]["rna"].X.toarray(), found[1]["rna"].X.toarray())
 
 
 def test_counts_are_left_out_unless_asked_for_as_run_leaves_them(folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from scmag_muon.model import _clustering
 from scmag_muon.model._clustering import (
     SelectiveGate,
     _consensus,
+    _distinct_rows,
     centroid_joins,
     centroid_linkage,
     clustering_loss,
@@ -437,6 +439,34 @@ def test_consensus_joins_by_how_many_clusterings_hold_cells_apart(
         joined = _consensus(clusterings, len(expected))
         parts = {"".join(np.unique(names[joined == cluster])) for cluster in np.unique(joined)}
         assert parts == set(expected)
+
+
+def test_rows_that_occur_are_numpys_and_take_less_memory() -> None:
+    rng = np.random.default_rng(0)
+    kinds = rng.integers(0, 12, (40, 48), dtype=np.int16)
+    table = kinds[rng.integers(0, 40, 20_000)]
+    peaks = []
+    for find in (_distinct_rows, lambda table: np.unique(table, axis=0, return_inverse=True)):
+        tracemalloc.start()
+        try:
+            rows, index = find(table)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        np.testing.assert_array_equal(rows[index.ravel()], table)
+        np.testing.assert_array_equal(rows, np.unique(table, axis=0))
+    assert peaks[0] < table.nbytes < peaks[1]
+
+
+def test_each_division_is_joined_without_a_copy_of_all() -> None:
+    rng = np.random.default_rng(0)
+    divisions = torch.from_numpy(rng.integers(0, 9, (20_000, 24), dtype=np.int32))
+    z = torch.from_numpy(rng.normal(size=(20_000, 2)))
+    with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        assert join_each(z, divisions, 3, None, 1).shape == (20_000, 24)
+    events = profile.profiler.kineto_results.events()
+    held = np.cumsum([event.nbytes() for event in events if event.name() == "[memory]"])
+    assert 0 < held.max() < 8 * divisions.numel()  # of all as int64
 
 
 def test_a_consensus_that_agrees_less_than_the_most_typical_outcome_is_not_taken() -> None:

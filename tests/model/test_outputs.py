@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 import scmag_muon as smm
 from scmag_muon._mudata import make_mudata, no_pull_on_update
-from scmag_muon.model import SCMAG
+from scmag_muon.model import SCMAG, _outputs
 from scmag_muon.model._rows import rows_of
 
 if TYPE_CHECKING:
@@ -98,6 +98,23 @@ def test_rows_asked_for(indices: Any, rows: Any) -> None:
 def test_rows_that_are_not_there(indices: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         rows_of(indices, NAMES)
+
+
+def test_what_a_run_writes_is_what_the_getters_give(model: SCMAG, monkeypatch: pytest.MonkeyPatch) -> None:
+    q, latent, gate = model.get_cluster_assignments(soft=True), model.get_latent_representation(), model.get_gate()
+    labels, reconstruction = q.argmax(axis=1), model.get_latent_representation(kind="reconstruction")
+    passes, inferred = [], type(model)._inferred
+    monkeypatch.setattr(type(model), "_inferred", lambda x, *of, **how: passes.append(of) or inferred(x, *of, **how))
+    for at_a_time in (2**16, 7):
+        monkeypatch.setattr(_outputs, "_CELLS_AT_A_TIME", at_a_time)
+        found = model.of_run()
+        np.testing.assert_allclose(found[0], q, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(found[1], latent)
+        np.testing.assert_array_equal(found[2], reconstruction)
+        for cluster in np.unique(labels):
+            np.testing.assert_allclose(found[3][cluster], gate[labels == cluster].mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(model.get_cluster_assignments(soft=True), q, rtol=1e-5, atol=1e-6)
+    assert len(passes) == 2 * 2 + 2
 
 
 @pytest.mark.parametrize("indices", [[3, -1, 3], slice(2, 5), [], ["cell_7", "cell_0"]])

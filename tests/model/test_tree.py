@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import is_valid_linkage
 
+from scmag_muon.model import _tree
 from scmag_muon.model._tree import find_leaves, grow
 
 if TYPE_CHECKING:
@@ -113,6 +115,65 @@ def test_leaves_are_communities_within_their_clusters() -> None:
     np.testing.assert_array_equal(np.unique(np.column_stack([CLUSTERS, leaves]), axis=0)[:, 1], np.arange(5))
     np.testing.assert_array_equal(leaves[17:], COMMUNITIES[17:])
     assert set(leaves[:17]) <= {0, 1}, "the twelve are far away"
+
+
+def plain_leaves(clusters: np.ndarray, communities: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """One cell at a time, in units of the spread within clusters."""
+    z = points.astype(float)
+    within = sum(
+        np.cov(z[clusters == cluster].T, bias=True) * (clusters == cluster).mean() for cluster in set(clusters)
+    )
+    within = 0.9 * within + 0.1 * np.eye(z.shape[1]) * np.diag(within).mean()
+    metric, found, n_leaves = np.linalg.inv(within), np.empty(len(z), int), 0
+    for cluster in range(clusters.max() + 1):
+        means = []
+        for community in range(communities.max() + 1):
+            cells = (communities == community) & (clusters == cluster)
+            home = np.bincount(clusters[communities == community]).argmax()
+            if home == cluster and cells.sum() >= 10:
+                found[cells] = n_leaves + len(means)
+                means.append((community, z[cells].mean(axis=0)))
+        for cell in np.flatnonzero(clusters == cluster):
+            if communities[cell] not in [community for community, _ in means]:
+                apart = [(z[cell] - mean) @ metric @ (z[cell] - mean) for _, mean in means]
+                found[cell] = n_leaves + int(np.argmin(apart))
+        n_leaves += len(means)
+    return found
+
+
+@pytest.mark.parametrize("at_a_time", [1, 7, 1000])
+def test_leaves_of_some_cells_at_a_time_are_those_of_one(at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    communities = np.where(rng.random(len(CLUSTERS)) < 0.3, rng.integers(0, 5, len(CLUSTERS)), COMMUNITIES)
+    communities[:4] = 5  # too small
+    points = space().astype(np.float32)
+    monkeypatch.setattr(_tree, "_CELLS_AT_A_TIME", at_a_time)
+    np.testing.assert_array_equal(
+        find_leaves(CLUSTERS, communities, points), plain_leaves(CLUSTERS, communities, points)
+    )
+
+
+@pytest.mark.parametrize("at_a_time", [7, 1000])
+def test_trees_of_some_cells_at_a_time_are_those_of_all(at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = tree()
+    monkeypatch.setattr(_tree, "_CELLS_AT_A_TIME", at_a_time)
+    np.testing.assert_array_equal(tree().joins, expected.joins)
+    np.testing.assert_allclose(tree().separation, expected.separation)
+
+
+def test_a_tree_takes_less_than_its_cells_in_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    communities = rng.integers(0, 6, 20_000)
+    points = (rng.normal(size=(20_000, 30)) + communities[:, None]).astype(np.float32)
+    monkeypatch.setattr(_tree, "_CELLS_AT_A_TIME", 1000)
+    tracemalloc.start()
+    try:
+        leaves = find_leaves(communities // 3, communities, points)
+        grow(communities // 3, leaves, space=points, latent=points)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < points.nbytes
 
 
 def test_a_cluster_in_one_community_is_a_leaf() -> None:

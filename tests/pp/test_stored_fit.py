@@ -14,6 +14,7 @@ import pytest
 import scipy.sparse as sp
 
 import scmag_muon as smm
+from scmag_muon._keys import Keys
 from scmag_muon._mudata import copy_fitted, make_mudata, read_fit
 from scmag_muon.datasets import simulate_citeseq, simulate_trimodal
 
@@ -54,6 +55,18 @@ def fitted(request: pytest.FixtureRequest) -> MuData:
     mdata["rna"].var["highly_variable"] = np.arange(50) % 5 != 0
     smm.pp.manifold_fit(mdata, batch_key="batch", step=0.8)
     return mdata
+
+
+def test_lists_take_one_byte_an_entry_and_wider_ones_read_the_same(fitted: MuData) -> None:
+    expected = read_fit(fitted).lists
+    for kernel in ("rbf", "poly"):
+        lists = fitted.obsp[(slot := Keys.neighbor_lists("manifold", kernel))]
+        assert lists.dtype.itemsize == 1
+        assert (lists.data == 1).all()
+        wide = lists.data.astype(np.float32)  # as files of earlier versions have them; scipy's astype would sort rows
+        fitted.obsp[slot] = sp.csr_matrix((wide, lists.indices, lists.indptr), shape=lists.shape)
+    for kernel, table in read_fit(fitted).lists.items():
+        np.testing.assert_array_equal(table, expected[kernel])
 
 
 def test_rows_and_places_of_a_stored_fit(fitted: MuData) -> None:
