@@ -10,7 +10,9 @@ import h5py
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
+from tqdm.auto import tqdm
 
+from scmag_muon._bars import hidden
 from scmag_muon._mudata._blocks import in_file, read_rows, row_blocks
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ def left_out(mdata: MuData) -> Iterator[dict[str, Any]]:
     found: dict[str, Any] = {}
     try:
         for name, adata in mdata.mod.items():
-            for slot, matrix in _matrices(adata).items():
+            matrices = {} if adata.isbacked else _matrices(adata)  # anndata would write the empty ones to its file
+            for slot, matrix in matrices.items():
                 if in_file(matrix):
                     found[f"mod/{name}/{slot}"] = matrix
                     _put(adata, slot, sp.csr_matrix(matrix.shape, dtype=matrix.dtype))
@@ -38,23 +41,31 @@ def left_out(mdata: MuData) -> Iterator[dict[str, Any]]:
 
 def copy_blocks(store: Any, matrices: dict[str, Any], **options: Any) -> Iterator[None]:
     """Copy each matrix to its place in a store of h5py or zarr, with ``options`` of its arrays. Comes back after each block."""
-    for place, matrix in matrices.items():
-        parent, _, key = place.rpartition("/")
-        group = store[parent]
-        whole: Any = None
-        del group[key]
-        for rows in row_blocks(matrix):
-            block = read_rows(matrix, rows, where=_shown(place))
-            if not sp.issparse(block):
-                whole = whole if rows.start else _dense(group, key, matrix, options)
-                whole[rows] = block
-            elif rows.start:
-                whole.append(block)
-            else:
-                block.indptr = block.indptr.astype(np.int64)  # of all blocks there may be more entries
-                anndata.io.write_elem(group, key, block, dataset_kwargs=options)
-                whole = anndata.io.sparse_dataset(group[key])
-            yield
+    n_blocks = sum(len(row_blocks(matrix)) for matrix in matrices.values())
+    with tqdm(total=n_blocks, desc="copying counts", unit="block", disable=hidden(shown=n_blocks > 1)) as bar:
+        for place, matrix in matrices.items():
+            for _ in _copied(store, place, matrix, options):
+                bar.update()
+                yield
+
+
+def _copied(store: Any, place: str, matrix: Any, options: dict[str, Any]) -> Iterator[None]:
+    parent, _, key = place.rpartition("/")
+    group = store[parent]
+    whole: Any = None
+    del group[key]
+    for rows in row_blocks(matrix):
+        block = read_rows(matrix, rows, where=_shown(place))
+        if not sp.issparse(block):
+            whole = whole if rows.start else _dense(group, key, matrix, options)
+            whole[rows] = block
+        elif rows.start:
+            whole.append(block)
+        else:
+            block.indptr = block.indptr.astype(np.int64)  # of all blocks there may be more entries
+            anndata.io.write_elem(group, key, block, dataset_kwargs=options)
+            whole = anndata.io.sparse_dataset(group[key])
+        yield
 
 
 def _dense(group: Any, key: str, matrix: Any, options: dict[str, Any]) -> Any:
