@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _LOCK, _OLD = ".lock", "replaced"
 _SECONDS = 60
+_TRIES, _PAUSE = 20, 0.05
 
 
 @contextlib.contextmanager
@@ -45,11 +46,22 @@ def folder_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path).resolve()
     prefix = f".{target.name[:50]}-"
     _clear(target, prefix)
-    with (
-        tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent, ignore_cleanup_errors=True) as folder,
-        _held(Path(folder) / _LOCK),
-    ):
-        yield Path(folder)
+    aside = tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent, ignore_cleanup_errors=True)
+    try:
+        with aside as folder, _held(Path(folder) / _LOCK):
+            yield Path(folder)
+    except BaseException:
+        _remove(Path(aside.name))
+        raise
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder in which others may still be writing: where zarr fails to write, its other threads go on for a moment."""
+    for _ in range(_TRIES):
+        time.sleep(_PAUSE)
+        if not folder.exists():
+            return
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _clear(target: Path, prefix: str) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+import threading
+import time
 
 import pytest
 
-from scmag_muon._files import written_aside
+from scmag_muon._files import folder_beside, written_aside
 
 
 def test_takes_its_place_when_all_has_worked(tmp_path):
@@ -109,3 +112,22 @@ def test_what_a_killed_process_left_goes_and_what_another_writes_stays(tmp_path)
     assert path.read_text() == "the other's"
     assert not left.pop("result[1].txt-a").exists()
     assert sorted(tmp_path.iterdir()) == sorted([path, *left.values()])
+
+
+def test_what_others_still_write_after_a_failure_goes_too(tmp_path):
+    """zarr's threads go on for a moment after one has failed."""
+
+    def write(folder, until):
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                (folder / "out" / "mod").mkdir(parents=True, exist_ok=True)
+                (folder / "out" / "mod" / f"{time.monotonic_ns()}").touch()
+
+    def fail(folder):
+        thread = threading.Thread(target=write, args=(folder, time.monotonic() + 0.3))
+        thread.start()
+        raise OSError("full")
+
+    with pytest.raises(OSError, match="full"), folder_beside(tmp_path / "out.zarr") as folder:
+        fail(folder)
+    assert not list(tmp_path.iterdir())

@@ -85,7 +85,7 @@ def stored_values(path: str | os.PathLike[str]) -> int:
     for group in (modalities[name] for name in modalities):
         layers = [f"layers/{name}" for name in group["layers"]] if "layers" in group else []
         for element in (group[slot] for slot in ("X", "raw/X", *layers) if slot in group):
-            values = element if hasattr(element, "shape") else element["data"] if "data" in element else None
+            values = element if hasattr(element, "shape") else element.get("data")
             count += 0 if values is None else math.prod(values.shape)
     return count
 
