@@ -149,7 +149,7 @@ def join_communities(
     Integers from 0, shape ``(n_cells,)``.
     """
     joined = join_each(z, communities, n_clusters, profiles, profile_weight)
-    return torch.as_tensor(_consensus(joined, n_clusters).astype(np.int64), device=z.device)
+    return torch.as_tensor(_consensus(list(joined.T), n_clusters).astype(np.int64), device=z.device)
 
 
 @dataclass(frozen=True)
@@ -199,13 +199,13 @@ def join_before_and_after(
     unfitted = np.arange(table.shape[1]) >= table.shape[1] - n_unfitted
     fit_agreement, network_agreement, are_plain = 1.0, 1.0, False
     if unfitted.any() and not unfitted.all():
-        kinds = (_consensus(table[:, kind], n_clusters) for kind in (~unfitted, unfitted))
+        kinds = (_consensus(_chosen(table, kind), n_clusters) for kind in (~unfitted, unfitted))
         fit_agreement = float(adjusted_rand_score(*kinds))
     believed = unfitted if fit_agreement < AGREE else np.ones_like(unfitted)
-    outcomes = [table[:, believed]] if plain is None else [table[:, believed], plain[:, believed]]
-    labels = _consensus(np.hstack(outcomes), n_clusters)
+    outcomes = _chosen(table, believed) + ([] if plain is None else _chosen(plain, believed))
+    labels = _consensus(outcomes, n_clusters)
     if plain is not None and unfitted.any():
-        without = _consensus(plain[:, unfitted], n_clusters)
+        without = _consensus(_chosen(plain, unfitted), n_clusters)
         network_agreement = float(adjusted_rand_score(labels, without))
         are_plain = network_agreement >= ALIKE
         labels = without if are_plain else labels
@@ -225,36 +225,41 @@ def join_each(
     return joined
 
 
-def _consensus(clusterings: np.ndarray, n_clusters: int) -> np.ndarray:
-    """One clustering from several, ``(n_cells, n_clusterings)``: evidence accumulation (Fred and Jain 2005).
+def _chosen(table: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
+    """Some columns, of which no copy is made."""
+    return [table[:, column] for column in np.flatnonzero(columns)]
+
+
+def _consensus(clusterings: Sequence[np.ndarray], n_clusters: int) -> np.ndarray:
+    """One clustering from several, each of shape ``(n_cells,)``: evidence accumulation (Fred and Jain 2005).
 
     Cells are points whose squared distance is the number of clusterings that hold them apart, and are joined by the distances
     of their means. With many clusters of few cells these joins can run into one another. So what comes out must agree with the
     clusterings, by the mean adjusted Rand index, at least as well as the most typical of them does, which is taken otherwise.
     """
-    if clusterings.shape[1] == 1:
-        return clusterings[:, 0]
+    if len(clusterings) == 1:
+        return clusterings[0]
     kinds, index = _distinct_rows(clusterings)
     points = np.hstack([np.eye(column.max() + 1)[column] for column in kinds.T]) / np.sqrt(2)
     found = centroid_linkage(points, np.bincount(index), n_clusters)[index]
     step = -(-len(found) // _MOST_COMPARED)
-    compared = clusterings[::step].T
-    typical = (agreements(list(compared)).sum(axis=0) - 1) / (len(compared) - 1)
+    compared = [each[::step] for each in clusterings]
+    typical = (agreements(compared).sum(axis=0) - 1) / (len(compared) - 1)
     best = int(typical.argmax())
     reached = np.mean([adjusted_rand_score(found[::step], each) for each in compared])
-    is_better = reached < typical[best] and len(np.unique(clusterings[:, best])) <= n_clusters
-    return clusterings[:, best] if is_better else found
+    is_better = reached < typical[best] and len(np.unique(clusterings[best])) <= n_clusters
+    return clusterings[best] if is_better else found
 
 
-def _distinct_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _distinct_rows(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Rows that occur, sorted, and which of them each row is: column by column, for NumPy holds several copies of all rows."""
-    index = np.zeros(len(table), dtype=np.int64)
-    for column in table.T:
+    index = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
         values, codes = np.unique(column, return_inverse=True)
         index = pd.factorize(index * len(values) + codes, sort=True)[0]
     first = np.empty(index.max() + 1, dtype=np.int64)
     first[index[::-1]] = np.arange(len(index))[::-1]
-    return table[first], index
+    return np.column_stack([column[first] for column in columns]), index
 
 
 def join_overlapping(z: Tensor, communities: Tensor) -> Tensor:

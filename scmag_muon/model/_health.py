@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 STAGE_NAMES = {1: "reconstruction", 2: "+ KL", 3: "+ clustering"}
+_CELLS_AT_A_TIME = 2**16  # PyTorch makes a copy of what it looks at
 MOST_LOSS = 1e15
 MOST_WEIGHT = 1e5
 
@@ -44,7 +45,7 @@ def check_network(module: nn.Module, *, stage: int, epoch: int, lr: float) -> No
 
 def check_space(z: Tensor, *, stage: int, epoch: int, lr: float) -> None:
     """Refuse a latent space that is not finite."""
-    bad = ~torch.isfinite(z).all(dim=1)
+    bad = ~torch.cat([torch.isfinite(part).all(dim=1) for part in z.split(_CELLS_AT_A_TIME)])
     if bad.any():
         what = f"the latent space of {int(bad.sum())} of {len(z)} cells is not finite"
         raise diverged(what, stage=stage, epoch=epoch, lr=lr)

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from scmag_muon._bars import hidden
+from scmag_muon._memory import give_back
 from scmag_muon.model._clustering import join_before_and_after, join_overlapping
 from scmag_muon.model._health import STAGE_NAMES, check_network, check_space, check_terms
 from scmag_muon.model._module import PRESENT
@@ -357,6 +358,8 @@ class SCMAGTrainingPlan(TrainingPlan):
         self.module.set_centers(self._cluster_space(z1), q)
         self._labels = q.argmax(dim=1)
         self._anchors = self._labels.clone() if are_plain else None
+        if len(z1) > _CELLS_AT_A_TIME:
+            give_back()
 
     @torch.no_grad()
     def _update_clusters(self) -> None:

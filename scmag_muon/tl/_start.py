@@ -76,7 +76,8 @@ def communities_to_join(
 ) -> Start:
     """Fine communities of one or more spaces, those of the second counted as unfitted, and their mean expression."""
     divisions = [fine_communities(work.obsm[space], n_clusters, random_state=random_state) for space in spaces]
-    labels = np.hstack(divisions, dtype=np.int32, casting="same_kind")
+    narrow = max(int(each.max()) for each in divisions) <= np.iinfo(np.int16).max
+    labels = np.hstack(divisions, dtype=np.int16 if narrow else np.int32, casting="same_kind")
     batches = _mudata.get_batches(work, batch_key)
     counts = expression(work, manifold_key, fit, random_state or 0)
     profiles, weight = community_profiles(work, labels, counts=counts, manifold_key=manifold_key, batches=batches)

@@ -28,6 +28,7 @@ from scmag_muon.model._clustering import (
     squared_distances,
     total_variance,
 )
+from scmag_muon.model._health import TrainingDivergedError, check_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -418,7 +419,7 @@ def test_consensus_is_right_where_none_is() -> None:
     rng = np.random.default_rng(0)
     groups = rng.choice(4, p=[0.5, 0.3, 0.15, 0.05], size=400)
     clusterings = _clusterings(groups, 0.1, rng)
-    found = _consensus(clusterings, 4)
+    found = _consensus(clusterings.T, 4)
     assert adjusted_rand_score(found, groups) > 0.98
     assert max(adjusted_rand_score(column, groups) for column in clusterings.T) < 0.9
 
@@ -436,7 +437,7 @@ def test_consensus_joins_by_how_many_clusterings_hold_cells_apart(
     names = np.repeat(list("ABCD"), sizes)
     clusterings = np.array([[next(i for i, part in enumerate(f.split()) if n in part) for f in found] for n in names])
     for expected in (of_three, of_two):
-        joined = _consensus(clusterings, len(expected))
+        joined = _consensus(clusterings.T, len(expected))
         parts = {"".join(np.unique(names[joined == cluster])) for cluster in np.unique(joined)}
         assert parts == set(expected)
 
@@ -446,7 +447,7 @@ def test_rows_that_occur_are_numpys_and_take_less_memory() -> None:
     kinds = rng.integers(0, 12, (40, 48), dtype=np.int16)
     table = kinds[rng.integers(0, 40, 20_000)]
     peaks = []
-    for find in (_distinct_rows, lambda table: np.unique(table, axis=0, return_inverse=True)):
+    for find in (lambda table: _distinct_rows(table.T), lambda table: np.unique(table, axis=0, return_inverse=True)):
         tracemalloc.start()
         try:
             rows, index = find(table)
@@ -458,15 +459,27 @@ def test_rows_that_occur_are_numpys_and_take_less_memory() -> None:
     assert peaks[0] < table.nbytes < peaks[1]
 
 
+def most_held(work: Callable[[], object]) -> int:
+    """Bytes of tensors that were made meanwhile and held at once."""
+    with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        work()
+    events = profile.profiler.kineto_results.events()
+    return int(np.cumsum([event.nbytes() for event in events if event.name() == "[memory]"]).max())
+
+
 def test_each_division_is_joined_without_a_copy_of_all() -> None:
     rng = np.random.default_rng(0)
     divisions = torch.from_numpy(rng.integers(0, 9, (20_000, 24), dtype=np.int32))
     z = torch.from_numpy(rng.normal(size=(20_000, 2)))
-    with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        assert join_each(z, divisions, 3, None, 1).shape == (20_000, 24)
-    events = profile.profiler.kineto_results.events()
-    held = np.cumsum([event.nbytes() for event in events if event.name() == "[memory]"])
-    assert 0 < held.max() < 8 * divisions.numel()  # of all as int64
+    assert 0 < most_held(lambda: join_each(z, divisions, 3, None, 1)) < 8 * divisions.numel()  # of all as int64
+
+
+def test_a_space_is_checked_without_a_copy() -> None:
+    z = torch.zeros(2**18, 8)
+    assert 0 < most_held(lambda: check_space(z, stage=3, epoch=1, lr=1e-3)) < z.nbytes / 2
+    z[2**17 + 5, 3] = torch.nan
+    with pytest.raises(TrainingDivergedError, match="the latent space of 1 of 262144 cells is not finite in stage 3"):
+        check_space(z, stage=3, epoch=1, lr=1e-3)
 
 
 def test_a_consensus_that_agrees_less_than_the_most_typical_outcome_is_not_taken() -> None:
@@ -477,7 +490,7 @@ def test_a_consensus_that_agrees_less_than_the_most_typical_outcome_is_not_taken
         np.where(rng.random(180) < 0.05, rng.integers(0, 30, 180), each)
         for each in [groups] * 4 + [np.roll(groups, 3)] * 4
     ]
-    assert adjusted_rand_score(_consensus(np.column_stack(columns), 30), groups) > 0.9
+    assert adjusted_rand_score(_consensus(columns, 30), groups) > 0.9
 
 
 @pytest.mark.parametrize(("distance", "n_left"), [(1.6, 2), (2.6, 3)])
@@ -583,7 +596,7 @@ def test_clusters_without_the_network_are_taken_where_the_network_finds_the_same
     plain[:n_moved, 2:] = (plain[:n_moved, 2:] + 1) % 3  # the unfitted ones
     found = join_before_and_after(z, divisions, 3, n_unfitted=2, plain=plain)
     without = plain[:, 2]
-    together = _consensus(np.hstack([join_each(z, divisions, 3, None, 1), plain]), 3)
+    together = _consensus(np.hstack([join_each(z, divisions, 3, None, 1), plain]).T, 3)
     assert found.network_agreement == pytest.approx(adjusted_rand_score(together, without))
     assert (found.network_agreement >= 0.9) == plain_is_taken == found.are_plain
     assert adjusted_rand_score(found.labels, without if plain_is_taken else together) == 1
@@ -599,9 +612,9 @@ def test_outcomes_with_and_without_the_network_are_in_one_consensus() -> None:
     plain = np.column_stack([group, group]).astype(np.int16)
     found = join_before_and_after(z, divisions, 4, n_unfitted=1, plain=plain)
     table = np.hstack([join_each(z, divisions, 4, None, 1), plain])
-    agreement = adjusted_rand_score(_consensus(table, 4), group)
+    agreement = adjusted_rand_score(_consensus(table.T, 4), group)
     assert found.network_agreement == pytest.approx(agreement)
-    assert adjusted_rand_score(found.labels, group if agreement >= 0.9 else _consensus(table, 4)) == 1
+    assert adjusted_rand_score(found.labels, group if agreement >= 0.9 else _consensus(table.T, 4)) == 1
 
 
 def test_outcomes_of_fitted_divisions_are_left_out_with_them() -> None:
@@ -614,8 +627,8 @@ def test_outcomes_of_fitted_divisions_are_left_out_with_them() -> None:
     of_unfitted = np.hstack([join_each(z, divisions, 3, None, 1)[:, 8:], plain[:, 8:]])
     assert found.fit_agreement < 0.3
     assert found.network_agreement < 0.9
-    np.testing.assert_array_equal(found.labels, _consensus(of_unfitted, 3))
-    assert adjusted_rand_score(found.labels, _consensus(np.hstack([of_unfitted, plain[:, :8]]), 3)) < 0.9
+    np.testing.assert_array_equal(found.labels, _consensus(of_unfitted.T, 3))
+    assert adjusted_rand_score(found.labels, _consensus(np.hstack([of_unfitted, plain[:, :8]]).T, 3)) < 0.9
 
 
 def test_groups_apart_are_never_joined() -> None:
