@@ -63,7 +63,7 @@ for line in sys.stdin:
         marked(pp, "manifold_fit", "fit")
         marked(SCMAG, "setup_mudata", "start")
         marked(SCMAG, "train", "train")
-        marked(SCMAG, "get_cluster_assignments", "collect")
+        marked(SCMAG, "of_run", "collect")
         marked(mudata.MuData, "write_h5mu", "write")
         try:
             code = _cli.main(arguments)

@@ -71,14 +71,14 @@ def test_communities_of_batches_that_are_one_in_the_latent_space_are_joined(
 def test_clusters_that_ran_empty_are_warned_of_where_none_are_joined(
     fitted: MuData, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    original = smm.model.SCMAG.get_cluster_assignments
+    original = smm.model.SCMAG.of_run
 
-    def without_last(self: smm.model.SCMAG, *, soft: bool) -> np.ndarray:
-        q = original(self, soft=soft)
+    def without_last(self: smm.model.SCMAG) -> tuple[np.ndarray, ...]:
+        q, *others = original(self)
         q[:, -1] = 0
-        return q
+        return q, *others
 
-    monkeypatch.setattr(smm.model.SCMAG, "get_cluster_assignments", without_last)
+    monkeypatch.setattr(smm.model.SCMAG, "of_run", without_last)
     x, _ = make_blobs([60] * 5, n_features=6, cluster_std=0.3, center_box=(-9, 9), random_state=0)
     smm.tl.scmag(with_space(fitted, x), max_epochs_pretrain=2, max_epochs=1, progress_bar=False, accelerator="cpu")
     assert "n_clusters=5 clusters hold any cell" in caplog.text
