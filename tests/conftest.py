@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -17,6 +18,7 @@ from scmag_muon._mudata import no_pull_on_update
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from types import ModuleType
 
     from mudata import MuData
@@ -70,6 +72,25 @@ def with_tree(finished: MuData) -> MuData:
     """The same with its tree of clusters: the two largest of the 4 clusters fall apart in two leaves each."""
     _hand_made().add_tree(finished)
     return finished
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], AbstractContextManager[None]]:
+    """A disk on which files can't grow beyond so many bytes meanwhile; skips where the system can't limit them."""
+    resource = pytest.importorskip("resource")
+
+    @contextlib.contextmanager
+    def limited(n_bytes: int) -> Iterator[None]:
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+
+    return limited
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from scmag_muon.model._settings import Dispersion
 
+_CELLS_AT_A_TIME = 2**16
 PRESENT = "present"
 """Registry key of the modalities that each cell has; without it cells have all."""
 
@@ -161,7 +162,10 @@ class SCMAGModule(BaseModuleClass):
         return self.gate(ungated, self.assign)
 
     def assign(self, zc: Tensor) -> Tensor:
-        """Soft assignment Q of cells to the current centres (eq. 29-31)."""
+        """Soft assignment Q of cells to the current centres (eq. 29-31), of some at a time."""
+        return torch.cat([self._assign(part) for part in zc.split(_CELLS_AT_A_TIME)])
+
+    def _assign(self, zc: Tensor) -> Tensor:
         with torch.autocast(zc.device.type, enabled=False):
             distances = squared_distances(zc @ self.whitening, self.centers @ self.whitening)
         return soft_assignment(distances + self.offset)

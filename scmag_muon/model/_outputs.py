@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CELLS_AT_A_TIME = 2**16
-
 LatentKind = Literal["clustering", "reconstruction", "fused", "variational"]
 
 _LATENT = {"clustering": "zc", "reconstruction": "zr", "fused": "z1", "variational": "mean"}
@@ -245,12 +243,8 @@ class OutputsMixin(BaseModelClass):
 
     @torch.inference_mode()
     def _assigned(self, latent: np.ndarray) -> np.ndarray:
-        """Q of cells at these coordinates, of some of them at a time."""
-        q = np.empty((len(latent), len(self.module.centers)), dtype=np.float32)
-        for start in range(0, len(latent), _CELLS_AT_A_TIME):
-            cells = slice(start, start + _CELLS_AT_A_TIME)
-            q[cells] = self.module.assign(torch.from_numpy(latent[cells]).to(self.device)).cpu().numpy()
-        return q
+        """Q of cells at these coordinates."""
+        return self.module.assign(torch.from_numpy(latent).to(self.device)).cpu().numpy()
 
     def get_gate(
         self,

@@ -236,7 +236,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         if self.stage == 3:
             self._update_clusters()
             with torch.no_grad():
-                q = self._assign(self._cluster_space(self._ungated_space()))
+                q = self.module.assign(self._cluster_space(self._ungated_space()))
             sizes = torch.bincount(q.argmax(dim=1), minlength=len(self.module.centers))
             self.module.reorder_clusters(torch.argsort(sizes, descending=True, stable=True))
 
@@ -367,7 +367,7 @@ class SCMAGTrainingPlan(TrainingPlan):
         zc = self._cluster_space(self._ungated_space())
         if self._anchors is not None:
             self.module.set_centers(zc, self._hard(self._anchors, zc))
-        q = self._assign(zc)
+        q = self.module.assign(zc)
         if self._anchors is None:
             self.module.set_centers(zc, q)
         labels = self._of_first_process(q.argmax(dim=1))
@@ -379,10 +379,6 @@ class SCMAGTrainingPlan(TrainingPlan):
         """Zc of all cells, of some at a time: the gate takes several times as much memory as what it gives."""
         parts = (self.module.cluster_space(part)[0] for part in ungated.split(_CELLS_AT_A_TIME))
         return _stacked(parts, len(ungated))
-
-    def _assign(self, zc: Tensor) -> Tensor:
-        """Q of all cells, of some at a time."""
-        return _stacked(map(self.module.assign, zc.split(_CELLS_AT_A_TIME)), len(zc))
 
     def _hard(self, labels: Tensor, z: Tensor) -> Tensor:
         """The assignment Q of cells of known clusters."""

@@ -61,8 +61,9 @@ def find_leaves(clusters: np.ndarray, communities: np.ndarray, space: np.ndarray
         else:
             place = np.full(crossed.shape[1], -1)
             place[own] = np.arange(len(own))
-            leaves[cells] = n_leaves + place[communities[cells]]
-            others = cells[place[communities[cells]] < 0]
+            leaf = place[communities[cells]]
+            leaves[cells] = n_leaves + leaf
+            others = cells[leaf < 0]
             for part in np.split(others, range(_CELLS_AT_A_TIME, len(others), _CELLS_AT_A_TIME)):
                 leaves[part] = n_leaves + cdist(space[part] @ white, means[own], "sqeuclidean").argmin(axis=1)
         n_leaves += max(len(own), 1)

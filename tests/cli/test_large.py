@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -142,28 +142,18 @@ def test_raw_of_a_store_is_kept(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("never_whole")
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_disk_that_is_full_while_matrices_are_copied_leaves_the_old_file(
-    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    suffix: str, tmp_path: Path, full_disk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import resource
-
     mdata = smm.read_lazy(written(cells(), tmp_path / "in.h5mu"))
     path = tmp_path / f"out{suffix}"
     _mudata.write_mudata(mdata, path)
     before = sorted((str(each), each.stat().st_size) for each in tmp_path.rglob("*"))
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    copy = _mudata._store.copy_blocks
-
-    def on_a_full_disk(*arguments: Any, **options: Any) -> Any:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-        return copy(*arguments, **options)
-
-    monkeypatch.setattr(_mudata._store, "copy_blocks", on_a_full_disk)
-    try:
-        with pytest.raises(OSError, match=r"could not be written: File too large\. What was there before is unchanged"):
-            _mudata.write_mudata(mdata, path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    copy, filled = _mudata._store.copy_blocks, contextlib.ExitStack()
+    monkeypatch.setattr(
+        _mudata._store, "copy_blocks", lambda *of, **how: filled.enter_context(full_disk(100)) or copy(*of, **how)
+    )
+    unchanged = r"could not be written: File too large\. What was there before is unchanged"
+    with filled, pytest.raises(OSError, match=unchanged):
+        _mudata.write_mudata(mdata, path)
     assert sorted((str(each), each.stat().st_size) for each in tmp_path.rglob("*")) == before
     assert _blocks.in_file(mdata["rna"].X)

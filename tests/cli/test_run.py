@@ -475,24 +475,13 @@ def test_the_output_is_compressed(file: Path, calls: Calls) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
 @pytest.mark.parametrize("suffix", [".h5mu", ".zarr"])
-def test_a_full_disk_leaves_the_old_file(
-    counts: MuData, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import resource
-    import signal
-
+def test_a_full_disk_leaves_the_old_file(counts: MuData, tmp_path: Path, suffix: str, full_disk: Any) -> None:
     path = tmp_path / f"out{suffix}"
     _mudata.write_mudata(counts, path)
     before = contents(tmp_path)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-    try:
-        with pytest.raises(OSError, match=r"could not be written: File too large\. What was there before is unchanged"):
-            _mudata.write_mudata(counts, path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    unchanged = r"could not be written: File too large\. What was there before is unchanged"
+    with full_disk(2000), pytest.raises(OSError, match=unchanged):
+        _mudata.write_mudata(counts, path)
     assert contents(tmp_path) == before
 
 

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 import scmag_muon as smm
 from scmag_muon._mudata import make_mudata, no_pull_on_update
-from scmag_muon.model import SCMAG, _outputs
+from scmag_muon.model import SCMAG, _module
 from scmag_muon.model._rows import rows_of
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def test_what_a_run_writes_is_what_the_getters_give(model: SCMAG, monkeypatch: p
     passes, inferred = [], type(model)._inferred
     monkeypatch.setattr(type(model), "_inferred", lambda x, *of, **how: passes.append(of) or inferred(x, *of, **how))
     for at_a_time in (2**16, 7):
-        monkeypatch.setattr(_outputs, "_CELLS_AT_A_TIME", at_a_time)
+        monkeypatch.setattr(_module, "_CELLS_AT_A_TIME", at_a_time)
         found = model.of_run()
         np.testing.assert_allclose(found[0], q, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(found[1], latent)

@@ -242,16 +242,11 @@ def test_failed_save_leaves_the_old_model(model: SCMAG, copied: Path, monkeypatc
     assert [path.name for path in copied.parent.iterdir()] == ["model"]
 
 
-def test_tensors_that_do_not_fit_on_the_disk(model: SCMAG, copied: Path) -> None:
-    resource = pytest.importorskip("resource")
+def test_tensors_that_do_not_fit_on_the_disk(model: SCMAG, copied: Path, full_disk: Any) -> None:
     before = {path.name: path.read_bytes() for path in copied.iterdir()}
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
-        with pytest.raises(OSError, match="The model could not be written to .*What was there is unchanged"):
-            model.save(copied, overwrite=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    unchanged = "The model could not be written to .*What was there is unchanged"
+    with full_disk(20_000), pytest.raises(OSError, match=unchanged):
+        model.save(copied, overwrite=True)
     assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
     assert [path.name for path in copied.parent.iterdir()] == ["model"]
 
